@@ -3,7 +3,7 @@
 // that a test can fill, empty, stall, cut, trickle and corrupt at byte N while both ends are running.
 
 #include <kj/async.h>
-#include <kj/vector.h>
+#include <stdint.h>
 
 #include <deque>
 
