@@ -36,8 +36,12 @@ class FrameLink {
   virtual void authenticated() = 0;
 
   // Never blocks. Frames of one pipe read are handed out one call each; a frame's body is valid until the next call of
-  // readFrame() or the link's destruction. After LinkEnd every further call gives the same.
+  // readFrame() or park(). After LinkEnd every further call gives the same.
   virtual kj::OneOf<Frame, NoFrame, LinkEnd> readFrame() = 0;
+  // The caller will not call readFrame() again before it has returned to the event loop although the last call gave a
+  // frame: bytes still unread are moved out of the process's shared buffer (read-scratch.h). After NoFrame or LinkEnd
+  // there is nothing to move and no need to call this.
+  virtual void park() = 0;
   virtual kj::Promise<void> whenReadable() = 0;
 
   // Takes as much as the pipe takes; the sum of all calls is a sequence of whole frames, though one call may end
