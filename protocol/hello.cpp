@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "protocol/crc32c.h"
+#include "protocol/wire-int.h"
 
 namespace postern {
 
@@ -27,16 +28,6 @@ enum Offset : size_t {
   ZERO = 105,
   CRC = 108,
 };
-
-void putU32(kj::byte* out, uint32_t value) {
-  for (unsigned i = 0; i < 4; ++i) out[i] = static_cast<kj::byte>(value >> (8 * i));
-}
-
-uint32_t getU32(const kj::byte* in) {
-  uint32_t value = 0;
-  for (unsigned i = 0; i < 4; ++i) value |= uint32_t(in[i]) << (8 * i);
-  return value;
-}
 
 bool fieldsAreDefined(kj::ArrayPtr<const kj::byte> bytes) {
   if (bytes[ROLE] != kj::byte(Role::GUEST) && bytes[ROLE] != kj::byte(Role::HOST)) return false;
@@ -93,20 +84,20 @@ void writeHello(const Hello& hello, kj::ArrayPtr<kj::byte> out) {
   out[VERSION_MAX] = hello.versionMax;
   out[ROLE] = static_cast<kj::byte>(hello.role);
   out[TRANSPORT] = static_cast<kj::byte>(hello.transport);
-  putU32(&out[SUITES], hello.suites);
-  putU32(&out[PATTERNS], hello.patterns);
+  putLittleEndian<uint32_t>(hello.suites, &out[SUITES]);
+  putLittleEndian<uint32_t>(hello.patterns, &out[PATTERNS]);
   memcpy(&out[NONCE], hello.nonce.data(), hello.nonce.size());
   memcpy(&out[KEY_HINT], hello.keyHint.data(), hello.keyHint.size());
   memcpy(&out[TOKEN_HINT], hello.tokenHint.data(), hello.tokenHint.size());
   memcpy(&out[ECHO_EPOCH], hello.echo.data(), hello.echo.size());
   out[REPLY] = hello.replyWanted ? 1 : 0;
-  putU32(&out[CRC], crc32c(out.slice(0, CRC)));
+  putLittleEndian<uint32_t>(crc32c(out.slice(0, CRC)), &out[CRC]);
 }
 
 kj::OneOf<Hello, HelloError> parseHello(kj::ArrayPtr<const kj::byte> untrusted, const Hello& own) {
   if (untrusted.size() != HELLO_BYTES) return HelloError::BAD_LENGTH;
   if (memcmp(untrusted.begin(), MAGIC, sizeof(MAGIC)) != 0) return HelloError::BAD_MAGIC;
-  if (getU32(&untrusted[CRC]) != crc32c(untrusted.slice(0, CRC))) return HelloError::BAD_CRC;
+  if (getLittleEndian<uint32_t>(&untrusted[CRC]) != crc32c(untrusted.slice(0, CRC))) return HelloError::BAD_CRC;
   if (!fieldsAreDefined(untrusted)) return HelloError::BAD_FIELD;
 
   Hello hello;
@@ -114,8 +105,8 @@ kj::OneOf<Hello, HelloError> parseHello(kj::ArrayPtr<const kj::byte> untrusted, 
   hello.versionMax = untrusted[VERSION_MAX];
   hello.role = static_cast<Role>(untrusted[ROLE]);
   hello.transport = static_cast<TransportKind>(untrusted[TRANSPORT]);
-  hello.suites = getU32(&untrusted[SUITES]);
-  hello.patterns = getU32(&untrusted[PATTERNS]);
+  hello.suites = getLittleEndian<uint32_t>(&untrusted[SUITES]);
+  hello.patterns = getLittleEndian<uint32_t>(&untrusted[PATTERNS]);
   memcpy(hello.nonce.data(), &untrusted[NONCE], hello.nonce.size());
   memcpy(hello.keyHint.data(), &untrusted[KEY_HINT], hello.keyHint.size());
   memcpy(hello.tokenHint.data(), &untrusted[TOKEN_HINT], hello.tokenHint.size());

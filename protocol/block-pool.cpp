@@ -1,0 +1,70 @@
+#include "protocol/block-pool.h"
+
+#include <kj/debug.h>
+#include <stdlib.h>
+
+#include "protocol/limits.h"
+
+namespace postern {
+
+namespace {
+// Below this an allocation of its own is cheaper than a block that is mostly empty.
+constexpr size_t SMALL_BYTES = 16 << 10;
+}  // namespace
+
+BlockPool::~BlockPool() noexcept(false) {
+  KJ_ASSERT(out == 0, "a block outlives its pool") {
+    break;
+  }
+  for (auto* block : idle) free(block);
+}
+
+kj::byte* BlockPool::takeBlock() {
+  ++out;
+  usedSinceTick = true;
+  if (idle.size() > 0) {
+    auto* block = idle.back();
+    idle.removeLast();
+    return block;
+  }
+  void* block = malloc(BLOCK_BYTES);
+  KJ_ASSERT(block != nullptr, "out of memory");
+  return static_cast<kj::byte*>(block);
+}
+
+kj::Array<kj::byte> BlockPool::take() {
+  return kj::Array<kj::byte>(takeBlock(), BLOCK_BYTES, *this);
+}
+
+kj::Array<kj::byte> BlockPool::take(size_t size) {
+  KJ_IREQUIRE(size <= BLOCK_BYTES);
+  if (size <= SMALL_BYTES) return kj::heapArray<kj::byte>(size);
+  return kj::Array<kj::byte>(takeBlock(), size, *this);
+}
+
+void BlockPool::disposeImpl(void* firstElement, size_t, size_t, size_t, void (*)(void*)) const {
+  // kj's disposers are const so that they can be shared; this one is its pool, which is not.
+  const_cast<BlockPool*>(this)->giveBack(static_cast<kj::byte*>(firstElement));
+}
+
+void BlockPool::giveBack(kj::byte* block) {
+  --out;
+  usedSinceTick = true;
+  idle.add(block);
+  if (trimming) return;
+  trimming = true;
+  trimTask = trimWhenIdle().eagerlyEvaluate(nullptr);
+}
+
+kj::Promise<void> BlockPool::trimWhenIdle() {
+  usedSinceTick = false;
+  return timer.afterDelay(limits::BUFFER_IDLE).then([this]() -> kj::Promise<void> {
+    if (usedSinceTick) return trimWhenIdle();
+    for (auto* block : idle) free(block);
+    idle.resize(0);
+    trimming = false;
+    return kj::READY_NOW;
+  });
+}
+
+}  // namespace postern

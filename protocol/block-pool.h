@@ -1,0 +1,48 @@
+#pragma once
+// BlockPool: the 64 KiB blocks in which records travel, shared by all links of an event loop.
+//
+// A block is an ordinary kj::Array whose destruction gives it back. Free blocks are kept for reuse and returned to the
+// system once none has been used for limits::BUFFER_IDLE; a pool without free blocks has no timer running, so that an
+// idle process is not woken. How many blocks are out is bounded by those who take them (credit, queue limits), not
+// here. The pool outlives its blocks. One loop, one thread.
+
+#include <kj/array.h>
+#include <kj/async.h>
+#include <kj/timer.h>
+#include <kj/vector.h>
+
+namespace postern {
+
+class BlockPool final : private kj::ArrayDisposer {
+ public:
+  // Room for a frame header, an inner header, the longest bulk data and a tag; and for the longest record's plaintext.
+  static constexpr size_t BLOCK_BYTES = size_t(64) << 10;
+
+  explicit BlockPool(kj::Timer& timer) : timer(timer) {}
+  ~BlockPool() noexcept(false);
+  KJ_DISALLOW_COPY(BlockPool);
+
+  // Contents undefined. 16-byte aligned.
+  kj::Array<kj::byte> take();
+  // Exactly `size` bytes (at most BLOCK_BYTES): from the heap if that is small, else the front of a block.
+  kj::Array<kj::byte> take(size_t size);
+
+  size_t freeBlocks() const { return idle.size(); }
+  size_t blocksOut() const { return out; }
+
+ private:
+  kj::Timer& timer;
+  kj::Vector<kj::byte*> idle;
+  size_t out = 0;
+  bool usedSinceTick = false;
+  bool trimming = false;
+  kj::Promise<void> trimTask = nullptr;
+
+  void disposeImpl(void* firstElement, size_t elementSize, size_t elementCount, size_t capacity,
+                   void (*destroyElement)(void*)) const override;
+  void giveBack(kj::byte* block);
+  kj::byte* takeBlock();
+  kj::Promise<void> trimWhenIdle();
+};
+
+}  // namespace postern
