@@ -13,12 +13,12 @@ using Bytes = kj::ArrayPtr<const kj::byte>;
 constexpr kj::StringPtr PREFIX = "Noise_"_kj;
 constexpr kj::StringPtr FAMILY = "25519_ChaChaPoly_"_kj;
 
-// What a vector says of one side.
+// What a vector says of one side, in hexadecimal.
 struct SideOfVector {
-  Bytes prologue;
-  Bytes ephemeral;
-  Bytes ownStatic;
-  Bytes peerStatic;
+  kj::StringPtr prologue;
+  kj::StringPtr ephemeral;
+  kj::StringPtr ownStatic;
+  kj::StringPtr peerStatic;
   capnp::List<capnp::Text>::Reader psks;
   kj::StringPtr psk;
 };
@@ -33,15 +33,20 @@ SideOfVector responderOf(vectors::Vector::Reader vector) {
           vector.getRespRemoteStatic(), vector.getRespPsks(),      vector.getRespPsk()};
 }
 
-Secret<32> secretFromHex(kj::StringPtr hex) {
+kj::Array<kj::byte> bytesFrom(kj::StringPtr hex) {
   auto bytes = kj::decodeHex(hex);
-  KJ_REQUIRE(!bytes.hadErrors && bytes.size() == 32, "psk is not 32 hexadecimal bytes");
-  return Secret<32>(bytes);
+  KJ_REQUIRE(!bytes.hadErrors && hex.size() % 2 == 0, "not hexadecimal", hex);
+  return kj::mv(bytes);
 }
 
-KeyPair keyPairFrom(Bytes secretKey) {
-  KJ_REQUIRE(secretKey.size() == 32, "private key is not 32 bytes");
-  return KeyPair::from(Secret<32>(secretKey));
+kj::Array<kj::byte> keyFrom(kj::StringPtr hex) {
+  auto bytes = bytesFrom(hex);
+  KJ_REQUIRE(bytes.size() == KEY_BYTES, "key is not 32 bytes");
+  return bytes;
+}
+
+KeyPair keyPairFrom(kj::StringPtr hex) {
+  return KeyPair::from(Secret<KEY_BYTES>(keyFrom(hex)));
 }
 
 // One side: its keys, its handshake and, behind it, its two transport ciphers.
@@ -49,8 +54,8 @@ class Party {
  public:
   Party(const Protocol& protocol, Side side, const SideOfVector& given)
       : side(side), own(given.ownStatic.size() > 0 ? keyPairFrom(given.ownStatic) : KeyPair()) {
-    if (given.psk.size() > 0) psks.add(secretFromHex(given.psk));
-    for (auto psk : given.psks) psks.add(secretFromHex(psk));
+    if (given.psk.size() > 0) psks.add(keyFrom(given.psk));
+    for (auto psk : given.psks) psks.add(keyFrom(psk));
 
     // Some files give more keys than the pattern has.
     HandshakeKeys keys;
@@ -59,12 +64,11 @@ class Party {
     if (pattern.hasStatic(side)) keys.ownStatic = own;
     PublicKey peer;
     if (pattern.knowsStaticOf(side == Side::INITIATOR ? Side::RESPONDER : Side::INITIATOR)) {
-      KJ_REQUIRE(given.peerStatic.size() == peer.size(), "the peer's static key is not 32 bytes");
-      memcpy(peer.data(), given.peerStatic.begin(), peer.size());
+      memcpy(peer.data(), keyFrom(given.peerStatic).begin(), peer.size());
       keys.peerStatic = peer;
     }
     keys.psks = psks;
-    state.emplace(protocol.pattern, protocol.hash, side, given.prologue, kj::mv(keys));
+    state.emplace(protocol.pattern, protocol.hash, side, bytesFrom(given.prologue), kj::mv(keys));
   }
 
   HandshakeState& handshake() { return KJ_ASSERT_NONNULL(state); }
@@ -98,24 +102,24 @@ void expectEqual(Bytes actual, Bytes expected, kj::StringPtr what) {
   KJ_REQUIRE(actual == expected, what, kj::encodeHex(actual), kj::encodeHex(expected));
 }
 
-void runHandshakeMessage(Party& sender, Party& receiver, vectors::Message::Reader message) {
-  auto buffer = kj::heapArray<kj::byte>(message.getPayload().size() + sender.handshake().nextOverhead());
-  size_t written = expectSize(sender.handshake().writeMessage(message.getPayload(), buffer), "not written");
-  expectEqual(buffer.slice(0, written), message.getCiphertext(), "ciphertext differs");
+void runHandshakeMessage(Party& sender, Party& receiver, Bytes payload, Bytes ciphertext) {
+  auto written = kj::heapArray<kj::byte>(payload.size() + sender.handshake().nextOverhead());
+  size_t size = expectSize(sender.handshake().writeMessage(payload, written), "not written");
+  expectEqual(written.slice(0, size), ciphertext, "ciphertext differs");
 
-  auto payload = kj::heapArray<kj::byte>(message.getPayload().size());
-  size_t read = expectSize(receiver.handshake().readMessage(message.getCiphertext(), payload), "not read");
-  expectEqual(payload.slice(0, read), message.getPayload(), "payload differs");
+  auto read = kj::heapArray<kj::byte>(payload.size());
+  size = expectSize(receiver.handshake().readMessage(ciphertext, read), "not read");
+  expectEqual(read.slice(0, size), payload, "payload differs");
 }
 
-void runTransportMessage(CipherState& sending, CipherState& receiving, vectors::Message::Reader message) {
-  auto ciphertext = kj::heapArray<kj::byte>(message.getPayload().size() + TAG_BYTES);
-  sending.encrypt(nullptr, message.getPayload(), ciphertext);
-  expectEqual(ciphertext, message.getCiphertext(), "transport ciphertext differs");
+void runTransportMessage(CipherState& sending, CipherState& receiving, Bytes payload, Bytes ciphertext) {
+  auto written = kj::heapArray<kj::byte>(payload.size() + TAG_BYTES);
+  sending.encrypt(nullptr, payload, written);
+  expectEqual(written, ciphertext, "transport ciphertext differs");
 
-  auto payload = kj::heapArray<kj::byte>(message.getPayload().size());
-  KJ_REQUIRE(receiving.decrypt(nullptr, message.getCiphertext(), payload), "transport message not read");
-  expectEqual(payload, message.getPayload(), "transport payload differs");
+  auto read = kj::heapArray<kj::byte>(payload.size());
+  KJ_REQUIRE(receiving.decrypt(nullptr, ciphertext, read), "transport message not read");
+  expectEqual(read, payload, "transport payload differs");
 }
 
 void checkResults(Party& self, Party& peer, const Pattern& pattern, Side peerSide, Bytes expectedHash) {
@@ -150,6 +154,7 @@ void runVector(const Protocol& protocol, vectors::Vector::Reader vector) {
   Party initiator(protocol, Side::INITIATOR, initiatorOf(vector));
   Party responder(protocol, Side::RESPONDER, responderOf(vector));
   auto messages = vector.getMessages();
+  auto expectedHash = bytesFrom(vector.getHandshakeHash());
   uint handshakeMessages = uint(protocol.pattern.messageCount());
   KJ_REQUIRE(messages.size() >= handshakeMessages, "fewer messages than the pattern has");
 
@@ -159,15 +164,17 @@ void runVector(const Protocol& protocol, vectors::Vector::Reader vector) {
     bool initiatorSends = i % 2 == 0 || protocol.pattern.isOneWay();
     auto& sender = initiatorSends ? initiator : responder;
     auto& receiver = initiatorSends ? responder : initiator;
+    auto payload = bytesFrom(messages[i].getPayload());
+    auto ciphertext = bytesFrom(messages[i].getCiphertext());
     if (i < handshakeMessages) {
-      runHandshakeMessage(sender, receiver, messages[i]);
+      runHandshakeMessage(sender, receiver, payload, ciphertext);
     } else {
-      runTransportMessage(sender.sending, receiver.receiving, messages[i]);
+      runTransportMessage(sender.sending, receiver.receiving, payload, ciphertext);
     }
 
     if (i + 1 == handshakeMessages) {
-      checkResults(initiator, responder, protocol.pattern, Side::RESPONDER, vector.getHandshakeHash());
-      checkResults(responder, initiator, protocol.pattern, Side::INITIATOR, vector.getHandshakeHash());
+      checkResults(initiator, responder, protocol.pattern, Side::RESPONDER, expectedHash);
+      checkResults(responder, initiator, protocol.pattern, Side::INITIATOR, expectedHash);
       initiator.split();
       responder.split();
     }
