@@ -31,6 +31,8 @@ uint32_t costOf(size_t bytes) {
 BulkChunk::BulkChunk(kj::Own<_::ChannelState> channel, kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> bytes)
     : channel(kj::mv(channel)), storage(kj::mv(storage)), data(bytes) {}
 
+BulkChunk::BulkChunk(BulkChunk&&) noexcept = default;
+
 BulkChunk& BulkChunk::operator=(BulkChunk&& other) {
   // The chunk that is overwritten gives its credit back when `other`, now its owner, is destroyed.
   std::swap(channel, other.channel);

@@ -49,7 +49,7 @@ class ChannelState;
 class BulkChunk {
  public:
   BulkChunk(kj::Own<_::ChannelState> channel, kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> bytes);
-  BulkChunk(BulkChunk&&) = default;
+  BulkChunk(BulkChunk&& other) noexcept;
   BulkChunk& operator=(BulkChunk&& other);
   ~BulkChunk() noexcept(false);
 

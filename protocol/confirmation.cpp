@@ -41,10 +41,10 @@ kj::Maybe<Result> parse(kj::ArrayPtr<const kj::byte> untrusted, Read&& read) {
   options.traversalLimitInWords = MAX_WORDS;
   options.nestingLimit = 4;
   kj::Maybe<Result> result;
-  KJ_IF_MAYBE(exception, kj::runCatchingExceptions([&]() {
-                capnp::FlatArrayMessageReader reader(messages.front().words, options);
-                result = read(reader.getRoot<Struct>());
-              })) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() {
+                 capnp::FlatArrayMessageReader reader(messages.front().words, options);
+                 result = read(reader.getRoot<Struct>());
+               })) {
     (void)exception;
     return nullptr;
   }
@@ -63,7 +63,7 @@ kj::Array<kj::byte> encodeConfirmation(const Confirmation& confirmation) {
   confirm.setBootIdLow(confirmation.bootId.low);
   confirm.setAgentInstanceHigh(confirmation.agentInstance.high);
   confirm.setAgentInstanceLow(confirmation.agentInstance.low);
-  KJ_IF_MAYBE(purpose, confirmation.bulk) {
+  KJ_IF_MAYBE (purpose, confirmation.bulk) {
     auto bulk = confirm.getPurpose().initBulk();
     bulk.setTransfer(purpose->transfer);
     bulk.setTicketHigh(purpose->ticket.high);
@@ -84,7 +84,7 @@ kj::Array<kj::byte> encodeAcceptance(const Acceptance& acceptance) {
     auto accept = message.initRoot<schema::Accept>();
     accept.setVersion(PROTOCOL_VERSION);
     accept.setFeatures(acceptance.features);
-    KJ_IF_MAYBE(secret, acceptance.linkSecret) {
+    KJ_IF_MAYBE (secret, acceptance.linkSecret) {
       auto given = accept.getLinkSecret().initGiven();
       const auto* bytes = secret->bytes.begin();
       given.setA(getLittleEndian<uint64_t>(bytes));
@@ -108,7 +108,8 @@ kj::Maybe<Confirmation> parseConfirmation(kj::ArrayPtr<const kj::byte> untrusted
     out.agentInstance = {in.getAgentInstanceHigh(), in.getAgentInstanceLow()};
     auto purpose = in.getPurpose();
     switch (purpose.which()) {
-      case schema::Confirm::Purpose::PRIMARY: return kj::mv(out);
+      case schema::Confirm::Purpose::PRIMARY:
+        return kj::mv(out);
       case schema::Confirm::Purpose::BULK: {
         auto bulk = purpose.getBulk();
         out.bulk = BulkPurpose{bulk.getTransfer(), {bulk.getTicketHigh(), bulk.getTicketLow()}};
@@ -126,7 +127,8 @@ kj::Maybe<Acceptance> parseAcceptance(kj::ArrayPtr<const kj::byte> untrusted) {
     out.features = in.getFeatures();
     auto secret = in.getLinkSecret();
     switch (secret.which()) {
-      case schema::Accept::LinkSecret::NONE: return kj::mv(out);
+      case schema::Accept::LinkSecret::NONE:
+        return kj::mv(out);
       case schema::Accept::LinkSecret::GIVEN: {
         auto given = secret.getGiven();
         LinkSecret bytes;

@@ -94,7 +94,7 @@ class Establisher {
   kj::Maybe<RecordOpener> opener;
 
   virtual kj::Promise<Result> start() = 0;
-  // Called when the Noise handshake is done, and with each record after it.
+  virtual kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> begin() = 0;
   virtual kj::Promise<Result> handshakeDone() = 0;
   virtual kj::Promise<Result> firstRecord(const Record& record) = 0;
 
@@ -133,18 +133,28 @@ class Establisher {
     if (next.is<NoFrame>()) {
       return link->whenReadable().then([this]() { return receive(); });
     }
-    auto& frame = next.get<Frame>();
     if (++framesReceived > limits::MAX_HANDSHAKE_FRAMES) {
       return fail(EstablishFailure(HandshakeRefusal::UNEXPECTED_MESSAGE));
     }
-    auto outcome = handshake.get() != nullptr ? receiveHandshake(frame) : receiveRecord(frame);
-    link->park();  // what came behind this frame waits until the next turn
-    return outcome;
+    // Copied, so that what came behind the frame can be moved out of the shared buffer: the next step may be turns
+    // away.
+    auto& frame = next.get<Frame>();
+    kj::byte body[limits::MAX_HANDSHAKE_BODY_BYTES];
+    KJ_ASSERT(frame.body.size() <= sizeof(body));
+    memcpy(body, frame.body.begin(), frame.body.size());
+    Frame copy{frame.kind, kj::arrayPtr(body, frame.body.size())};
+    link->park();
+    return keys == nullptr ? receiveHandshake(copy) : receiveRecord(copy);
   }
 
   kj::Promise<Result> receiveHandshake(const Frame& frame) {
     if (frame.kind != FrameKind::HANDSHAKE) return fail(EstablishFailure(HandshakeRefusal::UNEXPECTED_MESSAGE));
-    KJ_IF_MAYBE(refusal, handshake->read(frame.body)) return fail(EstablishFailure(*refusal));
+    if (handshake.get() == nullptr) {
+      auto begun = begin();
+      if (begun.template is<HandshakeRefusal>()) return fail(EstablishFailure(begun.template get<HandshakeRefusal>()));
+      handshake = kj::mv(begun.template get<kj::Own<Handshake>>());
+    }
+    KJ_IF_MAYBE (refusal, handshake->read(frame.body)) return fail(EstablishFailure(*refusal));
     return advance();
   }
 
@@ -177,8 +187,12 @@ class GuestEstablisher final : public Establisher<GuestSession> {
   const GuestCredentials& credentials;
   kj::Array<kj::byte> confirm;
 
+  kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> begin() override {
+    return Handshake::begin(link->hellos(), credentials, environment.random);
+  }
+
   kj::Promise<Result> start() override {
-    auto begun = Handshake::begin(link->hellos(), credentials, environment.random);
+    auto begun = begin();
     if (begun.is<HandshakeRefusal>()) return fail(EstablishFailure(begun.get<HandshakeRefusal>()));
     handshake = kj::mv(begun.get<kj::Own<Handshake>>());
     return advance();
@@ -191,11 +205,11 @@ class GuestEstablisher final : public Establisher<GuestSession> {
 
   kj::Promise<Result> firstRecord(const Record& record) override {
     if (record.header.type == RecordType::CLOSE) {
-      KJ_IF_MAYBE(code, parseCloseCode(record.data[0])) return fail(EstablishFailure(*code));
+      KJ_IF_MAYBE (code, parseCloseCode(record.data[0])) return fail(EstablishFailure(*code));
       return fail(EstablishFailure(BadConfirmation()));
     }
     if (record.header.type != RecordType::CONFIRM) return fail(EstablishFailure(BadConfirmation()));
-    KJ_IF_MAYBE(acceptance, parseAcceptance(record.data)) {
+    KJ_IF_MAYBE (acceptance, parseAcceptance(record.data)) {
       auto& result = KJ_ASSERT_NONNULL(keys);
       // A link secret comes with an enrolment and nowhere else.
       if ((acceptance->linkSecret != nullptr) != result.enrolment) return fail(EstablishFailure(BadConfirmation()));
@@ -210,8 +224,8 @@ class GuestEstablisher final : public Establisher<GuestSession> {
 
 class Incoming final : public IncomingSession {
  public:
-  Incoming(kj::Own<FrameLink> linkParam, RecordSealer sealer, RecordOpener opener, bool enrolment, GuestPublicKey guestKey,
-           Confirmation confirmation, const SessionEnvironment& environment)
+  Incoming(kj::Own<FrameLink> linkParam, RecordSealer sealer, RecordOpener opener, bool enrolment,
+           GuestPublicKey guestKey, Confirmation confirmation, const SessionEnvironment& environment)
       : link(kj::mv(linkParam)),
         sealer(kj::mv(sealer)),
         opener(kj::mv(opener)),
@@ -233,9 +247,9 @@ class Incoming final : public IncomingSession {
     auto data = encodeAcceptance(acceptance);
     auto frame = recordFrame(sealer, RecordType::CONFIRM, data);
     sodium_memzero(data.begin(), data.size());
-    // ACCEPT is the first thing the session writes: it goes to the pipe before the session's own writer does.
-    return Session::startingWith(kj::mv(frame), Role::HOST, kj::mv(link), kj::mv(sealer), kj::mv(opener), enrolment,
-                                 environment);
+    auto session = kj::heap<Session>(Role::HOST, kj::mv(link), kj::mv(sealer), kj::mv(opener), enrolment, environment);
+    session->sendFirst(kj::mv(frame));
+    return session;
   }
 
   kj::Promise<void> refuse(CloseCode code) override {
@@ -267,21 +281,18 @@ class HostEstablisher final : public Establisher<kj::Own<IncomingSession>> {
  private:
   HostKeyring& keyring;
 
-  kj::Promise<Result> start() override { return receiveFirst(); }
-
   // Nothing is computed, and no handshake state exists, before the guest's first message is there.
-  kj::Promise<Result> receiveFirst() {
-    auto begun = Handshake::begin(link->hellos(), keyring, environment.random);
-    if (begun.is<HandshakeRefusal>()) return fail(EstablishFailure(begun.get<HandshakeRefusal>()));
-    handshake = kj::mv(begun.get<kj::Own<Handshake>>());
-    return advance();
+  kj::Promise<Result> start() override { return receive(); }
+
+  kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> begin() override {
+    return Handshake::begin(link->hellos(), keyring, environment.random);
   }
 
   kj::Promise<Result> handshakeDone() override { return receive(); }
 
   kj::Promise<Result> firstRecord(const Record& record) override {
     if (record.header.type != RecordType::CONFIRM) return fail(EstablishFailure(BadConfirmation()));
-    KJ_IF_MAYBE(confirmation, parseConfirmation(record.data)) {
+    KJ_IF_MAYBE (confirmation, parseConfirmation(record.data)) {
       auto& result = KJ_ASSERT_NONNULL(keys);
       kj::Own<IncomingSession> incoming =
           kj::heap<Incoming>(kj::mv(link), kj::mv(KJ_ASSERT_NONNULL(sealer)), kj::mv(KJ_ASSERT_NONNULL(opener)),
@@ -295,10 +306,10 @@ class HostEstablisher final : public Establisher<kj::Own<IncomingSession>> {
 }  // namespace
 
 kj::Promise<kj::OneOf<GuestSession, EstablishFailure>> establishAsGuest(kj::Own<FrameLink> link,
-                                                                       const GuestCredentials& credentials,
-                                                                       const Confirmation& confirmation,
-                                                                       kj::TimePoint deadline,
-                                                                       const SessionEnvironment& environment) {
+                                                                        const GuestCredentials& credentials,
+                                                                        const Confirmation& confirmation,
+                                                                        kj::TimePoint deadline,
+                                                                        const SessionEnvironment& environment) {
   return Establisher<GuestSession>::run(
       kj::heap<GuestEstablisher>(kj::mv(link), credentials, confirmation, environment), deadline);
 }
@@ -313,17 +324,31 @@ kj::StringPtr describe(const EstablishFailure& failure) {
   KJ_SWITCH_ONEOF(failure) {
     KJ_CASE_ONEOF(end, LinkEnd) {
       switch (end) {
-        case LinkEnd::ENDED: return "the peer closed the link";
-        case LinkEnd::PEER_RESTARTED: return "the peer started anew";
-        case LinkEnd::BAD_FRAME: return "the peer sent what is no frame";
-        case LinkEnd::CLOSED: return "closed by this end";
+        case LinkEnd::ENDED:
+          return "the peer closed the link";
+        case LinkEnd::PEER_RESTARTED:
+          return "the peer started anew";
+        case LinkEnd::BAD_FRAME:
+          return "the peer sent what is no frame";
+        case LinkEnd::CLOSED:
+          return "closed by this end";
       }
     }
-    KJ_CASE_ONEOF(refusal, HandshakeRefusal) { return describe(refusal); }
-    KJ_CASE_ONEOF(error, RecordError) { return describe(error); }
-    KJ_CASE_ONEOF(code, CloseCode) { return describe(code); }
-    KJ_CASE_ONEOF(_, TimedOut) { return "the handshake took too long"; }
-    KJ_CASE_ONEOF(_, BadConfirmation) { return "CONFIRM or ACCEPT that makes no sense"; }
+    KJ_CASE_ONEOF(refusal, HandshakeRefusal) {
+      return describe(refusal);
+    }
+    KJ_CASE_ONEOF(error, RecordError) {
+      return describe(error);
+    }
+    KJ_CASE_ONEOF(code, CloseCode) {
+      return describe(code);
+    }
+    KJ_CASE_ONEOF(_, TimedOut) {
+      return "the handshake took too long";
+    }
+    KJ_CASE_ONEOF(_, BadConfirmation) {
+      return "CONFIRM or ACCEPT that makes no sense";
+    }
   }
   KJ_UNREACHABLE;
 }

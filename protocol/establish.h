@@ -1,9 +1,11 @@
 #pragma once
-// Establishing a session: from a link on which HELLOs were exchanged to a Session, by the Noise handshake and the CONFIRM
-// and ACCEPT records. All of it before a deadline that the caller gives, counted from accept (serial: from link UP).
+// Establishing a session: from a link on which HELLOs were exchanged to a Session, by the Noise handshake and the
+// CONFIRM and ACCEPT records. All of it before a deadline that the caller gives, counted from accept (serial: from link
+// UP).
 //
-// An unauthenticated peer is told nothing but the close, whatever it did wrong. The host sends nothing but its handshake message
-// before the guest's CONFIRM has decrypted: until then it does not know that the guest is live and has the keys.
+// An unauthenticated peer is told nothing but the close, whatever it did wrong. The host sends nothing but its
+// handshake message before the guest's CONFIRM has decrypted: until then it does not know that the guest is live and
+// has the keys.
 
 #include <kj/async.h>
 #include <kj/one-of.h>
@@ -54,12 +56,13 @@ struct GuestSession {
   Acceptance acceptance;
   HostPublicKey host;  // enrolment: to be pinned
 };
-// `credentials` and `environment` outlive the promise. On failure the link is closed. The session counter in `confirmation` is on disk.
+// `credentials` and `environment` outlive the promise. On failure the link is closed. The session counter in
+// `confirmation` is on disk.
 kj::Promise<kj::OneOf<GuestSession, EstablishFailure>> establishAsGuest(kj::Own<FrameLink> link,
-                                                                       const GuestCredentials& credentials,
-                                                                       const Confirmation& confirmation,
-                                                                       kj::TimePoint deadline,
-                                                                       const SessionEnvironment& environment);
+                                                                        const GuestCredentials& credentials,
+                                                                        const Confirmation& confirmation,
+                                                                        kj::TimePoint deadline,
+                                                                        const SessionEnvironment& environment);
 
 // Host -----------------------------------------------------------------------------------------------------------
 

@@ -87,8 +87,7 @@ struct Handshake::Parts {
 namespace {
 
 noise::HandshakeKeys noiseKeys(const Handshake::Parts& parts) {
-  return {hedgedEphemeral(parts.own, parts.random, parts.hellos), parts.own, parts.knownPeer,
-          kj::arrayPtr(&parts.psk, 1)};
+  return {nullptr, parts.own, parts.knownPeer, kj::arrayPtr(&parts.psk, 1)};
 }
 
 template <typename Key>
@@ -104,7 +103,8 @@ kj::Maybe<noise::PublicKey> rawKey(const kj::Maybe<Key>& key) {
 Handshake::Handshake(Parts&& parts)
     : pair(parts.hellos),
       enrolment(parts.pattern == PATTERN_XXPSK0),
-      ownPublicKey(parts.own.publicKey),
+      ownStatic(parts.own),
+      random(parts.random),
       pinnedPeer(parts.pinnedPeer),
       noise(patternFor(parts.pattern), noise::HashKind::BLAKE2B,
             parts.hellos.self == Role::GUEST ? noise::Side::INITIATOR : noise::Side::RESPONDER,
@@ -169,6 +169,12 @@ kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> Handshake::begin(const HelloPair
 
 kj::OneOf<Handshake::Message, HandshakeRefusal> Handshake::write() {
   KJ_REQUIRE(isWriting());
+  if (!hasEphemeral) {
+    // Only now: a forged first message has been refused by here, without a scalar multiplication where it lacks the
+    // psk.
+    noise.provideEphemeral(hedgedEphemeral(ownStatic, random, pair));
+    hasEphemeral = true;
+  }
   Message message;
   auto result = noise.writeMessage(nullptr, message.bytes);
   if (result.is<noise::HandshakeError>()) return refusalFor(result.get<noise::HandshakeError>());
@@ -197,8 +203,8 @@ HandshakeResult Handshake::finish() {
   const auto& peer = KJ_ASSERT_NONNULL(noise.peerStatic());
   HandshakeResult result;
   result.enrolment = enrolment;
-  result.host.bytes = isGuest ? peer : ownPublicKey;
-  result.guest.bytes = isGuest ? ownPublicKey : peer;
+  result.host.bytes = isGuest ? peer : ownStatic.publicKey;
+  result.guest.bytes = isGuest ? ownStatic.publicKey : peer;
   auto hash = noise.handshakeHash();
   KJ_ASSERT(hash.size() == result.handshakeHash.size());
   memcpy(result.handshakeHash.data(), hash.begin(), hash.size());

@@ -86,7 +86,9 @@ class Handshake {
  private:
   const HelloPair& pair;
   bool enrolment;
-  noise::PublicKey ownPublicKey;
+  const noise::KeyPair& ownStatic;
+  Random& random;
+  bool hasEphemeral = false;
   kj::Maybe<noise::PublicKey> pinnedPeer;  // enrolment only
   noise::HandshakeState noise;
 };

@@ -32,6 +32,13 @@ RecordWriter::RecordWriter(FrameLink& link, RecordSealer sealer, kj::Timer& time
       linkEnded(kj::mv(linkEnded)),
       lastRekey(timer.now()) {}
 
+void RecordWriter::putSealed(kj::Array<kj::byte> frame) {
+  wireBytes += frame.size();
+  auto bytes = frame.asPtr();
+  wire.push_back({kj::mv(frame), bytes});
+  wake();
+}
+
 void RecordWriter::wake() {
   if (flushScheduled || blocked || stopped) return;
   flushScheduled = true;

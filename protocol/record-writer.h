@@ -43,6 +43,8 @@ class RecordWriter {
                RecordSource& bulk, kj::Function<void()> linkEnded);
   KJ_DISALLOW_COPY(RecordWriter);
 
+  // A whole frame that was sealed before this writer was given its sealer.
+  void putSealed(kj::Array<kj::byte> frame);
   // There is something to send: at the end of this turn of the loop.
   void wake();
   // At once. For a reader that has turned the loop over to other links and must not leave its answers behind.

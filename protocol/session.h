@@ -59,6 +59,9 @@ class Session final : private RecordSource {
   ~Session() noexcept(false);
   KJ_DISALLOW_COPY(Session);
 
+  // ACCEPT, sealed by the sealer that this session was made with: goes before everything else.
+  void sendFirst(kj::Array<kj::byte> frame) { writer.putSealed(kj::mv(frame)); }
+
   RpcStream& rpcStream() { return rpc; }
   BulkMux& bulk() { return bulkMux; }
 

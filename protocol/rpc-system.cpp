@@ -1,0 +1,45 @@
+#include "protocol/rpc-system.h"
+
+#include <capnp/message.h>
+
+#include "protocol/limits.h"
+
+namespace postern {
+
+namespace {
+
+using capnp::rpc::twoparty::Side;
+
+Side sideOf(Role role) {
+  return role == Role::HOST ? Side::SERVER : Side::CLIENT;
+}
+Side otherSide(Side side) {
+  return side == Side::SERVER ? Side::CLIENT : Side::SERVER;
+}
+
+}  // namespace
+
+capnp::ReaderOptions rpcReaderOptions() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = limits::RPC_TRAVERSAL_WORDS;
+  options.nestingLimit = limits::RPC_NESTING;
+  return options;
+}
+
+RpcConnection::RpcConnection(Session& session, Role self, capnp::Capability::Client bootstrap,
+                             kj::Function<void(kj::StringPtr)> observe)
+    : network(session.rpcStream(), /* maxFdsPerMessage */ 0, sideOf(self), rpcReaderOptions()),
+      publicNetwork(network, kj::mv(observe)),
+      system(publicNetwork, kj::mv(bootstrap)),
+      peerSide(otherSide(sideOf(self))) {
+  system.setFlowLimit(limits::RPC_FLOW_WORDS);
+}
+
+capnp::Capability::Client RpcConnection::peer() {
+  capnp::MallocMessageBuilder message(4);
+  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vatId.setSide(peerSide);
+  return system.bootstrap(vatId);
+}
+
+}  // namespace postern
