@@ -1,6 +1,7 @@
 // noise-allocations: both of Postern's handshakes, complete, without one allocation. A program of its own, since it
 // replaces operator new (which all of KJ uses) by one that counts.
 
+#include <kj/array.h>
 #include <kj/debug.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -67,7 +68,7 @@ void shakeHands(kj::StringPtr name) {
 
 int run() {
   if (sodium_init() < 0) return 1;
-  delete new int;
+  kj::heapArray<kj::byte>(1);
   if (allocations != 1) {
     fprintf(stderr, "noise-allocations: an allocation was not counted\n");
     return 1;
