@@ -13,8 +13,12 @@ using capnp::rpc::twoparty::Side;
 Side sideOf(Role role) {
   return role == Role::HOST ? Side::SERVER : Side::CLIENT;
 }
-Side otherSide(Side side) {
-  return side == Side::SERVER ? Side::CLIENT : Side::SERVER;
+
+capnp::Capability::Client bootstrapOf(capnp::RpcSystem<capnp::rpc::twoparty::VatId>& system, Side side) {
+  capnp::MallocMessageBuilder message(4);
+  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vatId.setSide(side);
+  return system.bootstrap(vatId);
 }
 
 }  // namespace
@@ -31,15 +35,8 @@ RpcConnection::RpcConnection(Session& session, Role self, capnp::Capability::Cli
     : network(session.rpcStream(), /* maxFdsPerMessage */ 0, sideOf(self), rpcReaderOptions()),
       publicNetwork(network, kj::mv(observe)),
       system(publicNetwork, kj::mv(bootstrap)),
-      peerSide(otherSide(sideOf(self))) {
+      peerBootstrap(bootstrapOf(system, sideOf(self == Role::HOST ? Role::GUEST : Role::HOST))) {
   system.setFlowLimit(limits::RPC_FLOW_WORDS);
-}
-
-capnp::Capability::Client RpcConnection::peer() {
-  capnp::MallocMessageBuilder message(4);
-  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
-  vatId.setSide(peerSide);
-  return system.bootstrap(vatId);
 }
 
 }  // namespace postern

@@ -25,13 +25,14 @@ class RpcConnection {
   KJ_DISALLOW_COPY(RpcConnection);
 
   // The peer's bootstrap capability.
-  capnp::Capability::Client peer();
+  capnp::Capability::Client peer() { return peerBootstrap; }
 
  private:
   capnp::TwoPartyVatNetwork network;
   PublicVatNetwork publicNetwork;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> system;
-  capnp::rpc::twoparty::Side peerSide;
+  // Asked for at once: the RPC system's client side reads nothing before it has asked for something.
+  capnp::Capability::Client peerBootstrap;
 };
 
 }  // namespace postern
