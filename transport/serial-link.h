@@ -24,9 +24,9 @@
 //
 // Why nothing stale gets into a session: its tag needs both epochs. A SYNC that echoes our epoch was written after the
 // peer had heard it; what follows it was written later still, by that process with that epoch or, after another SYNC,
-// by its successor. A frame of an older session is therefore always in front of the SYNC that brought this one UP, where
-// everything is thrown away. Only a run lost in the middle can put foreign bytes behind it; then a tag, a header, or at
-// last the AEAD fails.
+// by its successor. A frame of an older session is therefore always in front of the SYNC that brought this one UP,
+// where everything is thrown away. Only a run lost in the middle can put foreign bytes behind it; then a tag, a header,
+// or at last the AEAD fails.
 //
 // Recovery after the last fault takes a round trip and a half and no timer, unless a SYNC itself was lost.
 //
@@ -92,7 +92,7 @@ class SerialLink {
   kj::Maybe<Connection&> live;  // not null: UP
   SerialReader reader;
   SerialWriter writer;
-  bool connected = true;      // the device has a peer, as far as the last read says
+  bool connected = true;       // the device has a peer, as far as the last read says
   bool moreMayBeThere = true;  // the last read found something
   size_t readThisTurn = 0;
 

@@ -19,6 +19,9 @@ namespace postern {
 
 class SerialReader {
  public:
+  SerialReader() = default;
+  KJ_DISALLOW_COPY(SerialReader);
+
   // What followed a sync word: as many bytes as a HELLO frame has, unchecked. Valid until the next call.
   struct Sync {
     kj::ArrayPtr<const kj::byte> untrustedFrame;
@@ -27,7 +30,8 @@ class SerialReader {
   struct BadFrame {};  // a header that is none, or a body over the bound
   struct UsedUp {};    // nothing whole is left: begin() with more
 
-  // How bytes outside SYNCs are taken from now on: thrown away (as at first), or as frames, the next byte beginning one.
+  // How bytes outside SYNCs are taken from now on: thrown away (as at first), or as frames, the next byte beginning
+  // one.
   void hunt();
   void expectFrames(size_t maxBody);
   void setMaxBody(size_t bytes) { maxBody = bytes; }
@@ -51,14 +55,17 @@ class SerialReader {
   SyncScanner scanner;
   FrameReader frames;
 
-  kj::ArrayPtr<kj::byte> unread;  // in the caller's chunk, or in `parked`
+  bool inSync = false;
+  size_t syncBytes = 0;
+  std::array<kj::byte, HELLO_FRAME_BYTES> sync{};
+
+  kj::ArrayPtr<kj::byte> unread = nothing();  // in the caller's chunk, or in `parked`
   kj::Array<kj::byte> parked;
   size_t scanned = 0;         // of `unread`, from its front
   kj::Maybe<size_t> wordEnd;  // where in `unread` the first sync word ends
 
-  bool inSync = false;
-  size_t syncBytes = 0;
-  std::array<kj::byte, HELLO_FRAME_BYTES> sync{};
+  // Empty, but not null, which memcpy() must not be given.
+  kj::ArrayPtr<kj::byte> nothing() { return kj::arrayPtr(sync.data(), size_t(0)); }
 
   void scan();
   void take(size_t count);

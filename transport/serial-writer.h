@@ -23,6 +23,7 @@ class SerialWriter final : private kj::TaskSet::ErrorHandler {
  public:
   // `encode` fills in SYNC_BYTES.
   SerialWriter(BytePipe& pipe, kj::Function<void(kj::ArrayPtr<kj::byte>)> encode);
+  ~SerialWriter() noexcept(false);
   KJ_DISALLOW_COPY(SerialWriter);
 
   // One SYNC is to be sent, by the next flush() or write().
