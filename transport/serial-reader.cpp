@@ -10,12 +10,14 @@ namespace postern {
 void SerialReader::hunt() {
   outside = Outside::THROWN_AWAY;
   frames.reset();
+  wordArriving = 0;
 }
 
 void SerialReader::expectFrames(size_t bound) {
   outside = Outside::FRAMES;
   maxBody = bound;
   frames.reset();
+  wordArriving = 0;
 }
 
 void SerialReader::begin(kj::ArrayPtr<kj::byte> chunk) {
@@ -36,24 +38,45 @@ SerialReader::next() {
       take(beforeWord());
       frames = FrameReader();
     } else {
-      // Asked for even without new bytes: this is what lets go of the frame that was handed out before.
-      auto rest = unread.slice(0, beforeWord());
-      auto item = frames.next(rest, maxBody);
-      take(beforeWord() - rest.size());
+      auto item = nextFrame();
       if (item.is<RawFrame>()) return item.get<RawFrame>();
-      if (!item.is<FrameReader::NeedMore>()) return BadFrame();
+      if (item.is<BadFrame>()) return BadFrame();
     }
 
     KJ_IF_MAYBE (end, wordEnd) {
       take(*end);
       wordEnd = nullptr;
       frames.reset();
+      wordArriving = 0;
       inSync = true;
       syncBytes = 0;
     } else {
       return UsedUp();
     }
   }
+}
+
+// Of what stands before the next word.
+kj::OneOf<SerialReader::RawFrame, SerialReader::BadFrame, SerialReader::UsedUp> SerialReader::nextFrame() {
+  if (wordArriving == 0) {
+    // Asked for even without new bytes: this is what lets go of the frame that was handed out before.
+    auto rest = unread.slice(0, beforeWord());
+    auto item = frames.next(rest, maxBody);
+    take(beforeWord() - rest.size());
+    if (item.is<RawFrame>()) return item.get<RawFrame>();
+    if (item.is<FrameReader::NeedMore>()) return UsedUp();
+    if (item.is<FrameReader::OverBound>()) return BadFrame();
+    // Half a sync word is no header either. It is too early to say that this is not one.
+    wordArriving = FRAME_HEADER_BYTES;
+  }
+  KJ_IF_MAYBE (end, wordEnd) {
+    if (*end + wordArriving == SYNC_WORD_BYTES) return UsedUp();
+    return BadFrame();
+  }
+  wordArriving += unread.size();
+  take(unread.size());
+  if (scanner.begun() == wordArriving) return UsedUp();
+  return BadFrame();
 }
 
 void SerialReader::scan() {

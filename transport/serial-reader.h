@@ -55,6 +55,7 @@ class SerialReader {
   SyncScanner scanner;
   FrameReader frames;
 
+  size_t wordArriving = 0;  // this many of a sync word's bytes stand at a frame boundary, and nothing else yet
   bool inSync = false;
   size_t syncBytes = 0;
   std::array<kj::byte, HELLO_FRAME_BYTES> sync{};
@@ -71,6 +72,7 @@ class SerialReader {
   void take(size_t count);
   size_t beforeWord() const;
   bool takeOfSync(size_t available);
+  kj::OneOf<RawFrame, BadFrame, UsedUp> nextFrame();
 };
 
 }  // namespace postern

@@ -27,6 +27,13 @@ kj::Maybe<size_t> SyncScanner::find(kj::ArrayPtr<const kj::byte> chunk) {
   return end;
 }
 
+size_t SyncScanner::begun() const {
+  for (size_t n = tailBytes; n > 0; --n) {
+    if (memcmp(tail.data() + (tailBytes - n), SYNC_WORD.data(), n) == 0) return n;
+  }
+  return 0;
+}
+
 kj::Maybe<size_t> SyncScanner::findAcross(kj::ArrayPtr<const kj::byte> chunk) const {
   if (tailBytes == 0) return nullptr;
   kj::byte seam[2 * (SYNC_WORD_BYTES - 1)];

@@ -22,6 +22,9 @@ class SyncScanner {
   // not been looked at then, and is to be the next chunk. Null: none, and the whole chunk has been looked at.
   kj::Maybe<size_t> find(kj::ArrayPtr<const kj::byte> chunk);
 
+  // With how many of the word's first bytes, at most 15, the stream ends so far: a word may be arriving.
+  size_t begun() const;
+
  private:
   std::array<kj::byte, SYNC_WORD_BYTES - 1> tail{};
   size_t tailBytes = 0;

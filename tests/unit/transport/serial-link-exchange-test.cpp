@@ -41,12 +41,16 @@ TEST_CASE("an end that starts long after the other needs no timer of its own") {
 }
 
 TEST_CASE("a wire that takes and gives one byte at a time changes nothing") {
-  for (auto script : {smallScript(), largeScript()}) {
-    SerialStage stage(script);
+  struct Case {
+    Script script;
+    size_t capacity;
+  };
+  for (auto& c : {Case{smallScript(), 1}, Case{smallScript(), 4096}, Case{largeScript(), 4096}}) {
+    SerialStage stage(c.script);
     for (auto* direction : {&stage.wire.toHost, &stage.wire.toGuest}) {
       direction->readAtMost = 1;
       direction->writeAtMost = 1;
-      direction->capacity = 1;
+      direction->capacity = c.capacity;
     }
     runExchange(stage);
     CHECK(stage.bothDone());
