@@ -90,7 +90,7 @@ SerialLink::~SerialLink() noexcept(false) {
 void SerialLink::offer(const Hello& hello) {
   offered = hello;
   if (live != nullptr) return;
-  bool peerMayKnow = announced;
+  bool peerMayKnow = writer.hasBegunSync();
   beginEpoch();
   if (peerMayKnow) writer.flush();
 }
@@ -101,7 +101,6 @@ void SerialLink::beginEpoch() {
   own = offered;
   own.transport = TransportKind::SERIAL;
   random.fill(kj::arrayPtr(own.nonce.data(), own.nonce.size()));
-  announced = false;
   writer.abandon();
   writer.owe();
 }
@@ -116,7 +115,6 @@ void SerialLink::encodeSync(kj::ArrayPtr<kj::byte> out) {
   auto frame = out.slice(SYNC_WORD.size(), out.size());
   writeFrameHeader({HELLO_BYTES, FrameKind::HELLO, {}}, frame);
   writeHello(hello, frame.slice(FRAME_HEADER_BYTES, frame.size()));
-  announced = true;
 }
 
 SerialLink::Heard SerialLink::hear(const SerialReader::Sync& sync) {
@@ -166,7 +164,6 @@ PipeState SerialLink::fill(size_t atMost) {
 void SerialLink::lostPeer() {
   if (!connected) return;
   connected = false;
-  announced = false;
   writer.abandon();
   writer.owe();
 }
@@ -180,7 +177,7 @@ void SerialLink::restartRetries() {
 
 kj::Promise<SerialLink::Accepted> SerialLink::accept() {
   KJ_REQUIRE(live == nullptr, "the last connection is still alive");
-  if (!announced) writer.owe();
+  if (!writer.hasBegunSync()) writer.owe();
   restartRetries();
   return listen();
 }

@@ -83,9 +83,8 @@ class SerialLink {
   ReadScratch& scratch;
 
   Hello offered;
-  Hello own;               // of the current epoch; echo and reply are filled in when a SYNC is written
-  bool announced = false;  // a SYNC of this epoch has begun to go out since the device last had a peer
-  kj::Maybe<Hello> peer;   // as last heard
+  Hello own;              // of the current epoch; echo and reply are filled in when a SYNC is written
+  kj::Maybe<Hello> peer;  // as last heard
   std::array<kj::byte, HELLO_BYTES> peerBytes{};
   kj::Maybe<HelloError> refusal;
 

@@ -14,6 +14,7 @@ SerialWriter::~SerialWriter() noexcept(false) {
 void SerialWriter::abandon() {
   boundary.reset();
   syncLeft = 0;
+  begun = false;
   wakeWaiter();
 }
 
@@ -22,7 +23,6 @@ bool SerialWriter::syncsAreOut() {
   for (;;) {
     if (syncLeft == 0) {
       if (!owed || !boundary.isAtBoundary()) return true;
-      owed = false;
       encode(kj::arrayPtr(sync.data(), sync.size()));
       syncLeft = sync.size();
     }
@@ -30,8 +30,14 @@ bool SerialWriter::syncsAreOut() {
         kj::arrayPtr(sync.data(), sync.size()).slice(sync.size() - syncLeft, sync.size());
     auto result = writeToPipe(kj::arrayPtr(&rest, 1));
     if (result.bytes == 0) {
+      // One that has not begun is made anew when it does.
+      if (syncLeft == sync.size()) syncLeft = 0;
       if (!ended) waitForPipe();
       return false;
+    }
+    if (syncLeft == sync.size()) {
+      owed = false;
+      begun = true;
     }
     syncLeft -= result.bytes;
   }

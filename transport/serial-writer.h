@@ -32,6 +32,8 @@ class SerialWriter final : private kj::TaskSet::ErrorHandler {
   void flush() { syncsAreOut(); }
   // The session is over: the rest of its frame, and of a SYNC of its epoch, is not written.
   void abandon();
+  // A SYNC has gone out, or begun to, since the last abandon().
+  bool hasBegunSync() const { return begun; }
 
   // The session's bytes, after any SYNC that is owed where they begin a frame.
   PipeResult write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces);
@@ -44,6 +46,7 @@ class SerialWriter final : private kj::TaskSet::ErrorHandler {
   kj::Function<void(kj::ArrayPtr<kj::byte>)> encode;
   FrameBoundary boundary;
   bool owed = false;
+  bool begun = false;
   bool ended = false;
   bool refused = false;  // the pipe took nothing when last asked
   bool waiting = false;  // a task waits for the pipe
