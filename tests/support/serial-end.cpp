@@ -86,6 +86,7 @@ PipeResult MortalPipe::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pi
     auto part = piece.slice(0, std::min<uint64_t>(piece.size(), writesLeft));
     auto result = out.write(kj::arrayPtr(&part, 1));
     if (result.state != PipeState::OPEN) return written > 0 ? PipeResult{PipeState::OPEN, written} : result;
+    KJ_IF_MAYBE (r, recording) r->addAll(part.slice(0, result.bytes));
     writesLeft -= result.bytes;
     bytesWritten += result.bytes;
     written += result.bytes;

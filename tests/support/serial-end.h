@@ -38,6 +38,7 @@ class MortalPipe final : public BytePipe {
   bool isDead() const { return dead || readsLeft == 0 || writesLeft == 0; }
   void kill() { dead = true; }
 
+  kj::Maybe<kj::Vector<kj::byte>> recording;  // what is written, once set
   uint64_t bytesRead = 0;
   uint64_t bytesWritten = 0;
 
