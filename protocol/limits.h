@@ -62,6 +62,9 @@ constexpr uint64_t MAX_RECORDS_WITHOUT_REKEY = REKEY_AFTER_RECORDS * 2;
 constexpr auto RENEW_AFTER = 24 * kj::HOURS;
 constexpr uint64_t RENEW_AFTER_BYTES = uint64_t(1) << 40;
 
+// A close waits this long for the pipe to take its CLOSE; a peer that does not read is not waited for.
+constexpr auto CLOSE_LINGER = 1 * kj::SECONDS;
+
 // RPC -----------------------------------------------------------------------------------------------------------
 
 // Cap'n Proto's own stream reader allows 512 segments; no honest message of ours has more than a few.

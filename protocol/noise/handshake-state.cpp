@@ -71,11 +71,7 @@ HandshakeState::HandshakeState(Pattern pattern, HashKind hash, Side side, Bytes 
 
 void HandshakeState::takeKeys(HandshakeKeys keys) {
   KJ_IF_MAYBE (pair, keys.ephemeral) {
-    KJ_REQUIRE(pattern.sendsEphemeral(side), "this side of the pattern has no ephemeral key");
-    KJ_REQUIRE(!pair->secretKey.isZero(), "ephemeral key is empty");
-    ephemeral = kj::mv(*pair);
-  } else {
-    KJ_REQUIRE(!pattern.sendsEphemeral(side), "ephemeral key is missing");
+    provideEphemeral(kj::mv(*pair));
   }
 
   KJ_IF_MAYBE (pair, keys.ownStatic) {
@@ -96,6 +92,13 @@ void HandshakeState::takeKeys(HandshakeKeys keys) {
 
   KJ_REQUIRE(keys.psks.size() == pattern.pskCount(), "number of psks is not the pattern's");
   for (size_t i = 0; i < keys.psks.size(); ++i) psks[i] = keys.psks[i].clone();
+}
+
+void HandshakeState::provideEphemeral(KeyPair pair) {
+  KJ_REQUIRE(pattern.sendsEphemeral(side), "this side of the pattern has no ephemeral key");
+  KJ_REQUIRE(!pair.secretKey.isZero(), "ephemeral key is empty");
+  KJ_REQUIRE(ephemeral.secretKey.isZero(), "ephemeral key was given before");
+  ephemeral = kj::mv(pair);
 }
 
 void HandshakeState::mixPreMessages() {
@@ -158,6 +161,7 @@ kj::OneOf<size_t, HandshakeError> HandshakeState::writeMessage(Bytes payload, kj
 
 void HandshakeState::writeKey(Token token, kj::ArrayPtr<kj::byte>& rest) {
   if (token == Token::E) {
+    KJ_REQUIRE(!ephemeral.secretKey.isZero(), "ephemeral key is missing");
     memcpy(take(rest, KEY_BYTES).begin(), ephemeral.publicKey.data(), KEY_BYTES);
     mixEphemeral(ephemeral.publicKey);
   } else {

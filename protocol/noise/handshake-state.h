@@ -47,7 +47,8 @@ kj::StringPtr describe(HandshakeError error);
 // The keys of one side. Which of them must be there, and which must not, follows from the pattern: anything else is the
 // caller's bug.
 struct HandshakeKeys {
-  kj::Maybe<KeyPair> ephemeral;              // fresh, used for this handshake alone; wiped by it
+  // Fresh, used for this handshake alone; wiped by it. May come later, by provideEphemeral().
+  kj::Maybe<KeyPair> ephemeral;
   kj::Maybe<const KeyPair&> ownStatic;       // borrowed: outlives the HandshakeState
   kj::Maybe<const PublicKey&> peerStatic;    // copied; only if the pattern has it as a pre-message
   kj::ArrayPtr<const Secret<32>> psks = {};  // copied; in the order of the modifiers' numbers
@@ -65,6 +66,10 @@ class HandshakeState {
   bool isFinished() const { return !dead && message == pattern.messageCount(); }
   bool isWriting() const { return isMyTurn(Turn::WRITE); }
   bool isReading() const { return isMyTurn(Turn::READ); }
+
+  // Gives the ephemeral key, once, before this side's first message. A responder that waits with it until the first
+  // message has been read pays for no key that a forged message would make useless.
+  void provideEphemeral(KeyPair pair);
 
   // Bytes of the next message beside its payload: keys and tags. Only before the handshake is finished.
   size_t nextOverhead() const;

@@ -154,13 +154,14 @@ void hkdf(HashKind kind, kj::ArrayPtr<const kj::byte> chainingKey, kj::ArrayPtr<
   Secret<MAX_HASH_BYTES> temporaryKey;
   KeyedHmac(kind, chainingKey).compute({inputKeyMaterial}, temporaryKey.begin());
 
-  // output(i) = HMAC(temporaryKey, output(i - 1) | i), where output(0) is empty.
+  // output N = HMAC(temporaryKey, output N-1 | byte N); before the first one there is none.
   KeyedHmac keyed(kind, temporaryKey.asPtr().slice(0, size));
   Secret<MAX_HASH_BYTES> output;
-  for (kj::byte number = 1; number <= outputs.size(); ++number) {
-    auto previous = output.asPtr().slice(0, number == 1 ? 0 : size);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const auto number = kj::byte(i + 1);
+    auto previous = output.asPtr().slice(0, i == 0 ? 0 : size);
     keyed.compute({previous, kj::arrayPtr(&number, 1)}, output.begin());
-    auto wanted = outputs[number - 1];
+    auto wanted = outputs[i];
     KJ_REQUIRE(wanted.size() <= size);
     memcpy(wanted.begin(), output.begin(), wanted.size());
   }

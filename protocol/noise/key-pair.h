@@ -11,7 +11,7 @@
 namespace postern::noise {
 
 constexpr size_t KEY_BYTES = 32;
-static_assert(KEY_BYTES == crypto_scalarmult_BYTES && KEY_BYTES == crypto_scalarmult_SCALARBYTES);
+static_assert(KEY_BYTES == crypto_scalarmult_BYTES);
 
 using PublicKey = std::array<kj::byte, KEY_BYTES>;
 

@@ -1,0 +1,14 @@
+@0xb8a1fd5a86f4e0a7;
+# A small interface for tests and benchmarks of RPC.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("postern::test");
+
+interface Echo {
+  echo @0 (data :Data) -> (data :Data);
+  ping @1 (number :UInt64) -> (number :UInt64);
+  fail @2 (text :Text) -> ();
+  hang @3 () -> ();
+  take @4 (data :Data) -> stream;
+  count @5 () -> (calls :UInt64);
+}
