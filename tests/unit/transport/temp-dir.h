@@ -1,0 +1,34 @@
+#pragma once
+// A folder of one test, 0700, removed with all it holds at the end. And the count of our descriptors.
+
+#include <kj/debug.h>
+#include <kj/string.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <iterator>
+
+namespace postern {
+
+class TempDir {
+ public:
+  TempDir() : folder(kj::str("/tmp/postern-test-XXXXXX")) {
+    KJ_REQUIRE(mkdtemp(folder.begin()) != nullptr, "no temporary folder", folder);
+  }
+  ~TempDir() noexcept(false) { std::filesystem::remove_all(folder.cStr()); }
+  KJ_DISALLOW_COPY(TempDir);
+
+  kj::StringPtr path() const { return folder; }
+  kj::String file(kj::StringPtr name) const { return kj::str(folder, "/", name); }
+
+ private:
+  kj::String folder;
+};
+
+// How many descriptors this process has open (and one for looking).
+inline size_t openDescriptors() {
+  std::filesystem::directory_iterator begin("/proc/self/fd");
+  return static_cast<size_t>(std::distance(std::filesystem::begin(begin), std::filesystem::end(begin)));
+}
+
+}  // namespace postern
