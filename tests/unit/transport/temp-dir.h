@@ -4,6 +4,8 @@
 #include <kj/debug.h>
 #include <kj/string.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <iterator>
@@ -30,5 +32,24 @@ inline size_t openDescriptors() {
   std::filesystem::directory_iterator begin("/proc/self/fd");
   return static_cast<size_t>(std::distance(std::filesystem::begin(begin), std::filesystem::end(begin)));
 }
+
+// While it lives, this process gets no further descriptor.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+    int lowestFree;
+    KJ_SYSCALL(lowestFree = dup(STDIN_FILENO));
+    close(lowestFree);
+    // Not 0: poll() then refuses to look at any.
+    rlimit none = {rlim_t(lowestFree), before.rlim_max};
+    KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &none));
+  }
+  ~NoDescriptors() noexcept(false) { KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &before)); }
+  KJ_DISALLOW_COPY(NoDescriptors);
+
+ private:
+  rlimit before;
+};
 
 }  // namespace postern
