@@ -79,9 +79,16 @@ TEST_CASE("an attempt that is dropped leaves no descriptor") {
 TEST_CASE("without descriptors connecting fails with a line, not an exception") {
   Fixture f;
   auto listening = f.rawListen(f.path);
-  NoDescriptors none;
-  CHECK(failsWith(f.now(f.connectPath()), {"Too many open files"}));
-  CHECK(failsWith(listenOn(f.port, f.timer, Endpoint(UnixEndpoint{f.dir.file("q.sock")})), {"Too many open files"}));
+  auto connect = [&] {
+    NoDescriptors none;
+    return f.connectPath();
+  };
+  auto listen = [&] {
+    NoDescriptors none;
+    return listenOn(f.port, f.timer, Endpoint(UnixEndpoint{f.dir.file("q.sock")}));
+  };
+  CHECK(failsWith(f.now(connect()), {"Too many open files"}));
+  CHECK(failsWith(listen(), {"Too many open files"}));
 }
 
 // Hybrid vsock ------------------------------------------------------------------------------------------------------
