@@ -60,8 +60,8 @@ byte steps;      /* since the last fault, while not agreed */
 
 /* After each step. The line is for `spin -t -T`, which replays an error. */
 inline tick() {
-  printf("guest %d/%d up=%d keys=%d owed=%d   host %d/%d up=%d keys=%d owed=%d\n", own[0], peer[0], up[0], keys[0], owed[0],
-         own[1], peer[1], up[1], keys[1], owed[1]);
+  printf("guest %d/%d up=%d keys=%d owed=%d   host %d/%d up=%d keys=%d owed=%d\n",
+         own[0], peer[0], up[0], keys[0], owed[0], own[1], peer[1], up[1], keys[1], owed[1]);
   if
   :: AGREED -> agreed = 1; steps = 0
   :: else ->
