@@ -72,10 +72,13 @@ kj::Promise<void> probeRound(Session& session, Probe::Client peer, Random& rando
     request.setCredit(opened.offer.credit);
     auto call = request.send().ignoreResult();
     auto& channel = *opened.channel;
-    auto writing = channel.write(sent).then([&channel](bool all) {
-      KJ_REQUIRE(all, "bulk bytes were not taken");
-      channel.finish();
-    });
+    // Eagerly: joinPromises() runs a last continuation only when all the others are there.
+    auto writing = channel.write(sent)
+                       .then([&channel](bool all) {
+                         KJ_REQUIRE(all, "bulk bytes were not taken");
+                         channel.finish();
+                       })
+                       .eagerlyEvaluate(nullptr);
     auto all = kj::heapArrayBuilder<kj::Promise<void>>(3);
     all.add(kj::mv(call));
     all.add(kj::mv(writing));
