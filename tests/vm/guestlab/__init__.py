@@ -5,10 +5,15 @@ from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestT
 from .guest import CommandResult, Guest, VirtioPort
 from .initramfs import Initramfs
 from .kernel import GuestKernel
+from .nested import INNER_CONSOLE, INNER_ENDED, INNER_LINE, INNER_READY, nested_vsock_guest
 from .qmp import Qmp, QmpError
 from .recipes import basic_initramfs, serial_guest, vsock_loopback_guest
 
 __all__ = [
+    "INNER_CONSOLE",
+    "INNER_ENDED",
+    "INNER_LINE",
+    "INNER_READY",
     "CommandFailed",
     "CommandResult",
     "Console",
@@ -24,6 +29,7 @@ __all__ = [
     "SetUpError",
     "VirtioPort",
     "basic_initramfs",
+    "nested_vsock_guest",
     "serial_guest",
     "vsock_loopback_guest",
 ]

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ class Custody:
         self._status_ended = False
         self.exit_status = None  # as in subprocess: negative for a signal
         self.pid = None
+        self.folder = None
         try:
             launcher = subprocess.Popen(
                 [sys.executable, "-IB", str(PROGRAM), str(lifeline_end), str(status_end)],
@@ -67,6 +69,8 @@ class Custody:
             pass
         ended = self._status_ended
         os.close(self._status)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)  # still there only if somebody killed the custodian
         if not ended:
             raise SetUpError(f"the custodian of {self.folder} did not end within {START_SECONDS} s")
 

@@ -6,7 +6,9 @@ class SetUpError(Exception):
 
 
 class GuestError(Exception):
-    """A guest did not do what the test expected. The text ends with the last lines of its console."""
+    """A guest did not do what the test expected. With has_console, the text ends with its console's last lines."""
+
+    has_console = False
 
 
 class GuestTimeout(GuestError):

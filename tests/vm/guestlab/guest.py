@@ -98,7 +98,7 @@ class Guest:
         return self
 
     def __exit__(self, kind, error, trace):
-        # The harness's own errors carry the console's tail already.
+        # Most of the harness's own errors carry the console's tail already.
         if kind is not None and not getattr(error, "has_console", False):
             print(f"last lines of the {self.description}'s console:\n{self.console.tail()}", file=sys.stderr)
         self.close()
@@ -239,7 +239,8 @@ class Guest:
             os.close(input_end)
             os.close(output_end)
         self.folder = self._custody.folder
-        self._initramfs.write(self.folder / "initramfs")
+        with open(self.folder / "initramfs", "wb") as stream:
+            self._initramfs.write(stream)
         self._custody.start([qemu, *self._qemu_arguments()])
         self.console.start()
 

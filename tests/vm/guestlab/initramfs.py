@@ -7,9 +7,9 @@ powers the guest off, so that the test ends at once and not at its deadline.
 The archive is not compressed: QEMU copies it in no time, while unpacking would run in the guest.
 """
 
+import io
 import os
 import pathlib
-import shlex
 import shutil
 import subprocess
 
@@ -59,6 +59,7 @@ class Initramfs:
         self.kernel = kernel
         self._archive = Archive()
         self._modules = []
+        self._optional_modules = []
         self._script = []
         for folder in ("/dev", "/proc", "/sys", "/run", "/root"):
             self._archive.add_folder(folder)
@@ -73,6 +74,11 @@ class Initramfs:
         self._modules += names
         return self
 
+    def add_optional_modules(self, *names):
+        """Loaded after the others; one that the guest's machine refuses (no such processor or device) is left out."""
+        self._optional_modules += names
+        return self
+
     def add_file(self, host_path, guest_path, mode=None):
         """Copies one file; keeps its permissions unless told otherwise."""
         host_path = pathlib.Path(host_path)
@@ -85,8 +91,7 @@ class Initramfs:
         return self
 
     def add_text(self, guest_path, text, mode=0o644):
-        self._archive.add_file(guest_path, text.encode(), mode)
-        return self
+        return self.add_bytes(guest_path, text.encode(), mode)
 
     def add_symlink(self, guest_path, target):
         self._archive.add_symlink(guest_path, target)
@@ -108,19 +113,34 @@ class Initramfs:
         self._script.append(lines)
         return self
 
-    def write(self, path):
+    def add_bytes(self, guest_path, content, mode=0o644):
+        self._archive.add_file(guest_path, content, mode)
+        return self
+
+    def to_bytes(self):
+        stream = io.BytesIO()
+        self.write(stream)
+        return stream.getvalue()
+
+    def write(self, stream):
         """Writes the archive. The same recipe gives the same bytes."""
         archive = self._archive.copy()
         loads = []
-        for module in load_order(self.kernel, self._modules):
-            guest_path = f"/lib/modules/{os.path.basename(module)}"
-            archive.add_file(guest_path, (self.kernel.modules_folder / module).read_bytes())
-            loads.append(f"insmod {guest_path} || fail loading {shlex.quote(os.path.basename(module))}")
+        required = load_order(self.kernel, self._modules)
+        for module in required:
+            loads.append(f"insmod {self._add_module(archive, module)} || fail loading {os.path.basename(module)}")
+        for module in load_order(self.kernel, self._optional_modules):
+            if module not in required:
+                loads.append(f"insmod {self._add_module(archive, module)} 2>/dev/null")
         archive.add_file(SCRIPT, "".join(f"{lines}\n" for lines in self._script).encode())
         init = INIT.format(loads="\n".join(loads), script_path=SCRIPT, ready=READY, failed=SET_UP_FAILED)
         archive.add_file("/init", init.encode(), 0o755)
-        with open(path, "wb") as stream:
-            archive.write(stream)
+        archive.write(stream)
+
+    def _add_module(self, archive, module):
+        guest_path = f"/lib/modules/{os.path.basename(module)}"
+        archive.add_file(guest_path, (self.kernel.modules_folder / module).read_bytes())
+        return guest_path
 
     def _add_busybox(self):
         busybox = shutil.which("busybox")

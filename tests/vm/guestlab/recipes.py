@@ -1,4 +1,4 @@
-"""Guests that several tests need."""
+"""Guests that several tests need. `options` are Guest's. The two-level guest is in nested.py."""
 
 from .guest import Guest, VirtioPort
 from .initramfs import Initramfs

@@ -59,6 +59,8 @@ def _lz4_block(block):
         distance = block[at] | block[at + 1] << 8
         count, at = _length(block, at + 2, token & 15)
         count += 4
+        if not 0 < distance <= len(out):
+            raise UnknownCompression("a copy from outside of the block")
         source = len(out) - distance
         if distance >= count:
             out += out[source : source + count]
