@@ -20,6 +20,9 @@ class Archive:
         other._entries = dict(self._entries)
         return other
 
+    def __contains__(self, path):
+        return path.strip("/") in self._entries
+
     def add_folder(self, path, mode=0o755):
         self._add(path, stat.S_IFDIR | mode, b"")
 

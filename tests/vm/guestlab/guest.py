@@ -14,14 +14,15 @@ import time
 from .accelerator import accelerator, accelerator_arguments
 from .console import PANIC, Console
 from .custody import Custody
-from .errors import CommandFailed, GuestEnded, GuestPanicked, GuestTimeout, SetUpError
-from .initramfs import READY
+from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
+from .initramfs import PORTS_PARAMETER, READY
 from .qmp import Qmp
 
 QEMU = "qemu-system-x86_64"
 BOOT_SECONDS = 90  # three under emulation on an idle machine
 COMMAND_SECONDS = 30
 EXIT_SECONDS = 30
+QMP_SECONDS = 20
 LONGEST_LINE = 4000  # a terminal in line mode cuts at 4096
 LONGEST_SOCKET_PATH = 107
 PANIC_LINE = re.compile(re.escape(PANIC) + r".*\n")
@@ -82,10 +83,11 @@ class Guest:
         ]
         self._arguments = tuple(arguments)
         # panic=-1: reboot at once, so that with -no-reboot a panic ends QEMU.
-        self._command_line = f"console=ttyS0 quiet panic=-1 oops=panic {command_line}".strip()
+        names = ",".join(port.name for port in self.ports)
+        self._command_line = f"console=ttyS0 quiet panic=-1 oops=panic {PORTS_PARAMETER}={names} {command_line}"
         self._boot_timeout = boot_timeout
         self._wait_for_shell = wait_for_shell
-        self._custody = self._qmp = None
+        self._custody = self.qmp = None
 
     def __enter__(self):
         try:
@@ -174,7 +176,7 @@ class Guest:
             )
         return result
 
-    # --- ports and QMP -----------------------------------------------------------------------------------------
+    # --- virtio-serial -----------------------------------------------------------------------------------------
 
     def port_path(self, name):
         """The Unix socket of a virtio-serial port on which QEMU listens. It serves one client at a time."""
@@ -187,13 +189,6 @@ class Guest:
         connection.settimeout(timeout)
         connection.connect(self.port_path(name))
         return connection
-
-    @property
-    def qmp(self):
-        """The QMP connection, made at first use and closed with the guest."""
-        if self._qmp is None:
-            self._qmp = Qmp(self.folder / "qmp.sock")
-        return self._qmp
 
     # --- ending ------------------------------------------------------------------------------------------------
 
@@ -209,9 +204,9 @@ class Guest:
 
     def close(self):
         """Ends QEMU if it still runs and removes the folder. The `with` block does this."""
-        if self._qmp:
-            self._qmp.close()
-            self._qmp = None
+        if self.qmp:
+            self.qmp.close()
+            self.qmp = None
         if self._custody:
             self._custody.close()
             self._custody = None
@@ -243,6 +238,18 @@ class Guest:
             self._initramfs.write(stream)
         self._custody.start([qemu, *self._qemu_arguments()])
         self.console.start()
+        self.qmp = self._connect_qmp()
+
+    def _connect_qmp(self):
+        """QEMU makes the socket while it starts. Connected from then on, so that no event is missed."""
+        deadline = time.monotonic() + QMP_SECONDS
+        while True:
+            try:
+                return Qmp(self.folder / "qmp.sock")
+            except (FileNotFoundError, ConnectionRefusedError, GuestError):
+                if self.console.ended or time.monotonic() > deadline:
+                    raise self._failure("its QMP socket", QMP_SECONDS) from None
+                time.sleep(0.01)
 
     def _qemu_arguments(self):
         arguments = [

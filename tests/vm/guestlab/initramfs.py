@@ -20,17 +20,20 @@ from .modules import load_order
 
 READY = "guestlab: the shell is ready"
 SET_UP_FAILED = "guestlab: set-up failed"
+PORTS_PARAMETER = "guestlab.ports"  # on the kernel command line: names of the ports, with commas between
 SCRIPT = "/etc/guestlab-script"
 
 INIT = """\
 #!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb
-fail() {{ echo "{failed}: $*"; sleep 1; poweroff -f; }}
+fail() {{ echo "{failed}: $*"; sleep 0.5; poweroff -f; }}
 mount -t devtmpfs devtmpfs /dev && mount -t proc proc /proc && mount -t sysfs sysfs /sys || fail mounting
 mkdir -p /dev/pts /dev/shm /dev/virtio-ports && mount -t devpts devpts /dev/pts
 {loads}
-# Without udev nobody names the ports. Ports that are plugged later: name-virtio-ports
-name-virtio-ports
+# Ports that are plugged later: run name-virtio-ports again.
+if [ -d /sys/class/virtio-ports ]; then
+  name-virtio-ports $(sed -n 's/.*{ports}=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' ') || fail "virtio-serial"
+fi
 hostname guest
 sh -e {script_path} || fail "the recipe's script ended with status $?"
 # From here on what programs print is the test's: kernel messages stay in dmesg (a panic is printed all the same),
@@ -44,7 +47,16 @@ while :; do setsid sh /dev/console </dev/console >/dev/console 2>&1; done
 
 NAME_PORTS = """\
 #!/bin/busybox sh
-# Makes /dev/virtio-ports/NAME for every named virtio-serial port, as udev would.
+# Makes /dev/virtio-ports/NAME for every named virtio-serial port, as udev would; without arguments, for those there are.
+# With names: waits for them first, since the driver learns of ports and names from the device bit by bit.
+names() { cat /sys/class/virtio-ports/*/name 2>/dev/null; }
+tries=0
+for name; do
+  until names | grep -qxF "$name"; do
+    [ $((tries += 1)) -gt 200 ] && { echo "no virtio-serial port named $name within 20 s"; exit 1; }
+    sleep 0.1
+  done
+done
 for port in /sys/class/virtio-ports/*; do
   [ -s "$port/name" ] && ln -sf "../${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"
 done
@@ -125,6 +137,9 @@ class Initramfs:
     def write(self, stream):
         """Writes the archive. The same recipe gives the same bytes."""
         archive = self._archive.copy()
+        for applet in self._applets:
+            if f"/bin/{applet}" not in archive:  # a program of the recipe goes before busybox's
+                archive.add_symlink(f"/bin/{applet}", "busybox")
         loads = []
         required = load_order(self.kernel, self._modules)
         for module in required:
@@ -133,7 +148,9 @@ class Initramfs:
             if module not in required:
                 loads.append(f"insmod {self._add_module(archive, module)} 2>/dev/null")
         archive.add_file(SCRIPT, "".join(f"{lines}\n" for lines in self._script).encode())
-        init = INIT.format(loads="\n".join(loads), script_path=SCRIPT, ready=READY, failed=SET_UP_FAILED)
+        init = INIT.format(
+            loads="\n".join(loads), script_path=SCRIPT, ready=READY, failed=SET_UP_FAILED, ports=PORTS_PARAMETER
+        )
         archive.add_file("/init", init.encode(), 0o755)
         archive.write(stream)
 
@@ -147,7 +164,4 @@ class Initramfs:
         if not busybox:
             raise SetUpError("busybox is not installed: run packaging/install-dependencies")
         self.add_program(busybox, "/bin/busybox")
-        applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-        for applet in applets:
-            if applet != "busybox":
-                self._archive.add_symlink(f"/bin/{applet}", "busybox")
+        self._applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()

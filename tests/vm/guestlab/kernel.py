@@ -18,6 +18,7 @@ from .vmlinux import UnknownCompression, extract_vmlinux
 
 META_PACKAGE = "linux-image-cloud-amd64"
 CURRENT = "current"
+SCRATCH_PREFIX = ".unpacking-"
 SYSTEM_PATH = "/usr/sbin:/sbin"  # depmod's folder is not on every user's PATH
 
 
@@ -63,8 +64,10 @@ def _kernels_folder():
 
 
 def _download_into(kernels):
+    for leftover in kernels.glob(SCRATCH_PREFIX + "*"):  # of a fetch that was killed: we hold the lock
+        shutil.rmtree(leftover)
     package = _kernel_package()
-    with tempfile.TemporaryDirectory(dir=kernels, prefix=".unpacking-") as scratch:
+    with tempfile.TemporaryDirectory(dir=kernels, prefix=SCRATCH_PREFIX) as scratch:
         scratch = pathlib.Path(scratch)
         # apt would otherwise complain that its own user cannot write here.
         _tool("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package, cwd=scratch)

@@ -32,7 +32,10 @@ class Qmp:
         request = {"execute": command}
         if arguments:
             request["arguments"] = arguments
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except ConnectionError as error:
+            raise GuestError(f"QMP: QEMU closed the connection before {command}") from error
         deadline = time.monotonic() + timeout
         while True:
             message = self._receive(deadline, f"the answer to {command}")
@@ -71,6 +74,8 @@ class Qmp:
                 chunk = self._socket.recv(65536)
             except TimeoutError:
                 continue
+            except ConnectionError:
+                chunk = b""
             if not chunk:
                 raise GuestError(f"QMP: QEMU closed the connection while {awaited} was awaited")
             self._buffer += chunk
