@@ -32,7 +32,7 @@ mkdir -p /dev/pts /dev/shm /dev/virtio-ports && mount -t devpts devpts /dev/pts
 {loads}
 # Ports that are plugged later: run name-virtio-ports again.
 if [ -d /sys/class/virtio-ports ]; then
-  name-virtio-ports $(sed -n 's/.*{ports}=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' ') || fail "virtio-serial"
+  name-virtio-ports $(sed -n 's/.*{ports}=\\([^ ]*\\).*/\\1/p' /proc/cmdline | tr , ' ') || fail "virtio-serial"
 fi
 hostname guest
 sh -e {script_path} || fail "the recipe's script ended with status $?"
@@ -51,7 +51,7 @@ NAME_PORTS = """\
 # With names: waits for them first, since the driver learns of ports and names from the device bit by bit.
 names() { cat /sys/class/virtio-ports/*/name 2>/dev/null; }
 tries=0
-for name; do
+for name in "$@"; do
   until names | grep -qxF "$name"; do
     [ $((tries += 1)) -gt 200 ] && { echo "no virtio-serial port named $name within 20 s"; exit 1; }
     sleep 0.1
