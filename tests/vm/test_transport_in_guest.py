@@ -20,7 +20,7 @@ class TransportInGuest(unittest.TestCase):
         with serial_guest(programs=[program("guest-transport")]) as guest:
             print(f"transport: virtio-serial, guest under {guest.accelerator}")
             begin = guest.console.position
-            guest.send("guest-transport -tc='serial*'")
+            guest.send("guest-transport -nc -tc='serial*'")
 
             def step(words):
                 nonlocal begin
