@@ -176,6 +176,7 @@ void Session::receiveCommit() {
 // Sending --------------------------------------------------------------------------------------------------------
 
 kj::Maybe<OutgoingRecord> Session::nextRecord() {
+  if (closeSent) return nullptr;
   kj::byte number[8];
   KJ_IF_MAYBE (pong, owedPong) {
     putLittleEndian<uint64_t>(*pong, number);
