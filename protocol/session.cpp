@@ -236,9 +236,17 @@ kj::Promise<void> Session::watchPings() {
 
 kj::Promise<void> Session::close(CloseCode code) {
   if (over) return kj::READY_NOW;
-  owedClose = code;
-  auto flushed = writer.whenEmpty().exclusiveJoin(timer.afterDelay(limits::CLOSE_LINGER));
-  return flushed.then([this]() { end({EndReason::CLOSED_HERE, nullptr, nullptr}); });
+  if (!closing) {
+    closing = true;
+    owedClose = code;
+    closeTask = writer.whenEmpty()
+                    .exclusiveJoin(timer.afterDelay(limits::CLOSE_LINGER))
+                    .then([this]() {
+                      end({EndReason::CLOSED_HERE, nullptr, nullptr});
+                    })
+                    .eagerlyEvaluate(nullptr);
+  }
+  return onEnd().ignoreResult();
 }
 
 // Enrolment ------------------------------------------------------------------------------------------------------
