@@ -27,6 +27,7 @@ class ChannelState final : public kj::Refcounted {
   kj::Promise<bool> whenSendable();
   BulkBlock newBlock();
   void send(BulkBlock block, size_t size);
+  kj::Promise<bool> write(kj::ArrayPtr<const kj::byte> bytes);
   void finish();
   void reset();
   kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> read();

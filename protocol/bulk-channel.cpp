@@ -78,20 +78,7 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> BulkChannel::read() {
 }
 
 kj::Promise<bool> BulkChannel::write(kj::ArrayPtr<const kj::byte> bytes) {
-  while (bytes.size() > 0) {
-    size_t n = std::min(sendable(), bytes.size());
-    if (n == 0) {
-      return whenSendable().then([this, bytes](bool canSend) -> kj::Promise<bool> {
-        if (!canSend) return false;
-        return write(bytes);
-      });
-    }
-    auto block = newBlock();
-    memcpy(block.space().begin(), bytes.begin(), n);
-    send(kj::mv(block), n);
-    bytes = bytes.slice(n, bytes.size());
-  }
-  return true;
+  return state->write(bytes);
 }
 
 // State: sending -------------------------------------------------------------------------------------------------
@@ -137,6 +124,23 @@ void ChannelState::send(BulkBlock block, size_t size) {
   sendCredit -= costOf(size);
   sendQueue.push_back({{RecordType::BULK, 0, 0, number}, kj::mv(block.storage), size});
   mux->makeReady(*this);
+}
+
+kj::Promise<bool> ChannelState::write(kj::ArrayPtr<const kj::byte> bytes) {
+  while (bytes.size() > 0) {
+    size_t n = std::min(sendable(), bytes.size());
+    if (n == 0) {
+      return whenSendable().then([self = kj::addRef(*this), bytes](bool canSend) mutable -> kj::Promise<bool> {
+        if (!canSend) return false;
+        return self->write(bytes);
+      });
+    }
+    auto block = newBlock();
+    memcpy(block.space().begin(), bytes.begin(), n);
+    send(kj::mv(block), n);
+    bytes = bytes.slice(n, bytes.size());
+  }
+  return true;
 }
 
 void ChannelState::finish() {
@@ -217,7 +221,7 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> ChannelState::read() {
     return Result(BulkChunk(kj::addRef(*this), kj::mv(next.storage), next.data));
   }
   if (peerFinished) return Result(BulkEnd::FINISHED);
-  if (wasReset) return Result(BulkEnd::RESET);
+  if (wasReset || handleGone) return Result(BulkEnd::RESET);
   if (mux == nullptr) return Result(BulkEnd::SESSION_ENDED);
   KJ_REQUIRE(readWaiter == nullptr, "one reader at a time");
   auto paf = kj::newPromiseAndFulfiller<void>();
@@ -278,6 +282,7 @@ void ChannelState::reset() {
 void ChannelState::handleDropped() {
   handleGone = true;
   receiveQueue.clear();
+  wakeReader();
   if (mux == nullptr) return;
   if (wasReset) {
     leave();
