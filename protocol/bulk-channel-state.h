@@ -44,7 +44,7 @@ class ChannelState final : public kj::Refcounted {
   OutgoingRecord takeRecord();
   uint32_t takeOwedCredit();
   void sessionEnded();
-  uint32_t grantedWindow() const { return window; }
+  uint32_t reservedWindow() const { return reserved; }
 
   bool inReadyList = false;
   bool inCreditList = false;
@@ -65,6 +65,7 @@ class ChannelState final : public kj::Refcounted {
 
   // Receiving. peerCredit + held + owedCredit + (what is not yet worth granting) == window.
   uint32_t window;
+  uint32_t reserved;  // of limits::BULK_WINDOWS_PER_LINK; at least `window`
   uint32_t peerCredit = 0;
   uint32_t held = 0;  // cost of what is in the queue and in live chunks
   uint32_t owedCredit = 0;

@@ -86,7 +86,12 @@ kj::Promise<bool> BulkChannel::write(kj::ArrayPtr<const kj::byte> bytes) {
 namespace _ {
 
 ChannelState::ChannelState(BulkMux& mux, uint32_t number, uint32_t window, GrantBy grantBy, uint32_t sendCredit)
-    : number(number), mux(&mux), sendCredit(sendCredit), window(window), turnoverBegan(mux.timer.now()) {
+    : number(number),
+      mux(&mux),
+      sendCredit(sendCredit),
+      window(window),
+      reserved(window),
+      turnoverBegan(mux.timer.now()) {
   if (grantBy == GrantBy::OFFER) {
     peerCredit = window;
   } else {
@@ -241,14 +246,18 @@ void ChannelState::adaptWindow(uint32_t cost) {
   auto now = mux->timer.now();
   bool idle = now - turnoverBegan > limits::BULK_WINDOW_IDLE;
   turnedOver += cost;
-  if (!idle && turnedOver < window) return;
-  uint32_t wanted = idle ? std::min(window, limits::BULK_WINDOW_FIRST) : std::min(2 * window, limits::BULK_WINDOW_MAX);
-  if (wanted < window || mux->windowsGranted + (wanted - window) <= limits::BULK_WINDOWS_PER_LINK) {
-    mux->windowsGranted = mux->windowsGranted + wanted - window;
-    window = wanted;
+  if (idle || turnedOver >= window) {
+    uint32_t wanted =
+        idle ? std::min(window, limits::BULK_WINDOW_FIRST) : std::min(2 * window, limits::BULK_WINDOW_MAX);
+    bool fits = mux->windowsGranted - reserved + wanted <= limits::BULK_WINDOWS_PER_LINK;
+    if (wanted < window || fits) window = wanted;
+    turnedOver = 0;
+    turnoverBegan = now;
   }
-  turnedOver = 0;
-  turnoverBegan = now;
+  // A window that shrank counts as what the peer may still send under the old one, until it has.
+  uint32_t needed = std::max(window, peerCredit + held + owedCredit);
+  mux->windowsGranted = mux->windowsGranted - reserved + needed;
+  reserved = needed;
 }
 
 void ChannelState::grant() {

@@ -203,7 +203,7 @@ kj::Maybe<OutgoingRecord> BulkMux::nextRecord() {
 
 void BulkMux::forget(ChannelState& channel) {
   channels.erase(channel.number);
-  windowsGranted -= channel.grantedWindow();
+  windowsGranted -= channel.reservedWindow();
   if (channel.inReadyList) ready.erase(std::find(ready.begin(), ready.end(), &channel));
   if (channel.inCreditList) creditReady.erase(std::find(creditReady.begin(), creditReady.end(), &channel));
   channel.inReadyList = channel.inCreditList = false;
