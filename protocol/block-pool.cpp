@@ -7,11 +7,6 @@
 
 namespace postern {
 
-namespace {
-// Below this an allocation of its own is cheaper than a block that is mostly empty.
-constexpr size_t SMALL_BYTES = 16 << 10;
-}  // namespace
-
 BlockPool::~BlockPool() noexcept(false) {
   KJ_ASSERT(out == 0, "a block outlives its pool") {
     break;

@@ -127,6 +127,13 @@ BulkBlock ChannelState::newBlock() {
 void ChannelState::send(BulkBlock block, size_t size) {
   KJ_REQUIRE(size > 0 && size <= sendable(), "more than may be sent", size);
   sendCredit -= costOf(size);
+  size_t needed = RECORD_HEADROOM + size + TAG_BYTES;
+  if (needed <= BlockPool::SMALL_BYTES) {
+    // A short record does not keep a whole block while it waits.
+    auto smaller = mux->pool.take(needed);
+    memcpy(smaller.begin() + RECORD_HEADROOM, block.storage.begin() + RECORD_HEADROOM, size);
+    block.storage = kj::mv(smaller);
+  }
   sendQueue.push_back({{RecordType::BULK, 0, 0, number}, kj::mv(block.storage), size});
   mux->makeReady(*this);
 }
