@@ -162,6 +162,10 @@ void Session::receivePong(uint64_t number) {
     ping.fulfiller->fulfill(timer.now() - ping.sent);
     pings.pop_front();
   }
+  if (pings.empty()) {
+    pingDeadline = nullptr;  // no timer without an unanswered PING
+    pingDeadlineRuns = false;
+  }
 }
 
 void Session::receiveCommit() {
