@@ -1,4 +1,4 @@
-@0xb8a1fd5a86f4e0a7;
+@0xf3e81d2f2ded71b3;
 # A small interface for tests and benchmarks of RPC.
 
 using Cxx = import "/capnp/c++.capnp";
@@ -11,4 +11,9 @@ interface Echo {
   hang @3 () -> ();
   take @4 (data :Data) -> stream;
   count @5 () -> (calls :UInt64);
+}
+
+interface Probe extends(Echo) {
+  echoBulk @0 (channel :UInt32, credit :UInt32) -> ();
+  # Accepts the offered bulk channel and sends back every byte; returns when the caller's direction has finished.
 }
