@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <kj/debug.h>
 
 #include "tests/support/serial-end.h"
 #include "tests/support/session-lab.h"

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <kj/debug.h>
 #include <malloc.h>
 
 #include "protocol/limits.h"
