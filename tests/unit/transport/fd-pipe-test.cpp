@@ -1,0 +1,317 @@
+#include "transport/fd-pipe.h"
+
+#include <doctest/doctest.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/async-io.h>
+#include <kj/debug.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/unit/transport/temp-dir.h"
+
+namespace postern {
+namespace {
+
+// A pipe on one end of a socket pair; the test holds the other end raw.
+struct Pair {
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  kj::AutoCloseFd peer;
+  kj::Own<BytePipe> pipe;
+
+  Pair() {
+    int fds[2];
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+    peer = kj::AutoCloseFd(fds[1]);
+    pipe = newSocketPipe(io.unixEventPort, kj::AutoCloseFd(fds[0]));
+  }
+
+  void peerSends(kj::StringPtr text) {
+    REQUIRE(::send(peer, text.begin(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size()));
+  }
+  kj::String peerReads() {
+    char buffer[256];
+    ssize_t n = ::recv(peer, buffer, sizeof(buffer), MSG_DONTWAIT);
+    return n < 0 ? kj::str("errno ", errno) : kj::heapString(buffer, size_t(n));
+  }
+  PipeResult read(kj::ArrayPtr<kj::byte> into) { return pipe->read(into); }
+  PipeResult write(kj::ArrayPtr<const kj::byte> bytes) { return pipe->write(kj::arrayPtr(&bytes, 1)); }
+
+  // Whether `promise` resolves when all that can happen now has happened.
+  bool resolves(kj::Promise<void>& promise) {
+    for (int i = 0; i < 10; ++i) {
+      if (promise.poll(io.waitScope)) return true;
+    }
+    return false;
+  }
+};
+
+bool operator==(const PipeResult& a, const PipeResult& b) {
+  return a.state == b.state && a.bytes == b.bytes;
+}
+
+constexpr PipeResult NOTHING = {PipeState::OPEN, 0};
+constexpr PipeResult ENDED = {PipeState::ENDED, 0};
+
+TEST_CASE("bytes that arrive before and after the wait both wake the reader") {
+  Pair pair;
+  kj::byte buffer[16];
+  CHECK((pair.read(buffer) == NOTHING));
+  auto readable = pair.pipe->whenReadable();
+  CHECK(!pair.resolves(readable));
+  pair.peerSends("abc");
+  readable.wait(pair.io.waitScope);
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 3}));
+  CHECK(memcmp(buffer, "abc", 3) == 0);
+
+  // The edge passes while nobody waits: turns of the loop in between must not lose it.
+  CHECK((pair.read(buffer) == NOTHING));
+  pair.peerSends("d");
+  for (int i = 0; i < 3; ++i) kj::evalLater([] {}).wait(pair.io.waitScope);
+  pair.io.provider->getTimer().afterDelay(1 * kj::MILLISECONDS).wait(pair.io.waitScope);
+  pair.pipe->whenReadable().wait(pair.io.waitScope);
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 1}));
+}
+
+TEST_CASE("a wait that was dropped does not lose the bytes of the next one") {
+  Pair pair;
+  kj::byte buffer[16];
+  CHECK((pair.read(buffer) == NOTHING));
+  { auto dropped = pair.pipe->whenReadable(); }
+  pair.peerSends("x");
+  pair.pipe->whenReadable().wait(pair.io.waitScope);
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 1}));
+}
+
+TEST_CASE("what lies there already is read in parts, and no part is lost") {
+  Pair pair;
+  pair.peerSends("abcdef");
+  kj::byte buffer[4];
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 4}));
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 2}));
+  CHECK((pair.read(buffer) == NOTHING));
+}
+
+TEST_CASE("the end of the peer is ENDED after the last byte, and stays so") {
+  Pair pair;
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == NOTHING));
+  auto readable = pair.pipe->whenReadable();
+  pair.peerSends("z");
+  pair.peer = nullptr;
+  readable.wait(pair.io.waitScope);
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 1}));
+  CHECK((pair.read(buffer) == ENDED));
+  CHECK((pair.read(buffer) == ENDED));
+}
+
+TEST_CASE("writing to a peer that has gone is ENDED, not a signal, and its last words can still be read") {
+  Pair pair;
+  pair.peerSends("bye");
+  pair.peer = nullptr;
+  CHECK((pair.write(kj::StringPtr("hello").asBytes()) == ENDED));
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 3}));
+  CHECK((pair.read(buffer) == ENDED));
+}
+
+TEST_CASE("a peer that dies with our bytes unread makes reads ENDED as well") {
+  Pair pair;
+  CHECK((pair.write(kj::StringPtr("unread").asBytes()) == PipeResult{PipeState::OPEN, 6}));
+  pair.peer = nullptr;
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == ENDED));  // ECONNRESET
+}
+
+TEST_CASE("pieces go out in order, empty ones are skipped, and more than the maximum are left for the next call") {
+  Pair pair;
+  kj::String texts[20];
+  kj::Vector<kj::ArrayPtr<const kj::byte>> pieces;
+  for (unsigned i = 0; i < 20; ++i) {
+    texts[i] = kj::str(char('a' + i));
+    pieces.add(nullptr);
+    pieces.add(texts[i].asBytes());
+  }
+  CHECK((pair.pipe->write(pieces) == PipeResult{PipeState::OPEN, MAX_WRITE_PIECES}));
+  CHECK((pair.peerReads() == "abcdefghijklmnop"));
+  kj::ArrayPtr<const kj::byte> empty;
+  CHECK((pair.write(empty) == NOTHING));
+  // Nothing was tried, so nothing is waited for.
+  pair.pipe->whenWritable().wait(pair.io.waitScope);
+}
+
+TEST_CASE("a full pipe takes a part, then nothing, and wakes the writer when the peer has read") {
+  Pair pair;
+  auto block = kj::heapArray<kj::byte>(1 << 20);
+  memset(block.begin(), 7, block.size());
+  size_t written = 0;
+  for (;;) {
+    auto result = pair.write(block);
+    REQUIRE(result.state == PipeState::OPEN);
+    if (result.bytes == 0) break;
+    written += result.bytes;
+  }
+  CHECK(written > 0);
+  auto writable = pair.pipe->whenWritable();
+  CHECK(!pair.resolves(writable));
+  size_t drained = 0;
+  while (drained < written) {
+    ssize_t n = ::recv(pair.peer, block.begin(), block.size(), MSG_DONTWAIT);
+    REQUIRE(n > 0);
+    drained += size_t(n);
+  }
+  writable.wait(pair.io.waitScope);
+  CHECK(pair.write(block).bytes > 0);
+}
+
+TEST_CASE("a limited send buffer takes less") {
+  Pair pair;
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  kj::AutoCloseFd other(fds[1]);
+  limitSendBuffer(fds[0], 8 << 10);
+  auto pipe = newSocketPipe(pair.io.unixEventPort, kj::AutoCloseFd(fds[0]));
+  auto block = kj::heapArray<kj::byte>(1 << 20);
+  memset(block.begin(), 0, block.size());
+  kj::ArrayPtr<const kj::byte> piece = block;
+  size_t limited = pipe->write(kj::arrayPtr(&piece, 1)).bytes;
+  CHECK(limited > 0);
+  CHECK(limited <= 16 << 10);
+  CHECK(pair.write(block).bytes > 4 * limited);
+}
+
+TEST_CASE("a descriptor that the peer attaches costs no descriptor here, and its bytes arrive") {
+  Pair pair;
+  size_t before = openDescriptors();
+  for (int round = 0; round < 3; ++round) {
+    kj::AutoCloseFd attached(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    REQUIRE(attached.get() >= 0);
+    char text[] = "fd";
+    iovec piece = {text, 2};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    int number = attached.get();
+    memcpy(CMSG_DATA(header), &number, sizeof(number));
+    REQUIRE(sendmsg(pair.peer, &message, 0) == 2);
+  }
+  kj::byte buffer[16];
+  size_t got = 0;
+  while (got < 6) {
+    auto result = pair.read(buffer);
+    REQUIRE(result.bytes > 0);
+    got += result.bytes;
+  }
+  CHECK(openDescriptors() == before);
+}
+
+TEST_CASE("close() shows at the peer at once, even when someone holds a duplicate, and wakes those who wait") {
+  Pair pair;
+  kj::byte buffer[8];
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  kj::AutoCloseFd peer(fds[1]);
+  kj::AutoCloseFd duplicate(dup(fds[0]));
+  auto pipe = newSocketPipe(pair.io.unixEventPort, kj::AutoCloseFd(fds[0]));
+  CHECK((pipe->read(buffer) == NOTHING));
+  auto readable = pipe->whenReadable();
+  pipe->close();
+  readable.wait(pair.io.waitScope);
+  CHECK((pipe->read(buffer) == ENDED));
+  kj::ArrayPtr<const kj::byte> piece = kj::StringPtr("x").asBytes();
+  CHECK((pipe->write(kj::arrayPtr(&piece, 1)) == ENDED));
+  CHECK(::recv(peer, buffer, sizeof(buffer), MSG_DONTWAIT) == 0);
+  pipe->whenReadable().wait(pair.io.waitScope);
+  pipe->close();
+}
+
+TEST_CASE("destroying a pipe resolves the wait on it and frees the descriptor") {
+  Pair pair;
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == NOTHING));
+  auto readable = pair.pipe->whenReadable();
+  size_t before = openDescriptors();
+  pair.pipe = nullptr;
+  readable.wait(pair.io.waitScope);
+  CHECK(openDescriptors() == before - 1);
+}
+
+TEST_CASE("an idle pipe does not spin: a wait without traffic costs no turn") {
+  Pair pair;
+  kj::byte buffer[8];
+  unsigned wakeups = 0;
+  while (wakeups < 100) {
+    CHECK((pair.read(buffer) == NOTHING));
+    auto readable = pair.pipe->whenReadable();
+    if (!pair.resolves(readable)) break;
+    ++wakeups;
+  }
+  CHECK(wakeups <= 1);
+}
+
+TEST_CASE("results of the kernel's calls mean what they mean on each kind of descriptor") {
+  using enum DescriptorKind;
+  CHECK((readResult(SOCKET, 0, 0) == ENDED));
+  CHECK((readResult(SERIAL_DEVICE, 0, 0) == PipeResult{PipeState::NOT_CONNECTED, 0}));
+  for (auto kind : {SOCKET, SERIAL_DEVICE}) {
+    CHECK((readResult(kind, 5, EIO) == PipeResult{PipeState::OPEN, 5}));
+    CHECK((readResult(kind, -1, EAGAIN) == NOTHING));
+    for (int error : {EIO, ENODEV, ECONNRESET, EPIPE, EBADF, ENOMEM}) CHECK((readResult(kind, -1, error) == ENDED));
+  }
+  CHECK((writeResult(9, EIO) == PipeResult{PipeState::OPEN, 9}));
+  CHECK((writeResult(0, 0) == NOTHING));
+  CHECK((writeResult(-1, EAGAIN) == NOTHING));
+  for (int error : {EIO, ENODEV, ECONNRESET, EPIPE, EBADF, ENOBUFS}) CHECK((writeResult(-1, error) == ENDED));
+}
+
+TEST_CASE("a serial pipe: no end at a read of 0, writes of at most 32 KiB, and it stays open when closed") {
+  // A socket stands in for the device: shut down at the far end it gives reads of 0, as a port
+  // without a peer does.
+  Pair pair;
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  kj::AutoCloseFd peer(fds[1]);
+  int number = fds[0];
+  auto pipe = newSerialPipe(pair.io.unixEventPort, kj::AutoCloseFd(fds[0]));
+  auto block = kj::heapArray<kj::byte>(40 << 10);
+  memset(block.begin(), 1, block.size());
+  kj::ArrayPtr<const kj::byte> pieces[] = {block.slice(0, 20 << 10), block.slice(0, 20 << 10)};
+  CHECK((pipe->write(pieces) == PipeResult{PipeState::OPEN, MAX_SERIAL_WRITE_BYTES}));
+
+  KJ_SYSCALL(shutdown(peer, SHUT_WR));
+  kj::byte buffer[8];
+  CHECK((pipe->read(buffer) == PipeResult{PipeState::NOT_CONNECTED, 0}));
+  CHECK((pipe->read(buffer) == PipeResult{PipeState::NOT_CONNECTED, 0}));
+  // The first wait may be spurious; after that the state, which does not change, wakes nobody.
+  pair.io.provider->getTimer().afterDelay(1 * kj::MILLISECONDS).wait(pair.io.waitScope);
+  CHECK((pipe->read(buffer) == PipeResult{PipeState::NOT_CONNECTED, 0}));
+  auto readable = pipe->whenReadable();
+  CHECK(!pair.resolves(readable));
+
+  pipe->close();
+  readable.wait(pair.io.waitScope);
+  CHECK((pipe->read(buffer) == ENDED));
+  CHECK(fcntl(number, F_GETFD) >= 0);
+  pipe = nullptr;
+  CHECK(fcntl(number, F_GETFD) == -1);
+}
+
+TEST_CASE("an empty read buffer and a second waiter are the caller's bugs") {
+  Pair pair;
+  CHECK_THROWS_AS(pair.read(nullptr), kj::Exception);
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == NOTHING));
+  auto first = pair.pipe->whenReadable();
+  CHECK_THROWS_AS((void)pair.pipe->whenReadable(), kj::Exception);
+}
+
+}  // namespace
+}  // namespace postern

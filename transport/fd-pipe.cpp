@@ -1,0 +1,185 @@
+#include "transport/fd-pipe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <limits>
+
+namespace postern {
+
+namespace {
+
+constexpr PipeResult NOTHING_NOW = {PipeState::OPEN, 0};
+constexpr PipeResult END = {PipeState::ENDED, 0};
+
+bool isNothingNow(int error) {
+  return error == EAGAIN || error == EWOULDBLOCK;
+}
+
+// A signal that interrupts a call says nothing about the descriptor, and would leave the caller waiting for an edge
+// that does not come.
+template <typename Call>
+ssize_t withoutInterruption(Call&& call) {
+  for (;;) {
+    ssize_t returned = call();
+    if (returned >= 0 || errno != EINTR) return returned;
+  }
+}
+
+struct Gathered {
+  iovec pieces[MAX_WRITE_PIECES];
+  size_t count = 0;
+};
+
+// The first pieces that are not empty, up to `limit` bytes.
+Gathered gather(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces, size_t limit) {
+  Gathered result;
+  for (auto piece : pieces) {
+    if (result.count == MAX_WRITE_PIECES || limit == 0) break;
+    if (piece.size() == 0) continue;
+    size_t size = kj::min(piece.size(), limit);
+    // The kernel only reads; iovec has no const form.
+    result.pieces[result.count++] = {const_cast<kj::byte*>(piece.begin()), size};
+    limit -= size;
+  }
+  return result;
+}
+
+ssize_t writeSocket(int fd, Gathered& gathered) {
+  msghdr message{};
+  message.msg_iov = gathered.pieces;
+  message.msg_iovlen = gathered.count;
+  return withoutInterruption([&] { return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT); });
+}
+
+ssize_t writeDevice(int fd, Gathered& gathered) {
+  return withoutInterruption([&] { return writev(fd, gathered.pieces, static_cast<int>(gathered.count)); });
+}
+
+}  // namespace
+
+PipeResult readResult(DescriptorKind kind, ssize_t returned, int error) {
+  if (returned > 0) return {PipeState::OPEN, static_cast<size_t>(returned)};
+  if (returned == 0) return kind == DescriptorKind::SERIAL_DEVICE ? PipeResult{PipeState::NOT_CONNECTED, 0} : END;
+  return isNothingNow(error) ? NOTHING_NOW : END;
+}
+
+PipeResult writeResult(ssize_t returned, int error) {
+  if (returned >= 0) return {PipeState::OPEN, static_cast<size_t>(returned)};
+  return isNothingNow(error) ? NOTHING_NOW : END;
+}
+
+// Readiness ---------------------------------------------------------------------------------------------------------
+
+FdPipe::Side::~Side() noexcept(false) {
+  disarm();
+}
+
+template <typename MakeEdge>
+void FdPipe::Side::arm(MakeEdge&& edge) {
+  if (armed) return;
+  armed = true;
+  watch = edge().then([this] { wake(); }, [this](kj::Exception&&) { wake(); }).eagerlyEvaluate(nullptr);
+}
+
+kj::Promise<void> FdPipe::Side::wait() {
+  // Not armed: an edge has come since the last attempt, or there was none. Either way trying is the answer.
+  if (!armed) return kj::READY_NOW;
+  KJ_IF_MAYBE (earlier, waiter) {
+    KJ_REQUIRE(!(*earlier)->isWaiting(), "a pipe has one waiter a direction");
+  }
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  waiter = kj::mv(paf.fulfiller);
+  return kj::mv(paf.promise);
+}
+
+void FdPipe::Side::disarm() {
+  watch = nullptr;
+  wake();
+}
+
+void FdPipe::Side::wake() {
+  armed = false;
+  KJ_IF_MAYBE (w, waiter) {
+    auto fulfiller = kj::mv(*w);
+    waiter = nullptr;
+    fulfiller->fulfill();
+  }
+}
+
+// The pipe ----------------------------------------------------------------------------------------------------------
+
+FdPipe::FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd descriptor)
+    : kind(kind), fd(kj::mv(descriptor)) {
+  int flags;
+  KJ_SYSCALL(flags = fcntl(fd, F_GETFL));
+  KJ_SYSCALL(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+  observer.emplace(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ_WRITE);
+}
+
+FdPipe::~FdPipe() noexcept(false) {}
+
+PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
+  KJ_REQUIRE(buffer.size() > 0, "a read without a buffer cannot tell an end from nothing");
+  if (closed) return END;
+  // recv and read alike take no control buffer, so the kernel closes descriptors that a peer attached.
+  ssize_t returned = withoutInterruption([&] { return ::read(fd, buffer.begin(), buffer.size()); });
+  PipeResult result = readResult(kind, returned, errno);
+  if (result.state != PipeState::ENDED && result.bytes == 0) {
+    readSide.arm([this] { return KJ_ASSERT_NONNULL(observer).whenBecomesReadable(); });
+  }
+  return result;
+}
+
+PipeResult FdPipe::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) {
+  if (closed) return END;
+  bool isSocket = kind == DescriptorKind::SOCKET;
+  Gathered gathered = gather(pieces, isSocket ? size_t(kj::maxValue) : MAX_SERIAL_WRITE_BYTES);
+  if (gathered.count == 0) return NOTHING_NOW;
+  ssize_t returned = isSocket ? writeSocket(fd, gathered) : writeDevice(fd, gathered);
+  PipeResult result = writeResult(returned, errno);
+  if (result.state == PipeState::OPEN && result.bytes == 0) {
+    writeSide.arm([this] { return KJ_ASSERT_NONNULL(observer).whenBecomesWritable(); });
+  }
+  return result;
+}
+
+kj::Promise<void> FdPipe::whenReadable() {
+  return readSide.wait();
+}
+
+kj::Promise<void> FdPipe::whenWritable() {
+  return writeSide.wait();
+}
+
+void FdPipe::close() {
+  if (closed) return;
+  closed = true;
+  readSide.disarm();
+  writeSide.disarm();
+  observer = nullptr;
+  if (kind == DescriptorKind::SOCKET) {
+    // Not close() alone: another process may hold a duplicate, and the peer is to see the end now.
+    shutdown(fd, SHUT_RDWR);
+    fd = nullptr;
+  }
+}
+
+kj::Own<BytePipe> newSocketPipe(kj::UnixEventPort& port, kj::AutoCloseFd socket) {
+  return kj::heap<FdPipe>(port, DescriptorKind::SOCKET, kj::mv(socket));
+}
+
+kj::Own<BytePipe> newSerialPipe(kj::UnixEventPort& port, kj::AutoCloseFd device) {
+  return kj::heap<FdPipe>(port, DescriptorKind::SERIAL_DEVICE, kj::mv(device));
+}
+
+void limitSendBuffer(int socket, size_t bytes) {
+  int value = static_cast<int>(kj::min(bytes, size_t(std::numeric_limits<int>::max()) / 2));
+  KJ_SYSCALL(setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)));
+}
+
+}  // namespace postern

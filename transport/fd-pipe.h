@@ -1,0 +1,83 @@
+#pragma once
+// FdPipe: a BytePipe over one non-blocking descriptor. Guarantees, beside BytePipe's:
+//  - no busy loop: waits are edge-triggered and armed in the very call that found nothing to do, so an edge between
+//    that call and whenReadable() is not lost; a virtio-serial port without a peer, for which poll() says "readable"
+//    for ever, wakes nobody;
+//  - a descriptor that a peer attaches to its bytes (SCM_RIGHTS) never becomes ours: it is read without a control
+//    buffer, so the kernel drops it;
+//  - no SIGPIPE;
+//  - the two directions end separately: what a peer sent before it closed can be read after a write gave ENDED.
+// Lives on the loop of its event port. Owns the descriptor; destroying the pipe closes it.
+
+#include <kj/async-unix.h>
+#include <kj/io.h>
+
+#include "protocol/byte-pipe.h"
+
+namespace postern {
+
+enum class DescriptorKind {
+  SOCKET,         // connected stream socket: Unix or vsock. A read of 0 is the end
+  SERIAL_DEVICE,  // virtio-serial port in the guest. A read of 0 says that nobody has the host's end open
+};
+
+// One write takes no more pieces than this; more are left for the next call.
+constexpr size_t MAX_WRITE_PIECES = 16;
+// What the virtio_console driver takes in one write; more would come back as a part in any case.
+constexpr size_t MAX_SERIAL_WRITE_BYTES = 32 * 1024;
+
+// What one read() or write() call of the kernel means: `returned` is its result and `error` errno if that is -1.
+// Separate so that states that only a guest's kernel produces can be tested anywhere.
+PipeResult readResult(DescriptorKind kind, ssize_t returned, int error);
+PipeResult writeResult(ssize_t returned, int error);
+
+class FdPipe final : public BytePipe {
+ public:
+  // Makes the descriptor non-blocking. No other FdObserver may watch it.
+  FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd fd);
+  ~FdPipe() noexcept(false);
+  KJ_DISALLOW_COPY(FdPipe);
+
+  PipeResult read(kj::ArrayPtr<kj::byte> buffer) override;
+  PipeResult write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override;
+  // Beside BytePipe's contract: resolved, not rejected, by close() and by the pipe's destruction.
+  kj::Promise<void> whenReadable() override;
+  kj::Promise<void> whenWritable() override;
+  // Shuts a socket down and closes its descriptor at once. A serial device stays open until the pipe is destroyed.
+  void close() override;
+
+ private:
+  // One direction's readiness.
+  class Side {
+   public:
+    ~Side() noexcept(false);
+    // The kernel has just said "nothing now": from here on an edge counts. `edge` makes the observer's promise.
+    template <typename MakeEdge>
+    void arm(MakeEdge&& edge);
+    kj::Promise<void> wait();
+    void disarm();  // no more edges; whoever waits is woken
+
+   private:
+    void wake();
+    kj::Maybe<kj::Promise<void>> watch;  // while armed
+    bool armed = false;
+    kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> waiter;
+  };
+
+  const DescriptorKind kind;
+  bool closed = false;
+  kj::AutoCloseFd fd;
+  kj::Maybe<kj::UnixEventPort::FdObserver> observer;
+  // After the observer: their watches must be gone before it.
+  Side readSide;
+  Side writeSide;
+};
+
+kj::Own<BytePipe> newSocketPipe(kj::UnixEventPort& port, kj::AutoCloseFd socket);
+kj::Own<BytePipe> newSerialPipe(kj::UnixEventPort& port, kj::AutoCloseFd device);
+
+// Bounds what a Unix socket's kernel buffer holds of ours, and with it how far a control message can be behind bulk
+// bytes. The kernel doubles the number for its own bookkeeping and has a minimum of about 4.5 KiB.
+void limitSendBuffer(int socket, size_t bytes);
+
+}  // namespace postern
