@@ -10,6 +10,9 @@ namespace postern {
 
 namespace {
 
+// libsodium chooses its fast implementations here, once, before main(); whoever seals records links this file.
+[[maybe_unused]] const int SODIUM_READY = sodium_init();
+
 static_assert(TAG_BYTES == crypto_aead_chacha20poly1305_IETF_ABYTES);
 
 // Noise reserves the last nonce for REKEY. Nobody gets there: a session is renewed long before.

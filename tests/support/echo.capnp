@@ -1,4 +1,4 @@
-@0xb8a1fd5a86f4e0a7;
+@0xf3e81d2f2ded71b3;
 # A small interface for tests and benchmarks of RPC.
 
 using Cxx = import "/capnp/c++.capnp";
