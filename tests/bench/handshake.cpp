@@ -14,7 +14,7 @@ namespace postern::bench {
 
 namespace {
 
-constexpr size_t BATCH = 20;
+constexpr size_t BATCH = 1;
 // KKpsk0, each side: one base multiplication for its ephemeral key, and es, ss, ee, se.
 constexpr uint64_t BASE_PER_SETUP = 2;
 constexpr uint64_t SHARED_PER_SETUP = 8;
@@ -59,7 +59,7 @@ double setUps(Runtime& runtime, EnrolledPair& pair) {
 }  // namespace
 
 void measureHandshake(const Options& options, Report& report) {
-  size_t batches = options.quick ? 1 : 20;
+  size_t batches = options.quick ? 5 : 400;
   Runtime runtime;
   EnrolledPair pair;
   setUps(runtime, pair);  // warm
