@@ -81,7 +81,7 @@ kj::Maybe<Connection> AcceptQueue::tryAccept() {
         pausedUntil = timer.now() + ACCEPT_PAUSE;
         return nullptr;
       case AcceptFailure::OUR_BUG:
-        KJ_FAIL_SYSCALL("accept4", error);
+        kj::throwFatalException(KJ_EXCEPTION(FAILED, "accept4 on what does not listen", error));
     }
   }
   return nullptr;

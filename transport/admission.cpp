@@ -66,7 +66,7 @@ Admission::Slot::Slot(Admission& admission) : admission(admission) {
   ++admission.slotsTaken;
 }
 
-Admission::Slot::Slot(Slot&& other) noexcept : admission(other.admission) {
+Admission::Slot::Slot(Slot&& other) noexcept : admission(kj::mv(other.admission)) {
   other.admission = nullptr;
 }
 

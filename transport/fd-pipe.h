@@ -24,7 +24,7 @@ enum class DescriptorKind {
 // One write takes no more pieces than this; more are left for the next call.
 constexpr size_t MAX_WRITE_PIECES = 16;
 // What the virtio_console driver takes in one write; more would come back as a part in any case.
-constexpr size_t MAX_SERIAL_WRITE_BYTES = 32 * 1024;
+constexpr size_t MAX_SERIAL_WRITE_BYTES = size_t(32) << 10;
 
 // What one read() or write() call of the kernel means: `returned` is its result and `error` errno if that is -1.
 // Separate so that states that only a guest's kernel produces can be tested anywhere.
@@ -35,7 +35,6 @@ class FdPipe final : public BytePipe {
  public:
   // Makes the descriptor non-blocking. No other FdObserver may watch it.
   FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd fd);
-  ~FdPipe() noexcept(false);
   KJ_DISALLOW_COPY(FdPipe);
 
   PipeResult read(kj::ArrayPtr<kj::byte> buffer) override;

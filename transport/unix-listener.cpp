@@ -27,7 +27,10 @@ kj::String folderOf(kj::StringPtr path) {
 // The file of a listening socket, which goes when the listener goes, unless another has taken the name by then.
 class SocketFile {
  public:
-  explicit SocketFile(kj::StringPtr path) : path(kj::str(path)) { KJ_SYSCALL(lstat(this->path.cStr(), &made)); }
+  explicit SocketFile(kj::StringPtr path) : path(kj::str(path)) {
+    int result = lstat(this->path.cStr(), &made);
+    KJ_REQUIRE(result == 0, "a socket's file vanished while it was made", path);
+  }
   ~SocketFile() noexcept(false) {
     struct stat now;
     if (lstat(path.cStr(), &now) == 0 && now.st_dev == made.st_dev && now.st_ino == made.st_ino) unlink(path.cStr());

@@ -12,3 +12,8 @@ interface Echo {
   take @4 (data :Data) -> stream;
   count @5 () -> (calls :UInt64);
 }
+
+interface Probe extends(Echo) {
+  echoBulk @0 (channel :UInt32, credit :UInt32) -> ();
+  # Accepts the offered bulk channel and sends back every byte; returns when the caller's direction has finished.
+}

@@ -1,0 +1,56 @@
+#include "transport/sync-scanner.h"
+
+#include <string.h>
+
+#include <algorithm>
+
+namespace postern {
+
+namespace {
+
+kj::Maybe<size_t> findIn(const kj::byte* bytes, size_t count) {
+  auto at = static_cast<const kj::byte*>(memmem(bytes, count, SYNC_WORD.data(), SYNC_WORD.size()));
+  if (at == nullptr) return nullptr;
+  return static_cast<size_t>(at - bytes) + SYNC_WORD.size();
+}
+
+}  // namespace
+
+kj::Maybe<size_t> SyncScanner::find(kj::ArrayPtr<const kj::byte> chunk) {
+  auto end = findAcross(chunk);
+  if (end == nullptr) end = findIn(chunk.begin(), chunk.size());
+  if (end == nullptr) {
+    keepTail(chunk);
+  } else {
+    tailBytes = 0;
+  }
+  return end;
+}
+
+size_t SyncScanner::begun() const {
+  for (size_t n = tailBytes; n > 0; --n) {
+    if (memcmp(tail.data() + (tailBytes - n), SYNC_WORD.data(), n) == 0) return n;
+  }
+  return 0;
+}
+
+kj::Maybe<size_t> SyncScanner::findAcross(kj::ArrayPtr<const kj::byte> chunk) const {
+  if (tailBytes == 0) return nullptr;
+  kj::byte seam[2 * (SYNC_WORD_BYTES - 1)];
+  size_t more = std::min(chunk.size(), SYNC_WORD_BYTES - 1);
+  memcpy(seam, tail.data(), tailBytes);
+  memcpy(seam + tailBytes, chunk.begin(), more);
+  KJ_IF_MAYBE (end, findIn(seam, tailBytes + more)) return *end - tailBytes;
+  return nullptr;
+}
+
+void SyncScanner::keepTail(kj::ArrayPtr<const kj::byte> chunk) {
+  if (chunk.size() == 0) return;
+  size_t fromChunk = std::min(chunk.size(), tail.size());
+  size_t fromTail = std::min(tailBytes, tail.size() - fromChunk);
+  memmove(tail.data(), tail.data() + (tailBytes - fromTail), fromTail);
+  memcpy(tail.data() + fromTail, chunk.end() - fromChunk, fromChunk);
+  tailBytes = fromTail + fromChunk;
+}
+
+}  // namespace postern
