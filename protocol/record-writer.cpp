@@ -130,11 +130,9 @@ void RecordWriter::put(OutgoingRecord record) {
 RecordWriter::FlushResult RecordWriter::writeSome() {
   kj::ArrayPtr<const kj::byte> pieces[PIECES_PER_WRITE];
   size_t count = 0;
-  size_t offered = 0;
   for (auto& piece : wire) {
     if (count == PIECES_PER_WRITE) break;
     pieces[count++] = piece.rest;
-    offered += piece.rest.size();
   }
   auto result = link.write(kj::arrayPtr(pieces, count));
   if (result.state == PipeState::ENDED) return FlushResult::ENDED;
