@@ -1,6 +1,7 @@
 #include "protocol/session.h"
 
 #include <kj/debug.h>
+#include <string.h>
 
 #include "protocol/limits.h"
 #include "protocol/wire-int.h"
@@ -109,7 +110,15 @@ void Session::receiveFrame(const Frame& frame) {
     return end({EndReason::BAD_RECORD, nullptr, describe(error)});
   }
   if (opener.recordsSinceRekey() > limits::MAX_RECORDS_WITHOUT_REKEY) return breach("too many records under one key");
-  receiveRecord(opened.get<Record>(), kj::mv(storage));
+  auto& record = opened.get<Record>();
+  if (record.header.padLength > 0) {
+    // What credit and limits count is the data. The padding is not kept with it.
+    auto compact = pool.take(record.data.size());
+    if (record.data.size() > 0) memcpy(compact.begin(), record.data.begin(), record.data.size());
+    record.data = compact;
+    storage = kj::mv(compact);
+  }
+  receiveRecord(record, kj::mv(storage));
 }
 
 void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
