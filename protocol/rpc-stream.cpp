@@ -67,7 +67,10 @@ void RpcStream::sessionEnded(End how, kj::StringPtr why) {
     (*fulfiller)->reject(kj::cp(KJ_ASSERT_NONNULL(failure)));
     sentFulfiller = nullptr;
   }
-  if (!endedCleanly) incoming.clear();
+  if (!endedCleanly) {
+    incoming.clear();
+    incomingBytes = 0;
+  }
   fulfil(reader);
   fulfil(drainWaiter);
 }
@@ -136,6 +139,11 @@ kj::Promise<void> RpcStream::whenSent() {
     sentPromise = paf.promise.fork();
   }
   return KJ_ASSERT_NONNULL(sentPromise).addBranch();
+}
+
+kj::Promise<void> RpcStream::whenTaken() {
+  if (hasEnded()) return kj::READY_NOW;
+  return whenSent().catch_([](kj::Exception&&) {});
 }
 
 kj::Promise<void> RpcStream::writeMessage(kj::ArrayPtr<const int> fds,
