@@ -113,6 +113,7 @@ void Session::receiveFrame(const Frame& frame) {
 }
 
 void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
+  // T12
   if (enrolling && record.header.type != RecordType::CLOSE && record.header.type != RecordType::COMMIT) {
     return breach("record before the enrolment's commit");
   }
@@ -124,6 +125,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
       KJ_IF_MAYBE (error, bulkMux.receive(record, kj::mv(storage))) breach(describe(*error));
       return;
     case RecordType::PING:
+      // T28
       owedPong = getLittleEndian<uint64_t>(record.data.begin());
       writer.wake();
       return;
@@ -145,6 +147,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
   KJ_UNREACHABLE;
 }
 
+// T18
 void Session::receiveRekey() {
   auto now = timer.now();
   // The REKEY record itself is counted.
@@ -283,6 +286,7 @@ bool Session::isRenewalDue() const {
   return timer.now() - began >= limits::RENEW_AFTER || bytesSent() + bytesReceived() >= limits::RENEW_AFTER_BYTES;
 }
 
+// T19
 void Session::linkEnded(LinkEnd why) {
   switch (why) {
     case LinkEnd::ENDED:
@@ -296,6 +300,7 @@ void Session::linkEnded(LinkEnd why) {
   }
 }
 
+// T20
 void Session::breach(kj::StringPtr detail) {
   if (over) return;
   // The peer is authenticated: it is told, if the pipe takes it at once.

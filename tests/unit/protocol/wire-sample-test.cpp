@@ -308,6 +308,7 @@ TEST_CASE("an enrolment has these bytes on the wire, for ever") {
   checkFrames(sample.fromHost, XX_FROM_HOST);
 }
 
+// T17
 TEST_CASE("REKEY changes the key and leaves the counter, with these bytes, for ever") {
   RecordSealer sealer(SealingKey{secretOf(0xaa)}, LinkTag{0xb0, 0xb1, 0xb2, 0xb3});
   kj::Vector<kj::byte> sent;
