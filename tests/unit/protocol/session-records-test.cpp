@@ -204,7 +204,6 @@ TEST_CASE("CONFIRM and COMMIT inside a session end it") {
   }
 }
 
-// T20
 TEST_CASE("a handshake message inside a session ends it") {
   for (auto role : BOTH) {
     RawMeeting meeting(role);
