@@ -187,6 +187,7 @@ OutgoingRecord ChannelState::takeRecord() {
 kj::Maybe<BulkError> ChannelState::receiveData(kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> data) {
   if (peerFinished) return BulkError::AFTER_FINISH;
   uint32_t cost = costOf(data.size());
+  // T27
   if (cost > peerCredit) return BulkError::CREDIT_OVERRUN;
   peerCredit -= cost;
   if (wasReset || handleGone) return nullptr;  // in flight when we reset: nobody will read it, and no credit comes back

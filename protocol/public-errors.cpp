@@ -27,6 +27,7 @@ namespace {
 static_assert(kj::uint(capnp::rpc::Exception::Type::UNIMPLEMENTED) == kj::uint(kj::Exception::Type::UNIMPLEMENTED));
 
 // Overwriting a text zeroes the old one inside the message, so that nothing of it is left to send.
+// T29
 void makePublic(capnp::rpc::Exception::Builder exception, kj::Function<void(kj::StringPtr)>& observe) {
   observe(exception.asReader().getReason());
   exception.setReason(publicText(static_cast<kj::Exception::Type>(exception.getType())));

@@ -35,6 +35,7 @@ kj::Maybe<MessageError> RpcStream::receive(kj::Array<kj::byte> storage, kj::Arra
   return nullptr;
 }
 
+// T26
 bool RpcStream::isFull() const {
   return incomingBytes >= limits::RPC_INCOMING_BYTES;
 }

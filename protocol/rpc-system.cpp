@@ -23,6 +23,7 @@ capnp::Capability::Client bootstrapOf(capnp::RpcSystem<capnp::rpc::twoparty::Vat
 
 }  // namespace
 
+// T26
 capnp::ReaderOptions rpcReaderOptions() {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = limits::RPC_TRAVERSAL_WORDS;

@@ -131,6 +131,7 @@ void Session::receiveFrame(const Frame& frame) {
 }
 
 void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
+  // T12
   if (enrolling && record.header.type != RecordType::CLOSE && record.header.type != RecordType::COMMIT) {
     return breach("record before the enrolment's commit");
   }
@@ -142,6 +143,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
       KJ_IF_MAYBE (error, bulkMux.receive(record, kj::mv(storage))) breach(describe(*error));
       return;
     case RecordType::PING:
+      // T28
       owedPong = getLittleEndian<uint64_t>(record.data.begin());
       writer.wake();
       return;
@@ -163,6 +165,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
   KJ_UNREACHABLE;
 }
 
+// T18
 void Session::receiveRekey() {
   auto now = timer.now();
   // The REKEY record itself is counted.
@@ -301,6 +304,7 @@ bool Session::isRenewalDue() const {
   return timer.now() - began >= limits::RENEW_AFTER || bytesSent() + bytesReceived() >= limits::RENEW_AFTER_BYTES;
 }
 
+// T19
 void Session::linkEnded(LinkEnd why) {
   switch (why) {
     case LinkEnd::ENDED:
@@ -332,6 +336,7 @@ void Session::failed(kj::Exception&&) {
   end({EndReason::FAILED_HERE, nullptr, "exception in reading or writing"});
 }
 
+// T20
 void Session::breakOff(CloseCode code, kj::StringPtr detail) {
   if (over || breaking) return;
   breaking = true;

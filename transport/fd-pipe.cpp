@@ -121,6 +121,7 @@ FdPipe::FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd des
   observer.emplace(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ_WRITE);
 }
 
+// T30
 PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   KJ_REQUIRE(buffer.size() > 0, "a read without a buffer cannot tell an end from nothing");
   if (closed) return END;

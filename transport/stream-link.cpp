@@ -54,6 +54,7 @@ class StreamLink final : public FrameLink {
   kj::OneOf<FrameReader::RawFrame, NoFrame, LinkEnd> readRawFrame();
   LinkEnd end(LinkEnd why);
   size_t readBound() const { return isAuthenticated ? limits::READ_BYTES : PRE_AUTH_READ_BYTES; }
+  // T21
   size_t bodyBound() const { return isAuthenticated ? MAX_FRAME_BODY_BYTES : limits::MAX_HANDSHAKE_BODY_BYTES; }
 };
 

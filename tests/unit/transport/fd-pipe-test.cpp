@@ -181,6 +181,7 @@ TEST_CASE("a limited send buffer takes less") {
   CHECK(pair.write(block).bytes > 4 * limited);
 }
 
+// T30
 TEST_CASE("a descriptor that the peer attaches costs no descriptor here, and its bytes arrive") {
   Pair pair;
   size_t before = openDescriptors();
