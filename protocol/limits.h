@@ -2,7 +2,7 @@
 // Every number of the protocol that is policy, each with its reason. Numbers that define the wire form stand beside
 // it (frame.h, hello.h, record.h); the size of a buffer is here only where a peer can make us pay for it.
 
-#include <kj/units.h>
+#include <kj/time.h>
 
 namespace postern::limits {
 
