@@ -7,11 +7,6 @@
 
 namespace postern {
 
-namespace {
-// Below this an allocation of its own is cheaper than a block that is mostly empty.
-constexpr size_t SMALL_BYTES = 16 << 10;
-}  // namespace
-
 BlockPool::~BlockPool() noexcept(false) {
   KJ_ASSERT(out == 0, "a block outlives its pool") {
     break;
@@ -21,7 +16,7 @@ BlockPool::~BlockPool() noexcept(false) {
 
 kj::byte* BlockPool::takeBlock() {
   ++out;
-  usedSinceTick = true;
+  lastUse = timer.now();
   if (idle.size() > 0) {
     auto* block = idle.back();
     idle.removeLast();
@@ -49,7 +44,7 @@ void BlockPool::disposeImpl(void* firstElement, size_t, size_t, size_t, void (*)
 
 void BlockPool::giveBack(kj::byte* block) {
   --out;
-  usedSinceTick = true;
+  lastUse = timer.now();
   idle.add(block);
   if (trimming) return;
   trimming = true;
@@ -57,11 +52,10 @@ void BlockPool::giveBack(kj::byte* block) {
 }
 
 kj::Promise<void> BlockPool::trimWhenIdle() {
-  usedSinceTick = false;
-  return timer.afterDelay(limits::BUFFER_IDLE).then([this]() -> kj::Promise<void> {
-    if (usedSinceTick) return trimWhenIdle();
+  return timer.atTime(lastUse + limits::BUFFER_IDLE).then([this]() -> kj::Promise<void> {
+    if (timer.now() < lastUse + limits::BUFFER_IDLE) return trimWhenIdle();
     for (auto* block : idle) free(block);
-    idle.resize(0);
+    idle.clear();
     trimming = false;
     return kj::READY_NOW;
   });

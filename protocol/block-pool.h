@@ -17,8 +17,10 @@ class BlockPool final : private kj::ArrayDisposer {
  public:
   // Room for a frame header, an inner header, the longest bulk data and a tag; and for the longest record's plaintext.
   static constexpr size_t BLOCK_BYTES = size_t(64) << 10;
+  // Up to here take(size) gives an allocation of its own, so that what a block holds fills at least half of it.
+  static constexpr size_t SMALL_BYTES = size_t(32) << 10;
 
-  explicit BlockPool(kj::Timer& timer) : timer(timer) {}
+  explicit BlockPool(kj::Timer& timer) : timer(timer), lastUse(timer.now()) {}
   ~BlockPool() noexcept(false);
   KJ_DISALLOW_COPY(BlockPool);
 
@@ -34,7 +36,7 @@ class BlockPool final : private kj::ArrayDisposer {
   kj::Timer& timer;
   kj::Vector<kj::byte*> idle;
   size_t out = 0;
-  bool usedSinceTick = false;
+  kj::TimePoint lastUse;
   bool trimming = false;
   kj::Promise<void> trimTask = nullptr;
 

@@ -27,6 +27,7 @@ class ChannelState final : public kj::Refcounted {
   kj::Promise<bool> whenSendable();
   BulkBlock newBlock();
   void send(BulkBlock block, size_t size);
+  kj::Promise<bool> write(kj::ArrayPtr<const kj::byte> bytes);
   void finish();
   void reset();
   kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> read();
@@ -43,7 +44,7 @@ class ChannelState final : public kj::Refcounted {
   OutgoingRecord takeRecord();
   uint32_t takeOwedCredit();
   void sessionEnded();
-  uint32_t grantedWindow() const { return window; }
+  uint32_t reservedWindow() const { return reserved; }
 
   bool inReadyList = false;
   bool inCreditList = false;
@@ -64,6 +65,7 @@ class ChannelState final : public kj::Refcounted {
 
   // Receiving. peerCredit + held + owedCredit + (what is not yet worth granting) == window.
   uint32_t window;
+  uint32_t reserved;  // of limits::BULK_WINDOWS_PER_LINK; at least `window`
   uint32_t peerCredit = 0;
   uint32_t held = 0;  // cost of what is in the queue and in live chunks
   uint32_t owedCredit = 0;

@@ -78,20 +78,7 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> BulkChannel::read() {
 }
 
 kj::Promise<bool> BulkChannel::write(kj::ArrayPtr<const kj::byte> bytes) {
-  while (bytes.size() > 0) {
-    size_t n = std::min(sendable(), bytes.size());
-    if (n == 0) {
-      return whenSendable().then([this, bytes](bool canSend) -> kj::Promise<bool> {
-        if (!canSend) return false;
-        return write(bytes);
-      });
-    }
-    auto block = newBlock();
-    memcpy(block.space().begin(), bytes.begin(), n);
-    send(kj::mv(block), n);
-    bytes = bytes.slice(n, bytes.size());
-  }
-  return true;
+  return state->write(bytes);
 }
 
 // State: sending -------------------------------------------------------------------------------------------------
@@ -99,7 +86,12 @@ kj::Promise<bool> BulkChannel::write(kj::ArrayPtr<const kj::byte> bytes) {
 namespace _ {
 
 ChannelState::ChannelState(BulkMux& mux, uint32_t number, uint32_t window, GrantBy grantBy, uint32_t sendCredit)
-    : number(number), mux(&mux), sendCredit(sendCredit), window(window), turnoverBegan(mux.timer.now()) {
+    : number(number),
+      mux(&mux),
+      sendCredit(sendCredit),
+      window(window),
+      reserved(window),
+      turnoverBegan(mux.timer.now()) {
   if (grantBy == GrantBy::OFFER) {
     peerCredit = window;
   } else {
@@ -135,8 +127,32 @@ BulkBlock ChannelState::newBlock() {
 void ChannelState::send(BulkBlock block, size_t size) {
   KJ_REQUIRE(size > 0 && size <= sendable(), "more than may be sent", size);
   sendCredit -= costOf(size);
+  size_t needed = RECORD_HEADROOM + size + TAG_BYTES;
+  if (needed <= BlockPool::SMALL_BYTES) {
+    // A short record does not keep a whole block while it waits.
+    auto smaller = mux->pool.take(needed);
+    memcpy(smaller.begin() + RECORD_HEADROOM, block.storage.begin() + RECORD_HEADROOM, size);
+    block.storage = kj::mv(smaller);
+  }
   sendQueue.push_back({{RecordType::BULK, 0, 0, number}, kj::mv(block.storage), size});
   mux->makeReady(*this);
+}
+
+kj::Promise<bool> ChannelState::write(kj::ArrayPtr<const kj::byte> bytes) {
+  while (bytes.size() > 0) {
+    size_t n = std::min(sendable(), bytes.size());
+    if (n == 0) {
+      return whenSendable().then([self = kj::addRef(*this), bytes](bool canSend) mutable -> kj::Promise<bool> {
+        if (!canSend) return false;
+        return self->write(bytes);
+      });
+    }
+    auto block = newBlock();
+    memcpy(block.space().begin(), bytes.begin(), n);
+    send(kj::mv(block), n);
+    bytes = bytes.slice(n, bytes.size());
+  }
+  return true;
 }
 
 void ChannelState::finish() {
@@ -217,7 +233,7 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> ChannelState::read() {
     return Result(BulkChunk(kj::addRef(*this), kj::mv(next.storage), next.data));
   }
   if (peerFinished) return Result(BulkEnd::FINISHED);
-  if (wasReset) return Result(BulkEnd::RESET);
+  if (wasReset || handleGone) return Result(BulkEnd::RESET);
   if (mux == nullptr) return Result(BulkEnd::SESSION_ENDED);
   KJ_REQUIRE(readWaiter == nullptr, "one reader at a time");
   auto paf = kj::newPromiseAndFulfiller<void>();
@@ -237,14 +253,18 @@ void ChannelState::adaptWindow(uint32_t cost) {
   auto now = mux->timer.now();
   bool idle = now - turnoverBegan > limits::BULK_WINDOW_IDLE;
   turnedOver += cost;
-  if (!idle && turnedOver < window) return;
-  uint32_t wanted = idle ? std::min(window, limits::BULK_WINDOW_FIRST) : std::min(2 * window, limits::BULK_WINDOW_MAX);
-  if (wanted < window || mux->windowsGranted + (wanted - window) <= limits::BULK_WINDOWS_PER_LINK) {
-    mux->windowsGranted = mux->windowsGranted + wanted - window;
-    window = wanted;
+  if (idle || turnedOver >= window) {
+    uint32_t wanted =
+        idle ? std::min(window, limits::BULK_WINDOW_FIRST) : std::min(2 * window, limits::BULK_WINDOW_MAX);
+    bool fits = mux->windowsGranted - reserved + wanted <= limits::BULK_WINDOWS_PER_LINK;
+    if (wanted < window || fits) window = wanted;
+    turnedOver = 0;
+    turnoverBegan = now;
   }
-  turnedOver = 0;
-  turnoverBegan = now;
+  // A window that shrank counts as what the peer may still send under the old one, until it has.
+  uint32_t needed = std::max(window, peerCredit + held + owedCredit);
+  mux->windowsGranted = mux->windowsGranted - reserved + needed;
+  reserved = needed;
 }
 
 void ChannelState::grant() {
@@ -278,6 +298,7 @@ void ChannelState::reset() {
 void ChannelState::handleDropped() {
   handleGone = true;
   receiveQueue.clear();
+  wakeReader();
   if (mux == nullptr) return;
   if (wasReset) {
     leave();

@@ -64,7 +64,8 @@ class BulkChunk {
 class BulkChannel {
  public:
   explicit BulkChannel(kj::Own<_::ChannelState> state);
-  // Resets the channel unless both directions have ended.
+  // Resets the channel unless both directions have ended; bytes that were sent before finish() still go out. Promises
+  // of read() and write() may outlive the channel: they then say RESET and false.
   ~BulkChannel() noexcept(false);
   KJ_DISALLOW_COPY(BulkChannel);
 

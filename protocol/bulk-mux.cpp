@@ -63,7 +63,11 @@ kj::Maybe<BulkMux::Opened> BulkMux::open() {
   nextOwnNumber += 2;
   uint32_t window = firstWindow();
   auto state = kj::refcounted<ChannelState>(*this, number, window, ChannelState::GrantBy::OFFER, 0u);
-  channels[number] = state.get();
+  if (ended) {
+    state->sessionEnded();
+  } else {
+    channels[number] = state.get();
+  }
   return Opened{kj::heap<BulkChannel>(kj::mv(state)), {number, window}};
 }
 
@@ -73,9 +77,19 @@ kj::OneOf<kj::Own<BulkChannel>, BulkError> BulkMux::accept(const BulkOffer& untr
   if (untrustedOffer.credit > limits::BULK_WINDOW_MAX) return BulkError::CREDIT_OVERFLOW;
   if (channels.size() >= limits::MAX_BULK_CHANNELS) return BulkError::TOO_MANY;
   highestPeerNumber = std::max(highestPeerNumber, number);
-  auto state =
-      kj::refcounted<ChannelState>(*this, number, firstWindow(), ChannelState::GrantBy::RECORD, untrustedOffer.credit);
+  auto grantBy = ended ? ChannelState::GrantBy::OFFER : ChannelState::GrantBy::RECORD;
+  auto state = kj::refcounted<ChannelState>(*this, number, firstWindow(), grantBy, untrustedOffer.credit);
+  if (ended) {
+    state->sessionEnded();
+    return kj::heap<BulkChannel>(kj::mv(state));
+  }
   channels[number] = state.get();
+  auto overtook = early.find(number);
+  if (overtook != early.end()) {
+    if (overtook->second.finished) state->receiveFinished();
+    if (overtook->second.reset) state->receiveReset();
+    early.erase(overtook);
+  }
   return kj::heap<BulkChannel>(kj::mv(state));
 }
 
@@ -83,11 +97,28 @@ kj::OneOf<kj::Own<BulkChannel>, BulkError> BulkMux::accept(const BulkOffer& untr
 
 kj::Maybe<BulkError> BulkMux::receive(const Record& record, kj::Array<kj::byte> storage) {
   auto found = channels.find(record.header.channel);
-  if (found == channels.end()) {
-    if (wasOpen(record.header.channel)) return nullptr;
+  if (found == channels.end()) return receiveEarly(record.header);
+  return receiveFor(*found->second, record, kj::mv(storage));
+}
+
+kj::Maybe<BulkError> BulkMux::receiveEarly(const RecordHeader& header) {
+  uint32_t number = header.channel;
+  bool endsIt = header.flags == BULK_FINISHED || header.flags == BULK_RESET;
+  if (number == 0 || isOwnNumber(number) || !endsIt) {
+    // Bytes and credit come only after an accept().
+    if (wasOpen(number)) return nullptr;
     return BulkError::UNKNOWN_CHANNEL;
   }
-  return receiveFor(*found->second, record, kj::mv(storage));
+  auto& known = early[number];
+  if (header.flags == BULK_RESET) {
+    known.reset = true;
+  } else if (known.finished) {
+    return BulkError::AFTER_FINISH;
+  } else {
+    known.finished = true;
+  }
+  if (early.size() > limits::MAX_BULK_CHANNELS) early.erase(early.begin());
+  return nullptr;
 }
 
 kj::Maybe<BulkError> BulkMux::receiveFor(ChannelState& channel, const Record& record, kj::Array<kj::byte> storage) {
@@ -172,13 +203,14 @@ kj::Maybe<OutgoingRecord> BulkMux::nextRecord() {
 
 void BulkMux::forget(ChannelState& channel) {
   channels.erase(channel.number);
-  windowsGranted -= channel.grantedWindow();
+  windowsGranted -= channel.reservedWindow();
   if (channel.inReadyList) ready.erase(std::find(ready.begin(), ready.end(), &channel));
   if (channel.inCreditList) creditReady.erase(std::find(creditReady.begin(), creditReady.end(), &channel));
   channel.inReadyList = channel.inCreditList = false;
 }
 
 void BulkMux::sessionEnded() {
+  ended = true;
   auto states = kj::mv(channels);
   channels.clear();
   ready.clear();
@@ -186,6 +218,7 @@ void BulkMux::sessionEnded() {
   resets.clear();
   for (auto& entry : states) entry.second->sessionEnded();
   lingering.clear();
+  early.clear();
 }
 
 }  // namespace postern

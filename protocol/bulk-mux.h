@@ -3,12 +3,14 @@
 // what the peer's BULK records mean.
 //
 // Numbers are the opener's: odd the guest's, even (from 2) the host's, never used twice in a session. A record for a
-// number that was never open is a breach; for one that has closed it is late, and is dropped. Owned by the session.
+// number that was never open is a breach; for one that has closed it is late, and is dropped. FINISHED and RESET may
+// come before the peer's offer, which travels in RPC: they are kept for accept(). Owned by the session.
 
 #include <kj/function.h>
 #include <kj/timer.h>
 
 #include <deque>
+#include <map>
 #include <unordered_map>
 
 #include "protocol/block-pool.h"
@@ -45,7 +47,8 @@ class BulkMux final : public RecordSource {
     kj::Own<BulkChannel> channel;
     BulkOffer offer;
   };
-  // Null when limits::MAX_BULK_CHANNELS are open.
+  // Null when limits::MAX_BULK_CHANNELS are open. When the session is over, open() and accept() give channels that say
+  // so.
   kj::Maybe<Opened> open();
   kj::OneOf<kj::Own<BulkChannel>, BulkError> accept(const BulkOffer& untrustedOffer);
   size_t openChannels() const { return channels.size(); }
@@ -69,9 +72,17 @@ class BulkMux final : public RecordSource {
   std::deque<uint32_t> resets;               // to be sent; their channels are gone
   // Finished channels whose handle is gone but whose last bytes are not.
   std::unordered_map<uint32_t, kj::Own<_::ChannelState>> lingering;
+  // What came for peer's numbers that are not live: not yet accepted, or closed. The lowest, which are the oldest, are
+  // forgotten when there are more than channels could be.
+  struct Early {
+    bool finished = false;
+    bool reset = false;
+  };
+  std::map<uint32_t, Early> early;
   uint32_t nextOwnNumber;
   uint32_t highestPeerNumber = 0;
   uint64_t windowsGranted = 0;
+  bool ended = false;
 
   bool isOwnNumber(uint32_t number) const;
   bool wasOpen(uint32_t number) const;
@@ -80,6 +91,7 @@ class BulkMux final : public RecordSource {
   void sendReset(uint32_t number);
   void linger(kj::Own<_::ChannelState> channel);
   kj::Maybe<BulkError> receiveFor(_::ChannelState& channel, const Record& record, kj::Array<kj::byte> storage);
+  kj::Maybe<BulkError> receiveEarly(const RecordHeader& header);
   void forget(_::ChannelState& channel);
   uint32_t firstWindow();
 };

@@ -102,8 +102,8 @@ constexpr unsigned MAX_BULK_CHANNELS = 4096;
 
 // One read of a link takes at most this; the buffer is the process's, not the link's.
 constexpr size_t READ_BYTES = size_t(256) << 10;
-// What the kernel is asked to hold of ours on a Unix socket (it doubles the number): two full records. More would put a control
-// message further behind bulk bytes; less would cost throughput.
+// What the kernel is asked to hold of ours on a Unix socket (it doubles the number): two full records. More would put a
+// control message further behind bulk bytes; less would cost throughput.
 constexpr size_t UNIX_SEND_BUFFER_BYTES = size_t(64) << 10;
 // A loop's main() polls for I/O after this many events even if more are queued: links read cooperatively, so a busy one
 // never leaves the queue empty.

@@ -12,6 +12,8 @@ namespace {
 // Sealed bytes ahead of the pipe, above which no further record is sealed: so one record, or several small ones.
 constexpr size_t SEAL_AHEAD_BYTES = size_t(48) << 10;
 constexpr size_t PIECES_PER_WRITE = 16;
+// A buffer of this size that is mostly empty is not kept while the pipe is full.
+constexpr size_t COMPACT_FROM_BYTES = size_t(4) << 10;
 
 }  // namespace
 
@@ -128,11 +130,9 @@ void RecordWriter::put(OutgoingRecord record) {
 RecordWriter::FlushResult RecordWriter::writeSome() {
   kj::ArrayPtr<const kj::byte> pieces[PIECES_PER_WRITE];
   size_t count = 0;
-  size_t offered = 0;
   for (auto& piece : wire) {
     if (count == PIECES_PER_WRITE) break;
     pieces[count++] = piece.rest;
-    offered += piece.rest.size();
   }
   auto result = link.write(kj::arrayPtr(pieces, count));
   if (result.state == PipeState::ENDED) return FlushResult::ENDED;
@@ -148,8 +148,17 @@ RecordWriter::FlushResult RecordWriter::writeSome() {
     left -= piece.rest.size();
     wire.pop_front();
   }
+  if (taken == 0) compact();
   // A part means that the pipe was full then; asking again costs one call and finds out whether it still is.
   return taken == 0 ? FlushResult::BLOCKED : FlushResult::DONE;
+}
+
+void RecordWriter::compact() {
+  for (auto& piece : wire) {
+    if (piece.storage.size() < COMPACT_FROM_BYTES || piece.rest.size() > piece.storage.size() / 2) continue;
+    piece.storage = kj::heapArray<kj::byte>(piece.rest);
+    piece.rest = piece.storage;
+  }
 }
 
 void RecordWriter::stop() {

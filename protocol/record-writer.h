@@ -4,7 +4,8 @@
 // waits for one record at most in this process. Puts in REKEY records when they are due.
 //
 // Sources call wake() when they have something; all that comes in one turn of the event loop is written together at its
-// end. Nothing is held while there is nothing to send. One loop; owned by the session.
+// end. Nothing is held while there is nothing to send, and what waits for a full pipe lies in buffers of its own size
+// (at most twice). One loop; owned by the session.
 
 #include <kj/array.h>
 #include <kj/async.h>
@@ -91,6 +92,7 @@ class RecordWriter {
   bool rekeyIsDue() const;
   void put(OutgoingRecord record);
   FlushResult writeSome();
+  void compact();
   FlushResult writeAll();
   kj::Promise<void> continueWhenWritable();
   void notifyIfEmpty();

@@ -162,6 +162,10 @@ void Session::receivePong(uint64_t number) {
     ping.fulfiller->fulfill(timer.now() - ping.sent);
     pings.pop_front();
   }
+  if (pings.empty()) {
+    pingDeadline = nullptr;  // no timer without an unanswered PING
+    pingDeadlineRuns = false;
+  }
 }
 
 void Session::receiveCommit() {
@@ -176,6 +180,7 @@ void Session::receiveCommit() {
 // Sending --------------------------------------------------------------------------------------------------------
 
 kj::Maybe<OutgoingRecord> Session::nextRecord() {
+  if (closeSent) return nullptr;
   kj::byte number[8];
   KJ_IF_MAYBE (pong, owedPong) {
     putLittleEndian<uint64_t>(*pong, number);
@@ -235,9 +240,17 @@ kj::Promise<void> Session::watchPings() {
 
 kj::Promise<void> Session::close(CloseCode code) {
   if (over) return kj::READY_NOW;
-  owedClose = code;
-  auto flushed = writer.whenEmpty().exclusiveJoin(timer.afterDelay(limits::CLOSE_LINGER));
-  return flushed.then([this]() { end({EndReason::CLOSED_HERE, nullptr, nullptr}); });
+  if (!closing) {
+    closing = true;
+    owedClose = code;
+    closeTask = writer.whenEmpty()
+                    .exclusiveJoin(timer.afterDelay(limits::CLOSE_LINGER))
+                    .then([this]() {
+                      end({EndReason::CLOSED_HERE, nullptr, nullptr});
+                    })
+                    .eagerlyEvaluate(nullptr);
+  }
+  return onEnd().ignoreResult();
 }
 
 // Enrolment ------------------------------------------------------------------------------------------------------

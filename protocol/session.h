@@ -74,7 +74,8 @@ class Session final : private RecordSource {
   kj::Promise<kj::Duration> ping();
 
   // Sends what RPC has queued, then CLOSE; resolves when both are with the pipe, or after limits::CLOSE_LINGER. The
-  // session is over then. Bulk bytes that were not sent are dropped.
+  // session is over then. Bulk bytes that were not sent are dropped. A second call waits for the same end, with the
+  // first one's code; the promise may outlive the session, and dropping it changes nothing.
   kj::Promise<void> close(CloseCode code);
 
   // Enrolment. Guest: commit() sends COMMIT and resolves on COMMITTED. Host: whenCommit() resolves on COMMIT,
@@ -118,6 +119,7 @@ class Session final : private RecordSource {
   kj::Maybe<uint64_t> owedPing;
   bool owedCommit = false;
   kj::Maybe<CloseCode> owedClose;
+  bool closing = false;
   bool closeSent = false;
   uint64_t lastPing = 0;
   std::deque<PendingPing> pings;
@@ -128,6 +130,7 @@ class Session final : private RecordSource {
 
   RecordWriter writer;
   kj::Promise<void> readTask;
+  kj::Promise<void> closeTask = nullptr;
 
   // RecordSource: control records.
   kj::Maybe<OutgoingRecord> nextRecord() override;

@@ -54,6 +54,8 @@ class FakeDirection {
 class FakePipe final : public BytePipe {
  public:
   FakePipe(FakeDirection& in, FakeDirection& out) : in(in), out(out) {}
+  // As the kernel does it for a process that is gone.
+  ~FakePipe() noexcept(false) { close(); }
 
   PipeResult read(kj::ArrayPtr<kj::byte> buffer) override;
   PipeResult write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override;

@@ -56,36 +56,46 @@ void SessionLab::advance(kj::Duration by) {
   settle();
 }
 
+template <typename Outcome>
+kj::Promise<Outcome> SessionLab::within(kj::TimePoint deadline, kj::Promise<Outcome> promise) {
+  auto late = timer.atTime(deadline).then([]() { return Outcome(EstablishFailure(TimedOut())); });
+  return promise.exclusiveJoin(kj::mv(late));
+}
+
 kj::Promise<GuestOutcome> SessionLab::startGuest(kj::Own<BytePipe> pipe) {
   describeCredentials(guestCredentials, guestHello);
   random.fill(kj::arrayPtr(guestHello.nonce.data(), guestHello.nonce.size()));
   auto deadline = timer.now() + limits::HANDSHAKE_DEADLINE;
-  return openStreamLink(kj::mv(pipe), guestHello, scratch)
-      .then([this, deadline](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) -> kj::Promise<GuestOutcome> {
-        if (link.is<HelloError>()) return GuestOutcome(link.get<HelloError>());
-        if (link.is<LinkEnd>()) return GuestOutcome(EstablishFailure(link.get<LinkEnd>()));
-        return establishAsGuest(kj::mv(link.get<kj::Own<FrameLink>>()), guestCredentials, confirmation, deadline,
-                                environment)
-            .then([](kj::OneOf<GuestSession, EstablishFailure> result) {
-              if (result.is<EstablishFailure>()) return GuestOutcome(kj::mv(result.get<EstablishFailure>()));
-              return GuestOutcome(kj::mv(result.get<GuestSession>()));
-            });
-      });
+  auto established =
+      openStreamLink(kj::mv(pipe), guestHello, scratch)
+          .then([this, deadline](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) -> kj::Promise<GuestOutcome> {
+            if (link.is<HelloError>()) return GuestOutcome(link.get<HelloError>());
+            if (link.is<LinkEnd>()) return GuestOutcome(EstablishFailure(link.get<LinkEnd>()));
+            return establishAsGuest(kj::mv(link.get<kj::Own<FrameLink>>()), guestCredentials, confirmation, deadline,
+                                    environment)
+                .then([](kj::OneOf<GuestSession, EstablishFailure> result) {
+                  if (result.is<EstablishFailure>()) return GuestOutcome(kj::mv(result.get<EstablishFailure>()));
+                  return GuestOutcome(kj::mv(result.get<GuestSession>()));
+                });
+          });
+  return within(deadline, kj::mv(established));
 }
 
 kj::Promise<HostOutcome> SessionLab::startHost(kj::Own<BytePipe> pipe) {
   random.fill(kj::arrayPtr(hostHello.nonce.data(), hostHello.nonce.size()));
   auto deadline = timer.now() + limits::HANDSHAKE_DEADLINE;
-  return openStreamLink(kj::mv(pipe), hostHello, scratch)
-      .then([this, deadline](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) -> kj::Promise<HostOutcome> {
-        if (link.is<HelloError>()) return HostOutcome(link.get<HelloError>());
-        if (link.is<LinkEnd>()) return HostOutcome(EstablishFailure(link.get<LinkEnd>()));
-        return establishAsHost(kj::mv(link.get<kj::Own<FrameLink>>()), keyring, deadline, environment)
-            .then([](kj::OneOf<kj::Own<IncomingSession>, EstablishFailure> result) {
-              if (result.is<EstablishFailure>()) return HostOutcome(kj::mv(result.get<EstablishFailure>()));
-              return HostOutcome(kj::mv(result.get<kj::Own<IncomingSession>>()));
-            });
-      });
+  auto established =
+      openStreamLink(kj::mv(pipe), hostHello, scratch)
+          .then([this, deadline](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) -> kj::Promise<HostOutcome> {
+            if (link.is<HelloError>()) return HostOutcome(link.get<HelloError>());
+            if (link.is<LinkEnd>()) return HostOutcome(EstablishFailure(link.get<LinkEnd>()));
+            return establishAsHost(kj::mv(link.get<kj::Own<FrameLink>>()), keyring, deadline, environment)
+                .then([](kj::OneOf<kj::Own<IncomingSession>, EstablishFailure> result) {
+                  if (result.is<EstablishFailure>()) return HostOutcome(kj::mv(result.get<EstablishFailure>()));
+                  return HostOutcome(kj::mv(result.get<kj::Own<IncomingSession>>()));
+                });
+          });
+  return within(deadline, kj::mv(established));
 }
 
 SessionLab::Sessions SessionLab::connect() {
@@ -107,6 +117,25 @@ SessionLab::Sessions SessionLab::connect() {
     committed.wait(waitScope);
   }
   return sessions;
+}
+
+SessionLab::Sessions SessionLab::connectWithoutHandshake() {
+  random.fill(kj::arrayPtr(guestHello.nonce.data(), guestHello.nonce.size()));
+  random.fill(kj::arrayPtr(hostHello.nonce.data(), hostHello.nonce.size()));
+  auto guestPromise = openStreamLink(wire.guestEnd(), guestHello, scratch).eagerlyEvaluate(nullptr);
+  auto hostPromise = openStreamLink(wire.hostEnd(), hostHello, scratch).eagerlyEvaluate(nullptr);
+  auto guestOutcome = guestPromise.wait(waitScope);
+  auto hostOutcome = hostPromise.wait(waitScope);
+  auto guestLink = kj::mv(guestOutcome.get<kj::Own<FrameLink>>());
+  auto hostLink = kj::mv(hostOutcome.get<kj::Own<FrameLink>>());
+  Secret<32> toHost, toGuest;
+  random.fill(toHost.asPtr());
+  random.fill(toGuest.asPtr());
+  auto tag = linkTag(guestLink->hellos());
+  return {kj::heap<Session>(Role::GUEST, kj::mv(guestLink), RecordSealer({toHost.clone()}, tag),
+                            RecordOpener({toGuest.clone()}), false, environment),
+          kj::heap<Session>(Role::HOST, kj::mv(hostLink), RecordSealer({toGuest.clone()}, tag),
+                            RecordOpener({toHost.clone()}), false, environment)};
 }
 
 }  // namespace postern::test

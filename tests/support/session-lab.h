@@ -55,17 +55,24 @@ class SessionLab {
   void advance(kj::Duration by);
   void settle();
 
-  // Each end's way to a session; both must run for either to finish. The HELLOs are filled in from credentials and
-  // random.
+  // Each end's way to a session, within limits::HANDSHAKE_DEADLINE; both must run for either to finish. The HELLOs are
+  // filled in from credentials and random.
   kj::Promise<GuestOutcome> startGuest(kj::Own<BytePipe> pipe);
   kj::Promise<HostOutcome> startHost(kj::Own<BytePipe> pipe);
 
   struct Sessions {
     kj::Own<Session> guest;
     kj::Own<Session> host;
+    Session& at(Role role) { return role == Role::GUEST ? *guest : *host; }
   };
   // Connects both over `wire`, commits an enrolment, and fails the test if anything does not go well.
   Sessions connect();
+  // Sessions with given keys over a HELLO exchange alone: as after a handshake, but quicker.
+  Sessions connectWithoutHandshake();
+
+ private:
+  template <typename Outcome>
+  kj::Promise<Outcome> within(kj::TimePoint deadline, kj::Promise<Outcome> promise);
 };
 
 }  // namespace postern::test

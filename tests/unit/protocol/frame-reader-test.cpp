@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace postern {
@@ -24,7 +25,9 @@ std::vector<std::pair<size_t, int>> readAll(FrameReader& reader, std::vector<kj:
          result = reader.next(chunk, MAX_FRAME_BODY_BYTES)) {
       REQUIRE(result.is<FrameReader::RawFrame>());
       auto& frame = result.get<FrameReader::RawFrame>();
-      for (auto b : frame.body) CHECK(b == frame.header.tag[0]);
+      bool isFilled =
+          std::all_of(frame.body.begin(), frame.body.end(), [&](kj::byte b) { return b == frame.header.tag[0]; });
+      CHECK(isFilled);
       frames.emplace_back(frame.body.size(), frame.header.tag[0]);
     }
   }

@@ -1,0 +1,35 @@
+"""Boots real Linux guests in QEMU for tests. Start with README.md next to this package."""
+
+from .console import Console
+from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
+from .guest import CommandResult, Guest, VirtioPort
+from .initramfs import Initramfs
+from .kernel import GuestKernel
+from .nested import INNER_CONSOLE, INNER_ENDED, INNER_LINE, INNER_READY, nested_vsock_guest
+from .qmp import Qmp, QmpError
+from .recipes import basic_initramfs, serial_guest, vsock_loopback_guest
+
+__all__ = [
+    "INNER_CONSOLE",
+    "INNER_ENDED",
+    "INNER_LINE",
+    "INNER_READY",
+    "CommandFailed",
+    "CommandResult",
+    "Console",
+    "Guest",
+    "GuestEnded",
+    "GuestError",
+    "GuestKernel",
+    "GuestPanicked",
+    "GuestTimeout",
+    "Initramfs",
+    "Qmp",
+    "QmpError",
+    "SetUpError",
+    "VirtioPort",
+    "basic_initramfs",
+    "nested_vsock_guest",
+    "serial_guest",
+    "vsock_loopback_guest",
+]
