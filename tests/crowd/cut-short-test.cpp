@@ -46,7 +46,7 @@ TEST_CASE("a reception that is destroyed at any moment closes every connection t
   auto descriptors = descriptorsOpen();
   unsigned turns = 0;
   while (cutShortAfter(turns) && turns < 5000) ++turns;
-  CHECK(turns > 100);
+  CHECK(turns > 50);
   CHECK(turns < 5000);
   CHECK(descriptorsOpen() == descriptors);
 }
