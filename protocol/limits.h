@@ -4,6 +4,7 @@
 
 #include <kj/time.h>
 #include <kj/units.h>
+#include <stdint.h>
 
 namespace postern::limits {
 
