@@ -9,7 +9,8 @@
 //     7 open a channel   8 u32 number, u32 credit: accept one
 //     9 u8 channel, u16 n: write n bytes   10 u8 channel: read and drop   11 read and keep   12 finish   13 reset
 //     14 drop it and a chunk               15 u8 code: close              16 go on with the enrolment, start RPC
-//     17 u8 channel, u16 n: write n * 4 bytes, waiting for credit        18 u8 n: n % 6 RPC messages of 60,000 bytes
+//     17 u8 channel, u16 n: write n bytes, waiting for credit        18 u8 n: n % 6 RPC messages of 60,000 bytes, 16 a
+//     run
 
 #include "protocol/record.h"
 
@@ -42,7 +43,8 @@ kj::Duration durationOf(uint8_t number) {
 
 // Of a kind that no RPC system knows: it sends each one back. Without an RPC system nobody would read them, and a
 // session whose owner lets so much lie reads no more, not even its stream's end.
-void sendLongMessages(SessionPeer& peer, unsigned count) {
+void sendLongMessages(SessionPeer& peer, unsigned count, unsigned& left) {
+  if (!peer.hasRpc()) return;
   constexpr uint32_t WORDS = 7500;
   auto record = kj::heapArray<kj::byte>(RECORD_HEADER_BYTES + 8 + WORDS * 8);
   memset(record.begin(), 0, record.size());
@@ -51,10 +53,10 @@ void sendLongMessages(SessionPeer& peer, unsigned count) {
   putLittleEndian<uint32_t>(WORDS, message + 4);
   putLittleEndian<uint64_t>(uint64_t(1) << 32, message + 8);  // a struct of one word of data
   putLittleEndian<uint64_t>(99, message + 16);
-  for (unsigned i = 0; i < count; ++i) peer.sendRecord(record);
+  for (; count > 0 && left > 0; --count, --left) peer.sendRecord(record);
 }
 
-void step(SessionPeer& peer, Input& input) {
+void step(SessionPeer& peer, Input& input, unsigned& longMessagesLeft) {
   switch (input.u8() % 19) {
     case 0:
       return peer.sendRecord(input.take(input.u16() % 4096));
@@ -97,11 +99,10 @@ void step(SessionPeer& peer, Input& input) {
       return peer.startRpc();
     case 17: {
       uint8_t channel = input.u8();
-      return peer.writeAllTo(channel, input.u16() * size_t(4));
+      return peer.writeAllTo(channel, input.u16());
     }
     default:
-      if (peer.hasRpc()) sendLongMessages(peer, input.u8() % 6);
-      return;
+      return sendLongMessages(peer, input.u8() % 6, longMessagesLeft);
   }
 }
 
@@ -109,8 +110,9 @@ void runSession(uint8_t flags, Input& input) {
   SessionPeer peer((flags & 2) != 0 ? Role::HOST : Role::GUEST,
                    (flags & 4) != 0 ? SessionPeer::Kind::ENROLMENT : SessionPeer::Kind::ENROLLED);
   if ((flags & 8) != 0) peer.startRpc();
+  unsigned longMessagesLeft = 16;
   while (!input.isEmpty()) {
-    step(peer, input);
+    step(peer, input, longMessagesLeft);
     peer.settle();
   }
   peer.judgeEnd();

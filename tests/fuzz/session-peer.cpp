@@ -177,7 +177,7 @@ void SessionPeer::writeAllTo(size_t index, size_t bytes) {
   auto& channel = *channels[index % channels.size()];
   if (channel.writing) return;
   channel.writing = true;
-  static const kj::byte zeros[4 * 65536] = {};
+  static const kj::byte zeros[65536] = {};
   await(channel.handle->write(kj::arrayPtr(zeros, std::min(bytes, sizeof(zeros)))),
         [&channel](bool) { channel.writing = false; });
 }
