@@ -147,6 +147,11 @@ kj::Promise<void> RpcStream::whenSent() {
   return KJ_ASSERT_NONNULL(sentPromise).addBranch();
 }
 
+kj::Promise<void> RpcStream::whenTaken() {
+  if (hasEnded()) return kj::READY_NOW;
+  return whenSent().catch_([](kj::Exception&&) {});
+}
+
 kj::Promise<void> RpcStream::writeMessage(kj::ArrayPtr<const int> fds,
                                           kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
   KJ_REQUIRE(fds.size() == 0, "no descriptors travel between host and guest");

@@ -1,6 +1,7 @@
 #include "protocol/session.h"
 
 #include <kj/debug.h>
+#include <string.h>
 
 #include "protocol/limits.h"
 #include "protocol/wire-int.h"
@@ -31,6 +32,8 @@ kj::StringPtr describe(EndReason reason) {
       return "the peer broke the protocol";
     case EndReason::PING_TIMEOUT:
       return "the peer did not answer a ping in time";
+    case EndReason::FAILED_HERE:
+      return "this end failed";
   }
   KJ_UNREACHABLE;
 }
@@ -57,14 +60,18 @@ Session::Session(Role self, kj::Own<FrameLink> linkParam, RecordSealer sealer, R
       ended(nullptr),
       rpc(environment.pool, [this]() { writer.wake(); }),
       bulkMux(self, environment.pool, environment.timer, [this]() { writer.wake(); }),
-      writer(*link, kj::mv(sealer), environment.timer, *this, rpc, bulkMux, [this]() { linkEnded(LinkEnd::ENDED); }),
+      writer(
+          *link, kj::mv(sealer), environment.timer, *this, rpc, bulkMux, [this]() { writingEnded(); },
+          [this](kj::Exception&& exception) { failed(kj::mv(exception)); }),
       readTask(nullptr) {
   auto pair = kj::newPromiseAndFulfiller<SessionEnd>();
   endFulfiller = takeFulfiller(pair);
   ended = pair.promise.fork();
   link->authenticated();
   // Behind this turn, so that the owner can set up what receives before anything is received.
-  readTask = kj::evalLater([this]() { return readLoop(); }).eagerlyEvaluate(nullptr);
+  readTask = kj::evalLater([this]() { return readLoop(); }).eagerlyEvaluate([this](kj::Exception&& exception) {
+    failed(kj::mv(exception));
+  });
 }
 
 Session::~Session() noexcept(false) {
@@ -112,7 +119,15 @@ void Session::receiveFrame(const Frame& frame) {
     return end({EndReason::BAD_RECORD, nullptr, describe(error)});
   }
   if (opener.recordsSinceRekey() > limits::MAX_RECORDS_WITHOUT_REKEY) return breach("too many records under one key");
-  receiveRecord(opened.get<Record>(), kj::mv(storage));
+  auto& record = opened.get<Record>();
+  if (record.header.padLength > 0) {
+    // What credit and limits count is the data. The padding is not kept with it.
+    auto compact = pool.take(record.data.size());
+    if (record.data.size() > 0) memcpy(compact.begin(), record.data.begin(), record.data.size());
+    record.data = compact;
+    storage = kj::mv(compact);
+  }
+  receiveRecord(record, kj::mv(storage));
 }
 
 void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
@@ -303,13 +318,32 @@ void Session::linkEnded(LinkEnd why) {
   }
 }
 
+// What the peer sent before it closed counts, and is often a CLOSE.
+void Session::writingEnded() {
+  if (breaking) return;  // which ends the session itself
+  writer.stop();
+  while (!over) {
+    auto next = link->readFrame();
+    if (next.is<Frame>()) {
+      receiveFrame(next.get<Frame>());
+    } else {
+      linkEnded(next.is<LinkEnd>() ? next.get<LinkEnd>() : LinkEnd::ENDED);
+    }
+  }
+}
+
+void Session::failed(kj::Exception&&) {
+  end({EndReason::FAILED_HERE, nullptr, "exception in reading or writing"});
+}
+
 // T20
-void Session::breach(kj::StringPtr detail) {
-  if (over) return;
+void Session::breakOff(CloseCode code, kj::StringPtr detail) {
+  if (over || breaking) return;
+  breaking = true;
   // The peer is authenticated: it is told, if the pipe takes it at once.
-  owedClose = CloseCode::PROTOCOL_ERROR;
+  owedClose = code;
   rpc.sessionEnded(RpcStream::End::FAILED, detail);
-  writer.flush();
+  auto ignored = kj::runCatchingExceptions([this]() { writer.flush(); });
   end({EndReason::PROTOCOL_ERROR, nullptr, detail});
 }
 
