@@ -46,6 +46,7 @@ void RpcLoad::forgetWritten() {
   }
 }
 
+// T41
 void RpcLoad::received(capnp::rpc::Message::Reader untrustedMessage) {
   switch (untrustedMessage.which()) {
     case capnp::rpc::Message::CALL:
@@ -69,6 +70,7 @@ void RpcLoad::received(capnp::rpc::Message::Reader untrustedMessage) {
   }
 }
 
+// T41
 kj::Promise<void> RpcLoad::whenMayReceive() {
   forgetWritten();
   bool backlogged = backlogMessages > limits::MAX_RPC_BACKLOG_MESSAGES || backlogBytes > limits::MAX_RPC_BACKLOG_BYTES;

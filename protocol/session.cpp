@@ -120,6 +120,7 @@ void Session::receiveFrame(const Frame& frame) {
   }
   if (opener.recordsSinceRekey() > limits::MAX_RECORDS_WITHOUT_REKEY) return breach("too many records under one key");
   auto& record = opened.get<Record>();
+  // T27
   if (record.header.padLength > 0) {
     // What credit and limits count is the data. The padding is not kept with it.
     auto compact = pool.take(record.data.size());

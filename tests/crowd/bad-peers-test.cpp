@@ -106,6 +106,7 @@ TEST_CASE("ten thousand peers that prove nothing are gone three seconds after th
   CHECK(f.host.rejectedFor(describe(HandshakeRefusal::BAD_TAG)) >= ofEach);
 }
 
+// T21
 TEST_CASE("a peer that has proved nothing costs at most 4 KiB of heap, whatever it waits with") {
   Fixture f;
   f.peers.reserve(WAVE);
@@ -127,6 +128,7 @@ TEST_CASE("a peer that has proved nothing costs at most 4 KiB of heap, whatever 
   }
 }
 
+// T22
 TEST_CASE("peers above the limits of a VM are closed unread, and those of other VMs do not notice") {
   Fixture f;
   for (int i = 0; i < 100; ++i) f.add(0, Badness::SILENT);

@@ -47,6 +47,7 @@ TEST_CASE("a peer whose address is no VM's is closed unread, and takes no place"
   CHECK(f.admission.vmsRemembered() == 0);
 }
 
+// T24
 TEST_CASE("a third half-open connection of a VM is closed unread; its privileged ones count apart") {
   Fixture f;
   kj::Vector<kj::AutoCloseFd> peers;
