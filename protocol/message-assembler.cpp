@@ -105,7 +105,7 @@ kj::Maybe<MessageError> MessageAssembler::addToTable(kj::ArrayPtr<const kj::byte
     have = table;
   }
   message = kj::heapArray<kj::byte>(result.get<Whole>().messageBytes);
-  memcpy(message.begin(), have.begin(), tableHave);
+  if (tableHave > 0) memcpy(message.begin(), have.begin(), tableHave);
   messageHave = tableHave;
   table = nullptr;
   tableHave = 0;
