@@ -1,6 +1,7 @@
 #include "tests/bench/runtime.h"
 
 #include <kj/debug.h>
+#include <stdlib.h>
 
 #include "tests/support/test-random.h"
 #include "transport/fd-pipe.h"
@@ -39,7 +40,7 @@ EnrolledPair::EnrolledPair() {
 
 Runtime::Runtime()
     : io(kj::setupAsyncIo()), timer(io.provider->getTimer()), pool(timer), environment{timer, pool, random} {
-  io.waitScope.setBusyPollInterval(POLL_EVERY_TURNS);
+  io.waitScope.setBusyPollInterval(getenv("PT") ? (uint)atoi(getenv("PT")) : POLL_EVERY_TURNS);
 }
 
 kj::Promise<kj::Own<Session>> Runtime::connectGuest(kj::AutoCloseFd socket, EnrolledPair& pair) {
