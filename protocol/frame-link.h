@@ -21,10 +21,10 @@ enum class LinkEnd {
 // No frame can be had now; wait for whenReadable().
 struct NoFrame {};
 
-// What a session reads from and writes to. Two implementations (transport/): StreamLink, where a foreign tag or a bad
-// header ends the link, and SerialLink's connection, where they are skipped as stale bytes. Both deliver whole frames
-// in order, never HELLO frames, and never a frame over the body bound in force. Lives on one event loop; not reentrant.
-// Owned by the session.
+// What a session reads from and writes to. Two implementations (transport/): StreamLink, where a foreign tag ends the
+// link, and SerialLink's connection, where frames with a foreign tag are skipped as stale. A header that is none, or a
+// body over the bound in force, ends either. Both deliver whole frames in order and never HELLO frames. Lives on one
+// event loop; not reentrant. Owned by the session.
 class FrameLink {
  public:
   virtual ~FrameLink() noexcept(false) {}

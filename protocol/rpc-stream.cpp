@@ -27,6 +27,7 @@ void fulfil(kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>>& waiter) {
 }  // namespace
 
 kj::Maybe<MessageError> RpcStream::receive(kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> data) {
+  if (failure != nullptr) return nullptr;  // nobody will read it
   size_t before = incoming.size();
   KJ_IF_MAYBE (error, assembler.add(kj::mv(storage), data, incoming)) return *error;
   for (size_t i = before; i < incoming.size(); ++i) incomingBytes += incoming[i].words.asBytes().size();
@@ -67,7 +68,10 @@ void RpcStream::sessionEnded(End how, kj::StringPtr why) {
     (*fulfiller)->reject(kj::cp(KJ_ASSERT_NONNULL(failure)));
     sentFulfiller = nullptr;
   }
-  if (!endedCleanly) incoming.clear();
+  if (!endedCleanly) {
+    incoming.clear();
+    incomingBytes = 0;
+  }
   fulfil(reader);
   fulfil(drainWaiter);
 }
@@ -113,11 +117,15 @@ void RpcStream::append(kj::ArrayPtr<const kj::byte> bytes) {
   }
 }
 
-void RpcStream::appendMessage(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
-  KJ_REQUIRE(segments.size() > 0 && segments.size() <= limits::MAX_RPC_SEGMENTS, "message has too many segments");
+void RpcStream::checkSendable(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
   uint64_t total = capnp::computeSerializedSizeInWords(segments) * sizeof(capnp::word);
-  KJ_REQUIRE(total <= limits::MAX_RPC_MESSAGE_BYTES, "message is too large to be sent", total);
+  if (segments.size() <= limits::MAX_RPC_SEGMENTS && total <= limits::MAX_RPC_MESSAGE_BYTES) return;
+  // The RPC system skips all writes behind a failed one and tells no caller: only a failed read makes it give up.
+  sessionEnded(End::FAILED, "an RPC message was too large to be sent");
+  KJ_FAIL_REQUIRE("RPC message is too large to be sent", segments.size(), total);
+}
 
+void RpcStream::appendMessage(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
   uint32_t table[limits::MAX_RPC_SEGMENTS + 2];
   size_t entries = 0;
   table[entries++] = static_cast<uint32_t>(segments.size() - 1);
@@ -142,6 +150,7 @@ kj::Promise<void> RpcStream::writeMessage(kj::ArrayPtr<const int> fds,
                                           kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
   KJ_REQUIRE(fds.size() == 0, "no descriptors travel between host and guest");
   KJ_IF_MAYBE (why, failure) return kj::cp(*why);
+  checkSendable(segments);
   appendMessage(segments);
   wake();
   return whenSent();
@@ -149,6 +158,7 @@ kj::Promise<void> RpcStream::writeMessage(kj::ArrayPtr<const int> fds,
 
 kj::Promise<void> RpcStream::writeMessages(kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) {
   KJ_IF_MAYBE (why, failure) return kj::cp(*why);
+  for (auto message : messages) checkSendable(message);
   for (auto message : messages) appendMessage(message);
   wake();
   return whenSent();

@@ -6,6 +6,8 @@
 // every pending and later write and read fails with a DISCONNECTED exception (a clean CLOSE by the peer: reads give
 // end-of-stream), so that no caller is left hanging.
 //
+// A message that is too large to be sent is our bug and ends the stream likewise, but not the session.
+//
 // No descriptors: a message that has some to send is our bug; a peer has no way to send one.
 // One loop. Owned by the session; the RPC system that uses it is destroyed before the session.
 
@@ -76,6 +78,7 @@ class RpcStream final : public capnp::MessageStream, public RecordSource {
   bool endedCleanly = false;
   kj::Maybe<kj::Exception> failure;
 
+  void checkSendable(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments);
   void append(kj::ArrayPtr<const kj::byte> bytes);
   void appendMessage(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments);
   kj::Promise<void> whenSent();

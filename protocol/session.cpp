@@ -97,7 +97,10 @@ kj::Promise<void> Session::readLoop() {
 }
 
 void Session::receiveFrame(const Frame& frame) {
-  if (frame.kind != FrameKind::RECORD) return breach("handshake message inside a session");
+  if (frame.kind != FrameKind::RECORD) {
+    // Not authenticated, so anybody on the way may have done it: no word to the peer.
+    return end({EndReason::BAD_FRAME, nullptr, "handshake message inside a session"});
+  }
   if (frame.body.size() < TAG_BYTES + RECORD_HEADER_BYTES) {
     return end({EndReason::BAD_RECORD, nullptr, describe(RecordError::TOO_SHORT)});
   }

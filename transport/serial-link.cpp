@@ -20,7 +20,7 @@ constexpr size_t PRE_AUTH_READ_BYTES = 512;
 class SerialLink::Connection final : public FrameLink {
  public:
   Connection(SerialLink& link, const HelloPair& pair) : link(link), pair(pair), tag(linkTag(pair)) {}
-  ~Connection() noexcept(false) { close(); }
+  ~Connection() noexcept(false) override { close(); }
 
   const HelloPair& hellos() const override { return pair; }
 

@@ -17,10 +17,12 @@
 //      sent is "I am not UP". Reading never waits for writing.
 //   4. An epoch serves one session. It is replaced when that session ends, for whatever reason, and only then: a new
 //      epoch for each SYNC heard would have both ends run after each other for ever.
-//   5. A session ends by: a SYNC from a new epoch; the device losing its peer; a header that is none, a body over the
-//      bound, a SYNC word without a valid SYNC behind it; the end of the pipe; close(). The frame that was being
-//      written is cut short, and SYNC(R=1) with the new epoch goes out at once.
+//   5. A session ends by: a SYNC from a new epoch; the device losing its peer; a header that is none (the word's own
+//      first bytes are not yet one), a body over the bound, a word without a valid SYNC behind it; the end of the pipe;
+//      close(). The frame that was being written is cut short, and SYNC(R=1) with the new epoch goes out at once.
 //   6. Frames count only when UP and with the tag of both epochs. Others are skipped.
+//   7. A SYNC that is owed goes out before any later frame: it may be what brings the peer UP, which throws away what
+//      stands before it. What it says is what is true when its first byte goes out.
 //
 // Why nothing stale gets into a session: its tag needs both epochs. A SYNC that echoes our epoch was written after the
 // peer had heard it; what follows it was written later still, by that process with that epoch or, after another SYNC,
@@ -28,7 +30,8 @@
 // where everything is thrown away. Only a run lost in the middle can put foreign bytes behind it; then a tag, a header,
 // or at last the AEAD fails.
 //
-// Recovery after the last fault takes a round trip and a half and no timer, unless a SYNC itself was lost.
+// Recovery after the last fault takes a round trip and a half and no timer, unless a SYNC itself was lost. The link
+// does not notice a frame that is lost whole, nor one whose rest never comes: the session's deadlines do, and close it.
 //
 // Memory: below 4 KiB in all until a session is authenticated(); later, besides, one unfinished frame. No timer runs
 // while UP. Lives on one event loop; not reentrant.
@@ -40,6 +43,7 @@
 #include "protocol/byte-pipe.h"
 #include "protocol/frame-link.h"
 #include "protocol/hello.h"
+#include "protocol/limits.h"
 #include "protocol/random.h"
 #include "protocol/read-scratch.h"
 #include "transport/serial-reader.h"
@@ -60,8 +64,9 @@ class SerialLink {
   // destroyed, and not while another call waits; until it is called nothing is read and no SYNC is repeated. Dropping
   // the promise stops the wait and loses nothing. The link must outlive the promise.
   //
-  // The connection: destroying it is close(). close() drops bytes that were read and not handed out, and writes to the
-  // pipe at once as far as that takes it. It may be destroyed after the link, and then does nothing.
+  // The connection: destroying it is close(). close() drops bytes that were read and not handed out (the peer's SYNC
+  // may be among them; our own makes it send another), ends the life of bodies that were, and sends as much of the SYNC
+  // as the pipe takes. It may be destroyed after the link, and then does nothing.
   kj::Promise<kj::OneOf<kj::Own<FrameLink>, LinkEnd>> accept();
 
   // What the HELLO says from the next epoch on, as when enrolment is over and the pinned key counts. With a connection

@@ -24,7 +24,7 @@ void writeBody(const HelloPair& hellos, size_t number, kj::ArrayPtr<kj::byte> bo
   memcpy(body.begin() + 8, host.data(), host.size());
   putLittleEndian(static_cast<uint32_t>(number), body.begin() + NUMBER);
   putLittleEndian(static_cast<uint32_t>(body.size()), body.begin() + LENGTH);
-  CountedRandom filling(getLittleEndian<uint64_t>(body.begin()) ^ number);
+  TestRandom filling(getLittleEndian<uint64_t>(body.begin()) ^ number);
   filling.fill(body.slice(FILLING, body.size() - 4));
   putLittleEndian(crc32c(body.slice(0, body.size() - 4)), body.end() - 4);
 }
@@ -55,21 +55,6 @@ constexpr ScriptedFrame LARGE[] = {
 };
 
 }  // namespace
-
-uint64_t CountedRandom::next() {
-  uint64_t z = (state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-void CountedRandom::fill(kj::ArrayPtr<kj::byte> out) {
-  for (size_t i = 0; i < out.size(); i += 8) {
-    kj::byte eight[8];
-    putLittleEndian(next(), eight);
-    memcpy(out.begin() + i, eight, std::min(sizeof(eight), out.size() - i));
-  }
-}
 
 PipeResult MortalPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   if (isDead()) return {PipeState::OPEN, 0};

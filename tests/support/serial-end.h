@@ -10,23 +10,12 @@
 #include <kj/timer.h>
 #include <kj/vector.h>
 
-#include "protocol/random.h"
 #include "protocol/read-scratch.h"
 #include "tests/support/fake-pipe.h"
+#include "tests/support/test-random.h"
 #include "transport/serial-link.h"
 
 namespace postern::test {
-
-// Splitmix64: different in each draw, the same in each run.
-class CountedRandom final : public Random {
- public:
-  explicit CountedRandom(uint64_t seed) : state(seed) {}
-  void fill(kj::ArrayPtr<kj::byte> out) override;
-  uint64_t next();
-
- private:
-  uint64_t state;
-};
 
 // A pipe that stops in the middle of a byte count, as the process that uses it would. What it wrote stays in the wire.
 class MortalPipe final : public BytePipe {
@@ -120,7 +109,7 @@ class SerialStage {
   kj::WaitScope waitScope;
   kj::TimerImpl timer;
   FakeWire wire;
-  CountedRandom random;
+  TestRandom random;
   Script script;
   kj::Maybe<kj::Own<SerialEnd>> guestEnd;
   kj::Maybe<kj::Own<SerialEnd>> hostEnd;

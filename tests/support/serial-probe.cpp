@@ -38,7 +38,7 @@ kj::Array<kj::byte> filled(size_t bytes, kj::byte value) {
 
 kj::Array<kj::byte> randomBytes(size_t bytes, uint64_t seed) {
   auto result = kj::heapArray<kj::byte>(bytes);
-  CountedRandom(seed).fill(result);
+  TestRandom(seed).fill(result);
   return result;
 }
 

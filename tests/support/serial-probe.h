@@ -25,7 +25,7 @@ class SerialProbe {
   kj::WaitScope waitScope;
   kj::TimerImpl timer;
   FakeWire wire;
-  CountedRandom random;
+  TestRandom random;
   ReadScratch scratch;
   MortalPipe pipe;
   SerialLink link;

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <kj/debug.h>
 #include <string.h>
 
 #include "protocol/limits.h"
@@ -117,6 +118,21 @@ TEST_CASE("a sync word inside a frame's body drops the frame, at every place and
       CHECK(hellos.back().echo == guestHello(2).epoch());
       CHECK(hellos.size() <= 2);
     }
+  }
+}
+
+TEST_CASE("an unfinished frame is dropped by a SYNC of the same epoch too, and the next frame is whole") {
+  UpProbe probe;
+  auto cut = frameOf(FrameKind::RECORD, probe.tag(), filled(200, 3));
+  auto body = randomBytes(150, 4);
+  for (size_t at = 0; at < cut.size(); at += 9) {
+    CAPTURE(at);
+    probe.send(cut.slice(0, at));
+    CHECK(probe.nothingToRead());
+    probe.send(joined({syncOf(guestHello(1)), frameOf(FrameKind::RECORD, probe.tag(), body)}));
+    auto item = probe.session().readFrame();
+    REQUIRE(item.is<Frame>());
+    CHECK(holds(item.get<Frame>(), FrameKind::RECORD, body));
   }
 }
 
@@ -306,7 +322,7 @@ TEST_CASE("close() ends the session for good and tells the peer with a new epoch
 }
 
 TEST_CASE("a connection may outlive its link") {
-  CountedRandom random(1);
+  TestRandom random(1);
   kj::EventLoop loop;
   kj::WaitScope waitScope(loop);
   kj::TimerImpl timer(kj::origin<kj::TimePoint>());

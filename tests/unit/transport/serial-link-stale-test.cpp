@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <kj/debug.h>
 #include <malloc.h>
 
 #include "protocol/limits.h"
@@ -53,6 +54,29 @@ TEST_CASE("a mebibyte of random bytes in front is skipped") {
 
 TEST_CASE("a flood of random bytes in front, beyond what one turn of the loop reads, is skipped") {
   for (Role reader : ROLES) startBehind(randomBytes(6 << 20, 6), reader);
+}
+
+TEST_CASE("a flood does not keep others on the loop from their turn, while not UP and while UP") {
+  SerialProbe probe;
+  probe.wire.toHost.inject(randomBytes(2 << 20, 1));
+  auto accepting = probe.link.accept();
+  CHECK(probe.pipe.bytesRead >= limits::READ_BYTES);
+  CHECK(probe.pipe.bytesRead < limits::READ_BYTES + 4096);
+  // What was heard is answered all the same.
+  CHECK(probe.heard().size() == 1);
+  accepting = kj::Promise<kj::OneOf<kj::Own<FrameLink>, LinkEnd>>(nullptr);
+
+  probe.wire.toHost.drop();
+  probe.accept();
+  probe.bringUp(1);
+  uint64_t before = probe.pipe.bytesRead;
+  auto foreign = frameOf(FrameKind::RECORD, {9, 8, 7, 6}, filled(200, 1));
+  for (unsigned i = 0; i < (2 << 20) / 208; ++i) probe.wire.toHost.inject(foreign);
+  for (unsigned turn = 1; turn <= 3; ++turn) {
+    CHECK(probe.nothingToRead());
+    CHECK(probe.pipe.bytesRead - before < turn * (limits::READ_BYTES + 4096));
+    CHECK(probe.session().whenReadable().poll(probe.waitScope));
+  }
 }
 
 TEST_CASE("a mebibyte of well-formed frames of an earlier session in front is skipped") {
@@ -233,7 +257,7 @@ TEST_CASE("a link holds less than 4 KiB until authentication, whatever an unauth
     ReadScratch scratch;
     FakeWire wire;
     MortalPipe pipe(wire.toHost, wire.toGuest);
-    CountedRandom random(1);
+    TestRandom random(1);
     kj::Own<FrameLink> connection;
 
     size_t base = mallinfo2().uordblks;

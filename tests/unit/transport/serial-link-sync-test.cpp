@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <kj/debug.h>
 #include <string.h>
 
 #include "protocol/limits.h"

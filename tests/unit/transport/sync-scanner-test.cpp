@@ -54,7 +54,7 @@ TEST_CASE("the sync word's first bytes are no frame header") {
 
 TEST_CASE("words are found wherever chunks begin and end, among parts of words") {
   kj::Vector<kj::byte> bytes;
-  CountedRandom random(3);
+  TestRandom random(3);
   for (unsigned i = 0; i < 300; ++i) {
     // A word or the beginning or end of one, and sometimes other bytes.
     size_t from = random.next() % 3 == 0 ? random.next() % SYNC_WORD_BYTES : 0;

@@ -4,7 +4,7 @@ import os
 import re
 
 
-def accelerator():
+def usable_accelerator():
     """"kvm" or "tcg". $POSTERN_VM_ACCEL overrides.
 
     A device node is not enough: inside another VM /dev/kvm may exist while no guest gets past its firmware. So KVM

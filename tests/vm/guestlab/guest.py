@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from .accelerator import accelerator, accelerator_arguments
+from .accelerator import accelerator_arguments, usable_accelerator
 from .console import PANIC, Console
 from .custody import Custody
 from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
@@ -66,14 +66,15 @@ class Guest:
         restart_on_reboot=False,
         boot_timeout=BOOT_SECONDS,
         wait_for_shell=True,
+        accelerator=None,
         description="guest",
     ):
         """`arguments` are added to QEMU's, `command_line` to the kernel's; {folder} in the former is self.folder.
 
-        With wait_for_shell=False the block starts as soon as QEMU runs.
+        With wait_for_shell=False the block starts as soon as QEMU runs. The accelerator is normally left to the machine.
         """
         self.description = description
-        self.accelerator = accelerator()
+        self.accelerator = accelerator or usable_accelerator()
         self.ports = tuple(ports)
         self._initramfs = initramfs
         self._options = [

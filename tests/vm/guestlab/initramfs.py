@@ -71,7 +71,6 @@ class Initramfs:
         self.kernel = kernel
         self._archive = Archive()
         self._modules = []
-        self._optional_modules = []
         self._script = []
         for folder in ("/dev", "/proc", "/sys", "/run", "/root"):
             self._archive.add_folder(folder)
@@ -84,11 +83,6 @@ class Initramfs:
     def add_modules(self, *names):
         """Loaded in this order, each after what it needs."""
         self._modules += names
-        return self
-
-    def add_optional_modules(self, *names):
-        """Loaded after the others; one that the guest's machine refuses (no such processor or device) is left out."""
-        self._optional_modules += names
         return self
 
     def add_file(self, host_path, guest_path, mode=None):
@@ -113,9 +107,6 @@ class Initramfs:
         """A program and the shared libraries it is linked with; by default it goes to /bin."""
         host_path = pathlib.Path(shutil.which(str(host_path)) or host_path)
         self.add_file(host_path, guest_path or f"/bin/{host_path.name}", mode=0o755)
-        return self.add_libraries_of(host_path)
-
-    def add_libraries_of(self, host_path):
         for library in shared_libraries(host_path):
             self.add_file(library, library, mode=0o755)
         return self
@@ -141,12 +132,8 @@ class Initramfs:
             if f"/bin/{applet}" not in archive:  # a program of the recipe goes before busybox's
                 archive.add_symlink(f"/bin/{applet}", "busybox")
         loads = []
-        required = load_order(self.kernel, self._modules)
-        for module in required:
+        for module in load_order(self.kernel, self._modules):
             loads.append(f"insmod {self._add_module(archive, module)} || fail loading {os.path.basename(module)}")
-        for module in load_order(self.kernel, self._optional_modules):
-            if module not in required:
-                loads.append(f"insmod {self._add_module(archive, module)} 2>/dev/null")
         archive.add_file(SCRIPT, "".join(f"{lines}\n" for lines in self._script).encode())
         init = INIT.format(
             loads="\n".join(loads), script_path=SCRIPT, ready=READY, failed=SET_UP_FAILED, ports=PORTS_PARAMETER
