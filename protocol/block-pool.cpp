@@ -8,14 +8,13 @@
 namespace postern {
 
 BlockPool::~BlockPool() noexcept(false) {
-  KJ_ASSERT(out == 0, "a block outlives its pool") {
-    break;
-  }
   for (auto* block : idle) free(block);
+  lender->pool = nullptr;
+  if (lender->out == 0) delete lender;
 }
 
 kj::byte* BlockPool::takeBlock() {
-  ++out;
+  ++lender->out;
   lastUse = timer.now();
   if (idle.size() > 0) {
     auto* block = idle.back();
@@ -28,22 +27,28 @@ kj::byte* BlockPool::takeBlock() {
 }
 
 kj::Array<kj::byte> BlockPool::take() {
-  return kj::Array<kj::byte>(takeBlock(), BLOCK_BYTES, *this);
+  return kj::Array<kj::byte>(takeBlock(), BLOCK_BYTES, *lender);
 }
 
 kj::Array<kj::byte> BlockPool::take(size_t size) {
   KJ_IREQUIRE(size <= BLOCK_BYTES);
   if (size <= SMALL_BYTES) return kj::heapArray<kj::byte>(size);
-  return kj::Array<kj::byte>(takeBlock(), size, *this);
+  return kj::Array<kj::byte>(takeBlock(), size, *lender);
 }
 
-void BlockPool::disposeImpl(void* firstElement, size_t, size_t, size_t, void (*)(void*)) const {
-  // kj's disposers are const so that they can be shared; this one is its pool, which is not.
-  const_cast<BlockPool*>(this)->giveBack(static_cast<kj::byte*>(firstElement));
+void BlockPool::Lender::disposeImpl(void* firstElement, size_t, size_t, size_t, void (*)(void*)) const {
+  // kj's disposers are const so that they can be shared; this one is one pool's.
+  auto* self = const_cast<Lender*>(this);
+  --self->out;
+  if (pool != nullptr) {
+    pool->giveBack(static_cast<kj::byte*>(firstElement));
+  } else {
+    free(firstElement);
+    if (out == 0) delete self;
+  }
 }
 
 void BlockPool::giveBack(kj::byte* block) {
-  --out;
   lastUse = timer.now();
   idle.add(block);
   if (trimming) return;

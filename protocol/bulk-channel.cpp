@@ -113,7 +113,7 @@ size_t ChannelState::sendable() const {
 kj::Promise<bool> ChannelState::whenSendable() {
   if (sendable() > 0) return true;
   if (mux == nullptr || sendEnded) return false;
-  KJ_REQUIRE(sendWaiter == nullptr, "one sender at a time");
+  KJ_IF_MAYBE (earlier, sendWaiter) KJ_REQUIRE(!(*earlier)->isWaiting(), "one sender at a time");
   auto paf = kj::newPromiseAndFulfiller<bool>();
   sendWaiter = kj::mv(paf.fulfiller);
   return kj::mv(paf.promise);
@@ -187,6 +187,7 @@ OutgoingRecord ChannelState::takeRecord() {
 kj::Maybe<BulkError> ChannelState::receiveData(kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> data) {
   if (peerFinished) return BulkError::AFTER_FINISH;
   uint32_t cost = costOf(data.size());
+  // T27
   if (cost > peerCredit) return BulkError::CREDIT_OVERRUN;
   peerCredit -= cost;
   if (wasReset || handleGone) return nullptr;  // in flight when we reset: nobody will read it, and no credit comes back
@@ -235,7 +236,7 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> ChannelState::read() {
   if (peerFinished) return Result(BulkEnd::FINISHED);
   if (wasReset || handleGone) return Result(BulkEnd::RESET);
   if (mux == nullptr) return Result(BulkEnd::SESSION_ENDED);
-  KJ_REQUIRE(readWaiter == nullptr, "one reader at a time");
+  KJ_IF_MAYBE (earlier, readWaiter) KJ_REQUIRE(!(*earlier)->isWaiting(), "one reader at a time");
   auto paf = kj::newPromiseAndFulfiller<void>();
   readWaiter = kj::mv(paf.fulfiller);
   return paf.promise.then([self = kj::addRef(*this)]() mutable { return self->read(); });

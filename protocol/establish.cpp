@@ -69,6 +69,7 @@ class Establisher {
   virtual ~Establisher() noexcept(false) {}
 
   // Owns `self` (and with it the link) until it is resolved.
+  // T7, T40
   static kj::Promise<Result> run(kj::Own<Establisher> self, kj::TimePoint deadline) {
     auto& timer = self->environment.timer;
     auto late = timer.atTime(deadline).then([]() -> Result { return EstablishFailure(TimedOut()); });
@@ -136,6 +137,7 @@ class Establisher {
     if (next.is<NoFrame>()) {
       return link->whenReadable().then([this]() { return receive(); });
     }
+    // T21
     if (++framesReceived > limits::MAX_HANDSHAKE_FRAMES) {
       return fail(EstablishFailure(HandshakeRefusal::UNEXPECTED_MESSAGE));
     }
@@ -290,6 +292,7 @@ class HostEstablisher final : public Establisher<kj::Own<IncomingSession>> {
     return Handshake::begin(link->hellos(), keyring, environment.random);
   }
 
+  // T8
   kj::Promise<Result> handshakeDone() override { return receive(); }
 
   kj::Promise<Result> firstRecord(const Record& record) override {

@@ -19,6 +19,7 @@ constexpr uint32_t BUILT_PATTERNS = PATTERN_KKPSK0 | PATTERN_XXPSK0;
 struct Prologue {
   kj::byte bytes[sizeof(CONTEXT) + 4 + 4 + 16 + 1 + 2 * HELLO_PROLOGUE_BYTES];
 
+  // T2, T3, T4
   Prologue(const HelloPair& hellos, uint32_t pattern, uint32_t suite, const VmId& vm) {
     auto* out = bytes;
     auto append = [&out](const void* from, size_t size) {
@@ -39,6 +40,7 @@ struct Prologue {
 };
 
 // The one pattern that the guest asks for, if the host offers it and we have it built.
+// T9
 kj::Maybe<uint32_t> choosePattern(const HelloPair& hellos) {
   uint32_t wanted = hellos.guest().patterns;
   if (std::popcount(wanted) != 1 || (wanted & BUILT_PATTERNS & hellos.host().patterns) == 0) return nullptr;
@@ -100,6 +102,7 @@ kj::Maybe<noise::PublicKey> rawKey(const kj::Maybe<Key>& key) {
 
 }  // namespace
 
+// T1
 Handshake::Handshake(Parts&& parts)
     : pair(parts.hellos),
       enrolment(parts.pattern == PATTERN_XXPSK0),
@@ -187,6 +190,7 @@ kj::Maybe<HandshakeRefusal> Handshake::read(Bytes untrustedMessage) {
   // No room for a payload: one that is there is BAD_LENGTH.
   auto result = noise.readMessage(untrustedMessage, nullptr);
   if (result.is<noise::HandshakeError>()) return refusalFor(result.get<noise::HandshakeError>());
+  // T10, T11
   KJ_IF_MAYBE (pinned, pinnedPeer) {
     KJ_IF_MAYBE (peer, noise.peerStatic()) {
       if (*peer != *pinned) {

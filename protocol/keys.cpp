@@ -74,6 +74,7 @@ kj::String fingerprint(const GuestPublicKey& key) {
   return fingerprintOf("postern/1 guest fingerprint", key.bytes);
 }
 
+// T13
 noise::KeyPair hedgedEphemeral(const noise::KeyPair& staticKey, Random& random, const HelloPair& hellos) {
   Digest hedgeKey("postern/1 hedge key", {}, staticKey.secretKey.asPtr());
   Secret<32> fresh;

@@ -4,6 +4,7 @@
 
 #include <kj/time.h>
 #include <kj/units.h>
+#include <stdint.h>
 
 namespace postern::limits {
 
@@ -80,6 +81,13 @@ constexpr uint64_t RPC_FLOW_WORDS = RPC_TRAVERSAL_WORDS;
 // Outgoing RPC bytes above which writeMessage() waits; also the window of `-> stream` (see DESIGN.md).
 constexpr size_t RPC_QUEUE_BYTES = size_t(256) << 10;
 constexpr int RPC_STREAM_WINDOW_BYTES = 1 << 20;
+// Answers that may lie in the RPC system for a peer that does not read them: one of the largest; and so few that the
+// chain of promises in which they lie is taken down without using up the stack (8 MiB overflow between 32,000 and
+// 64,000).
+constexpr size_t MAX_RPC_BACKLOG_BYTES = MAX_RPC_MESSAGE_BYTES;
+constexpr size_t MAX_RPC_BACKLOG_MESSAGES = 4096;
+// The peer's calls that are in progress, or answered and not finished by it. Each keeps an entry of the RPC system.
+constexpr size_t MAX_RPC_ANSWERS = size_t(1) << 16;
 // Incoming whole messages that wait for the RPC system before the link stops reading: one full read's worth.
 constexpr size_t RPC_INCOMING_BYTES = size_t(256) << 10;
 

@@ -26,6 +26,7 @@ size_t tableBytesFor(size_t segments) {
 }
 
 // Reads what is there of a segment table.
+// T25
 kj::OneOf<Incomplete, Whole, MessageError> readTable(kj::ArrayPtr<const kj::byte> untrusted) {
   if (untrusted.size() < 8) return Incomplete{8};
   uint64_t segments = uint64_t(getLittleEndian<uint32_t>(untrusted.begin())) + 1;

@@ -27,6 +27,7 @@ namespace {
 static_assert(kj::uint(capnp::rpc::Exception::Type::UNIMPLEMENTED) == kj::uint(kj::Exception::Type::UNIMPLEMENTED));
 
 // Overwriting a text zeroes the old one inside the message, so that nothing of it is left to send.
+// T29
 void makePublic(capnp::rpc::Exception::Builder exception, kj::Function<void(kj::StringPtr)>& observe) {
   observe(exception.asReader().getReason());
   exception.setReason(publicText(static_cast<kj::Exception::Type>(exception.getType())));
@@ -62,8 +63,12 @@ class PublicVatNetwork::FilteredMessage final : public capnp::OutgoingRpcMessage
   void setFds(kj::Array<int> fds) override { inner->setFds(kj::mv(fds)); }
   size_t sizeInWords() override { return inner->sizeInWords(); }
   void send() override {
-    filterMessage(inner->getBody().getAs<capnp::rpc::Message>(), network.observe);
+    auto message = inner->getBody().getAs<capnp::rpc::Message>();
+    filterMessage(message, network.observe);
+    size_t words = inner->sizeInWords();
+    network.load.checkSize(words);
     inner->send();
+    network.load.sent(message.asReader(), words);
   }
 
  private:
@@ -81,7 +86,13 @@ class PublicVatNetwork::FilteredConnection final : public Connection {
     return kj::heap<FilteredMessage>(inner->newOutgoingMessage(firstSegmentWordSize), network);
   }
   kj::Promise<kj::Maybe<kj::Own<capnp::IncomingRpcMessage>>> receiveIncomingMessage() override {
-    return inner->receiveIncomingMessage();
+    using Received = kj::Maybe<kj::Own<capnp::IncomingRpcMessage>>;
+    return network.load.whenMayReceive()
+        .then([this]() { return inner->receiveIncomingMessage(); })
+        .then([this](Received next) {
+          KJ_IF_MAYBE (message, next) network.load.received((*message)->getBody().getAs<capnp::rpc::Message>());
+          return next;
+        });
   }
   kj::Promise<void> shutdown() override { return inner->shutdown(); }
 
@@ -90,8 +101,9 @@ class PublicVatNetwork::FilteredConnection final : public Connection {
   PublicVatNetwork& network;
 };
 
-PublicVatNetwork::PublicVatNetwork(capnp::TwoPartyVatNetwork& inner, kj::Function<void(kj::StringPtr)> observe)
-    : inner(inner), observe(kj::mv(observe)) {}
+PublicVatNetwork::PublicVatNetwork(capnp::TwoPartyVatNetwork& inner, RpcLoad& load,
+                                   kj::Function<void(kj::StringPtr)> observe)
+    : inner(inner), load(load), observe(kj::mv(observe)) {}
 PublicVatNetwork::~PublicVatNetwork() noexcept(false) {}
 
 kj::Own<Connection> PublicVatNetwork::filter(kj::Own<Connection> connection) {

@@ -38,6 +38,7 @@ kj::ArrayPtr<const kj::byte> RecordSealer::seal(const RecordHeader& header, kj::
   size_t inner = RECORD_HEADER_BYTES + dataBytes + header.padLength;
   size_t body = inner + TAG_BYTES;
   KJ_REQUIRE(body <= MAX_FRAME_BODY_BYTES && buffer.size() >= FRAME_HEADER_BYTES + body, "record too long");
+  // T17
   KJ_ASSERT(nonce < REKEY_NONCE);
 
   writeFrameHeader({static_cast<uint16_t>(body), FrameKind::RECORD, tag}, buffer);
@@ -71,12 +72,14 @@ kj::StringPtr describe(RecordError error) {
   KJ_UNREACHABLE;
 }
 
+// T16
 RecordError RecordOpener::fail(RecordError error) {
   dead = true;
   key.bytes.wipe();
   return error;
 }
 
+// T14, T15
 kj::OneOf<Record, RecordError> RecordOpener::open(kj::ArrayPtr<const kj::byte> untrustedBody,
                                                   kj::ArrayPtr<kj::byte> out) {
   if (dead) return RecordError::DEAD;

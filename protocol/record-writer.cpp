@@ -24,7 +24,8 @@ OutgoingRecord smallRecord(RecordHeader header, kj::ArrayPtr<const kj::byte> dat
 }
 
 RecordWriter::RecordWriter(FrameLink& link, RecordSealer sealer, kj::Timer& timer, RecordSource& control,
-                           RecordSource& rpc, RecordSource& bulk, kj::Function<void()> linkEnded)
+                           RecordSource& rpc, RecordSource& bulk, kj::Function<void()> linkEnded,
+                           kj::Function<void(kj::Exception&&)> failed)
     : link(link),
       sealer(kj::mv(sealer)),
       timer(timer),
@@ -32,6 +33,7 @@ RecordWriter::RecordWriter(FrameLink& link, RecordSealer sealer, kj::Timer& time
       rpc(rpc),
       bulk(bulk),
       linkEnded(kj::mv(linkEnded)),
+      failed(kj::mv(failed)),
       lastRekey(timer.now()) {}
 
 void RecordWriter::putSealed(kj::Array<kj::byte> frame) {
@@ -47,7 +49,7 @@ void RecordWriter::wake() {
   flushTask = kj::evalLast([this]() {
                 flushScheduled = false;
                 flush();
-              }).eagerlyEvaluate(nullptr);
+              }).eagerlyEvaluate([this](kj::Exception&& exception) { failed(kj::mv(exception)); });
 }
 
 void RecordWriter::flush() {
@@ -57,7 +59,8 @@ void RecordWriter::flush() {
       break;
     case FlushResult::BLOCKED:
       blocked = true;
-      blockedTask = continueWhenWritable().eagerlyEvaluate(nullptr);
+      blockedTask =
+          continueWhenWritable().eagerlyEvaluate([this](kj::Exception&& exception) { failed(kj::mv(exception)); });
       break;
     case FlushResult::ENDED:
       linkEnded();

@@ -39,9 +39,10 @@ class RecordSource {
 class RecordWriter {
  public:
   // `control` goes before everything; `rpc` and `bulk` take turns. Sources, link and timer outlive the writer.
-  // `linkEnded` is called once, when the link takes no more.
+  // `linkEnded` is called once, when the link takes no more; `failed` when sealing or writing threw in a turn of the
+  // writer's own.
   RecordWriter(FrameLink& link, RecordSealer sealer, kj::Timer& timer, RecordSource& control, RecordSource& rpc,
-               RecordSource& bulk, kj::Function<void()> linkEnded);
+               RecordSource& bulk, kj::Function<void()> linkEnded, kj::Function<void(kj::Exception&&)> failed);
   KJ_DISALLOW_COPY(RecordWriter);
 
   // A whole frame that was sealed before this writer was given its sealer.
@@ -75,6 +76,7 @@ class RecordWriter {
   RecordSource& rpc;
   RecordSource& bulk;
   kj::Function<void()> linkEnded;
+  kj::Function<void(kj::Exception&&)> failed;
 
   std::deque<Piece> wire;  // sealed, in order
   size_t wireBytes = 0;

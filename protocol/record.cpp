@@ -9,6 +9,7 @@ namespace postern {
 namespace {
 
 // What a type allows, and the length its data must have.
+// T20
 bool isWellFormed(const RecordHeader& header, size_t dataBytes) {
   if (header.type != RecordType::BULK && (header.flags != 0 || header.channel != 0)) return false;
   switch (header.type) {

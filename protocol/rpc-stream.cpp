@@ -35,6 +35,7 @@ kj::Maybe<MessageError> RpcStream::receive(kj::Array<kj::byte> storage, kj::Arra
   return nullptr;
 }
 
+// T26
 bool RpcStream::isFull() const {
   return incomingBytes >= limits::RPC_INCOMING_BYTES;
 }
@@ -144,6 +145,11 @@ kj::Promise<void> RpcStream::whenSent() {
     sentPromise = paf.promise.fork();
   }
   return KJ_ASSERT_NONNULL(sentPromise).addBranch();
+}
+
+kj::Promise<void> RpcStream::whenTaken() {
+  if (hasEnded()) return kj::READY_NOW;
+  return whenSent().catch_([](kj::Exception&&) {});
 }
 
 kj::Promise<void> RpcStream::writeMessage(kj::ArrayPtr<const int> fds,

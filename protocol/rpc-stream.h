@@ -40,6 +40,10 @@ class RpcStream final : public capnp::MessageStream, public RecordSource {
 
   kj::Maybe<OutgoingRecord> nextRecord() override;
 
+  // Resolves when less than limits::RPC_QUEUE_BYTES wait to be sent, or the stream has ended. For who feeds it.
+  kj::Promise<void> whenTaken();
+  bool hasEnded() const { return failure != nullptr; }
+
   // Nothing more will come or can be sent. With `clean`, what was received before is still delivered, then
   // end-of-stream.
   enum class End { CLEAN, FAILED };

@@ -23,6 +23,7 @@ capnp::Capability::Client bootstrapOf(capnp::RpcSystem<capnp::rpc::twoparty::Vat
 
 }  // namespace
 
+// T26
 capnp::ReaderOptions rpcReaderOptions() {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = limits::RPC_TRAVERSAL_WORDS;
@@ -33,7 +34,8 @@ capnp::ReaderOptions rpcReaderOptions() {
 RpcConnection::RpcConnection(Session& session, Role self, capnp::Capability::Client bootstrap,
                              kj::Function<void(kj::StringPtr)> observe)
     : network(session.rpcStream(), /* maxFdsPerMessage */ 0, sideOf(self), rpcReaderOptions()),
-      publicNetwork(network, kj::mv(observe)),
+      load(session, network),
+      publicNetwork(network, load, kj::mv(observe)),
       system(publicNetwork, kj::mv(bootstrap)),
       peerBootstrap(bootstrapOf(system, sideOf(self == Role::HOST ? Role::GUEST : Role::HOST))) {
   system.setFlowLimit(limits::RPC_FLOW_WORDS);

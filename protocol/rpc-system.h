@@ -2,7 +2,8 @@
 // RpcConnection: the one place that builds an RPC system over a session, with every limit set.
 //
 // Limits (limits.h): size and segments of a message before it is allocated (message-assembler.h); words walked and
-// depth of nesting while it is read; words of calls in progress; no descriptors. Exceptions leave only as public text
+// depth of nesting while it is read; words of calls in progress; what lies unread or unfinished (rpc-load.h); no
+// descriptors. Exceptions leave only as public text
 // (public-errors.h).
 //
 // Destroyed before its session. When the session ends, calls in progress fail with DISCONNECTED.
@@ -29,6 +30,7 @@ class RpcConnection {
 
  private:
   capnp::TwoPartyVatNetwork network;
+  RpcLoad load;
   PublicVatNetwork publicNetwork;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> system;
   // Asked for at once: the RPC system's client side reads nothing before it has asked for something.

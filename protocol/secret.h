@@ -31,6 +31,7 @@ class Secret {
     }
     return *this;
   }
+  // T37
   ~Secret() { wipe(); }
   KJ_DISALLOW_COPY(Secret);
 

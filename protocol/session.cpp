@@ -1,6 +1,7 @@
 #include "protocol/session.h"
 
 #include <kj/debug.h>
+#include <string.h>
 
 #include "protocol/limits.h"
 #include "protocol/wire-int.h"
@@ -43,6 +44,8 @@ kj::StringPtr describe(EndReason reason) {
       return "the peer broke the protocol";
     case EndReason::PING_TIMEOUT:
       return "the peer did not answer a ping in time";
+    case EndReason::FAILED_HERE:
+      return "this end failed";
   }
   KJ_UNREACHABLE;
 }
@@ -69,14 +72,18 @@ Session::Session(Role self, kj::Own<FrameLink> linkParam, RecordSealer sealer, R
       ended(nullptr),
       rpc(environment.pool, [this]() { writer.wake(); }),
       bulkMux(self, environment.pool, environment.timer, [this]() { writer.wake(); }),
-      writer(*link, kj::mv(sealer), environment.timer, *this, rpc, bulkMux, [this]() { linkEnded(LinkEnd::ENDED); }),
+      writer(
+          *link, kj::mv(sealer), environment.timer, *this, rpc, bulkMux, [this]() { writingEnded(); },
+          [this](kj::Exception&& exception) { failed(kj::mv(exception)); }),
       readTask(nullptr) {
   auto pair = kj::newPromiseAndFulfiller<SessionEnd>();
   endFulfiller = takeFulfiller(pair);
   ended = pair.promise.fork();
   link->authenticated();
   // Behind this turn, so that the owner can set up what receives before anything is received.
-  readTask = kj::evalLater([this]() { return readLoop(); }).eagerlyEvaluate(nullptr);
+  readTask = kj::evalLater([this]() { return readLoop(); }).eagerlyEvaluate([this](kj::Exception&& exception) {
+    failed(kj::mv(exception));
+  });
 }
 
 Session::~Session() noexcept(false) {
@@ -129,10 +136,19 @@ void Session::receiveFrame(const Frame& frame) {
     return end({EndReason::BAD_RECORD, nullptr, describe(error)});
   }
   if (opener.recordsSinceRekey() > limits::MAX_RECORDS_WITHOUT_REKEY) return breach("too many records under one key");
-  receiveRecord(opened.get<Record>(), kj::mv(storage));
+  auto& record = opened.get<Record>();
+  if (record.header.padLength > 0) {
+    // What credit and limits count is the data. The padding is not kept with it.
+    auto compact = pool.take(record.data.size());
+    if (record.data.size() > 0) memcpy(compact.begin(), record.data.begin(), record.data.size());
+    record.data = compact;
+    storage = kj::mv(compact);
+  }
+  receiveRecord(record, kj::mv(storage));
 }
 
 void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
+  // T12
   if (enrolling && record.header.type != RecordType::CLOSE && record.header.type != RecordType::COMMIT) {
     return breach("record before the enrolment's commit");
   }
@@ -144,6 +160,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
       KJ_IF_MAYBE (error, bulkMux.receive(record, kj::mv(storage))) breach(describe(*error));
       return;
     case RecordType::PING:
+      // T28
       owedPong = getLittleEndian<uint64_t>(record.data.begin());
       writer.wake();
       return;
@@ -165,6 +182,7 @@ void Session::receiveRecord(const Record& record, kj::Array<kj::byte> storage) {
   KJ_UNREACHABLE;
 }
 
+// T18
 void Session::receiveRekey() {
   auto now = timer.now();
   // The REKEY record itself is counted.
@@ -303,6 +321,7 @@ bool Session::isRenewalDue() const {
   return timer.now() - began >= limits::RENEW_AFTER || bytesSent() + bytesReceived() >= limits::RENEW_AFTER_BYTES;
 }
 
+// T19
 void Session::linkEnded(LinkEnd why) {
   switch (why) {
     case LinkEnd::ENDED:
@@ -316,12 +335,32 @@ void Session::linkEnded(LinkEnd why) {
   }
 }
 
-void Session::breach(kj::StringPtr detail) {
-  if (over) return;
+// What the peer sent before it closed counts, and is often a CLOSE.
+void Session::writingEnded() {
+  if (breaking) return;  // which ends the session itself
+  writer.stop();
+  while (!over) {
+    auto next = link->readFrame();
+    if (next.is<Frame>()) {
+      receiveFrame(next.get<Frame>());
+    } else {
+      linkEnded(next.is<LinkEnd>() ? next.get<LinkEnd>() : LinkEnd::ENDED);
+    }
+  }
+}
+
+void Session::failed(kj::Exception&&) {
+  end({EndReason::FAILED_HERE, nullptr, "exception in reading or writing"});
+}
+
+// T20
+void Session::breakOff(CloseCode code, kj::StringPtr detail) {
+  if (over || breaking) return;
+  breaking = true;
   // The peer is authenticated: it is told, if the pipe takes it at once.
-  owedClose = CloseCode::PROTOCOL_ERROR;
+  owedClose = code;
   rpc.sessionEnded(RpcStream::End::FAILED, detail);
-  writer.flush();
+  auto ignored = kj::runCatchingExceptions([this]() { writer.flush(); });
   end({EndReason::PROTOCOL_ERROR, nullptr, detail});
 }
 

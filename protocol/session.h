@@ -39,8 +39,9 @@ enum class EndReason {
   PEER_RESTARTED,  // serial
   BAD_FRAME,
   BAD_RECORD,      // did not authenticate
-  PROTOCOL_ERROR,  // authenticated, and against the rules; `detail` says which
+  PROTOCOL_ERROR,  // authenticated, and against the rules or limits; `detail` says which
   PING_TIMEOUT,
+  FAILED_HERE,  // an exception at this end, such as for want of memory
 };
 
 struct SessionEnd {
@@ -77,6 +78,10 @@ class Session final : private RecordSource {
   // session is over then. Bulk bytes that were not sent are dropped. A second call waits for the same end, with the
   // first one's code; the promise may outlive the session, and dropping it changes nothing.
   kj::Promise<void> close(CloseCode code);
+
+  // For a peer that keeps to the protocol's form and asks too much: ends the session now, with CLOSE if the pipe takes
+  // it. The reason is PROTOCOL_ERROR; `detail` is static.
+  void breakOff(CloseCode code, kj::StringPtr detail);
 
   // Enrolment. Guest: commit() sends COMMIT and resolves on COMMITTED. Host: whenCommit() resolves on COMMIT,
   // confirmCommit() sends COMMITTED. After that the session is as any other.
@@ -121,6 +126,7 @@ class Session final : private RecordSource {
   kj::Maybe<CloseCode> owedClose;
   bool closing = false;
   bool closeSent = false;
+  bool breaking = false;  // in breakOff()
   uint64_t lastPing = 0;
   std::deque<PendingPing> pings;
   kj::Promise<void> pingDeadline = kj::READY_NOW;
@@ -143,7 +149,9 @@ class Session final : private RecordSource {
   void receiveCommit();
   kj::Promise<void> watchPings();
   void linkEnded(LinkEnd why);
-  void breach(kj::StringPtr detail);
+  void writingEnded();
+  void breach(kj::StringPtr detail) { breakOff(CloseCode::PROTOCOL_ERROR, detail); }
+  void failed(kj::Exception&& exception);
   void end(SessionEnd how);
 };
 

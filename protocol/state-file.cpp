@@ -87,6 +87,7 @@ StateFile::~StateFile() noexcept(false) {
 kj::OneOf<StateFile, StateFileError> StateFile::open(kj::AutoCloseFd fd, uid_t owner) {
   struct stat info;
   if (fstat(fd, &info) != 0) return StateFileError::DISK;
+  // T35
   if (!S_ISREG(info.st_mode)) return StateFileError::NOT_A_FILE;
   if (info.st_uid != owner) return StateFileError::WRONG_OWNER;
   if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) return StateFileError::TOO_OPEN;
@@ -121,6 +122,7 @@ kj::Maybe<kj::ArrayPtr<const kj::byte>> StateFile::state() const {
   return current.asPtr();
 }
 
+// T36
 kj::Maybe<StateFileError> StateFile::write(kj::ArrayPtr<const kj::byte> state) {
   if (state.size() > MAX_STATE_BYTES) return StateFileError::TOO_LARGE;
   Slot slot;

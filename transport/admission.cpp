@@ -13,6 +13,7 @@ constexpr kj::Duration FULL = TOKEN * int64_t(limits::HANDSHAKE_BURST);
 
 }  // namespace
 
+// T24
 SourceClass sourceClassOfVsockPort(uint32_t port) {
   return port < 1024 ? SourceClass::PRIVILEGED : SourceClass::ORDINARY;
 }
@@ -133,7 +134,9 @@ kj::OneOf<kj::Own<Admission::HalfOpen>, Refusal> Admission::admit(Slot slot, kj:
   Vm& vm = find(name, now);
   Share& share = vm.share(source);
   share.refill(now);
+  // T22
   if (share.halfOpen >= limits::MAX_HALF_OPEN_PER_VM) return Refusal::TOO_MANY_HALF_OPEN;
+  // T23
   if (share.credit < TOKEN) return Refusal::TOO_OFTEN;
   share.credit -= TOKEN;
   return kj::heap<HalfOpen>(*this, kj::mv(slot), vm, source);

@@ -75,40 +75,15 @@ PipeResult writeResult(ssize_t returned, int error) {
 
 // Readiness ---------------------------------------------------------------------------------------------------------
 
-FdPipe::Side::~Side() noexcept(false) {
-  disarm();
-}
-
-template <typename MakeEdge>
-void FdPipe::Side::arm(MakeEdge&& edge) {
-  if (armed) return;
-  armed = true;
-  watch = edge().then([this] { wake(); }, [this](kj::Exception&&) { wake(); }).eagerlyEvaluate(nullptr);
-}
-
 kj::Promise<void> FdPipe::Side::wait() {
-  // Not armed: an edge has come since the last attempt, or there was none. Either way trying is the answer.
-  if (!armed) return kj::READY_NOW;
-  KJ_IF_MAYBE (earlier, waiter) {
-    KJ_REQUIRE(!(*earlier)->isWaiting(), "a pipe has one waiter a direction");
+  KJ_IF_MAYBE (edge, watch) {
+    // Rejected when the observer goes, or watches anew for a later call: either way trying is the answer.
+    auto waiting = edge->then([] {}, [](kj::Exception&&) {});
+    watch = nullptr;
+    return waiting;
   }
-  auto paf = kj::newPromiseAndFulfiller<void>();
-  waiter = kj::mv(paf.fulfiller);
-  return kj::mv(paf.promise);
-}
-
-void FdPipe::Side::disarm() {
-  watch = nullptr;
-  wake();
-}
-
-void FdPipe::Side::wake() {
-  armed = false;
-  KJ_IF_MAYBE (w, waiter) {
-    auto fulfiller = kj::mv(*w);
-    waiter = nullptr;
-    fulfiller->fulfill();
-  }
+  // There has been no attempt since the last wait.
+  return kj::READY_NOW;
 }
 
 // The pipe ----------------------------------------------------------------------------------------------------------
@@ -121,6 +96,7 @@ FdPipe::FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd des
   observer.emplace(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ_WRITE);
 }
 
+// T30
 PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   KJ_REQUIRE(buffer.size() > 0, "a read without a buffer cannot tell an end from nothing");
   if (closed) return END;
@@ -128,7 +104,7 @@ PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   ssize_t returned = withoutInterruption([&] { return ::read(fd, buffer.begin(), buffer.size()); });
   PipeResult result = readResult(kind, returned, errno);
   if (result.state != PipeState::ENDED && result.bytes == 0) {
-    readSide.arm([this] { return KJ_ASSERT_NONNULL(observer).whenBecomesReadable(); });
+    readSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesReadable());
   }
   return result;
 }
@@ -141,7 +117,7 @@ PipeResult FdPipe::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces
   ssize_t returned = isSocket ? writeSocket(fd, gathered) : writeDevice(fd, gathered);
   PipeResult result = writeResult(returned, errno);
   if (result.state == PipeState::OPEN && result.bytes == 0) {
-    writeSide.arm([this] { return KJ_ASSERT_NONNULL(observer).whenBecomesWritable(); });
+    writeSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesWritable());
   }
   return result;
 }

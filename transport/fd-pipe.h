@@ -39,28 +39,26 @@ class FdPipe final : public BytePipe {
 
   PipeResult read(kj::ArrayPtr<kj::byte> buffer) override;
   PipeResult write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override;
-  // Beside BytePipe's contract: resolved, not rejected, by close() and by the pipe's destruction.
+  // Beside BytePipe's contract: resolved, not rejected, by close(), by the pipe's destruction, and when a further
+  // attempt meanwhile has found nothing to do.
   kj::Promise<void> whenReadable() override;
   kj::Promise<void> whenWritable() override;
   // Shuts a socket down and closes its descriptor at once. A serial device stays open until the pipe is destroyed.
   void close() override;
 
  private:
-  // One direction's readiness.
+  // One direction's readiness: the observer's own promise from the call that found nothing to do until somebody waits.
+  // Nothing between the two, since a promise of KJ that others fulfil costs half a kilobyte, an eighth of what a
+  // half-open link may cost.
   class Side {
    public:
-    ~Side() noexcept(false);
-    // The kernel has just said "nothing now": from here on an edge counts. `edge` makes the observer's promise.
-    template <typename MakeEdge>
-    void arm(MakeEdge&& edge);
+    // The kernel has just said "nothing now": from here on an edge counts.
+    void arm(kj::Promise<void> edge) { watch = kj::mv(edge); }
+    void disarm() { watch = nullptr; }
     kj::Promise<void> wait();
-    void disarm();  // no more edges; whoever waits is woken
 
    private:
-    void wake();
     kj::Maybe<kj::Promise<void>> watch;  // while armed
-    bool armed = false;
-    kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> waiter;
   };
 
   const DescriptorKind kind;

@@ -13,6 +13,7 @@ namespace postern {
 namespace {
 
 // "OK " and one to ten digits.
+// T38
 bool isOk(kj::ArrayPtr<const char> untrustedLine) {
   if (untrustedLine.size() < 4 || untrustedLine.size() > 13 || memcmp(untrustedLine.begin(), "OK ", 3) != 0) {
     return false;

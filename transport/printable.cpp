@@ -2,6 +2,7 @@
 
 namespace postern {
 
+// T39
 kj::String printable(kj::ArrayPtr<const char> untrusted, size_t maxBytes) {
   bool cut = untrusted.size() > maxBytes;
   auto text = kj::heapString(untrusted.slice(0, cut ? maxBytes : untrusted.size()));

@@ -143,6 +143,7 @@ SerialLink::Heard SerialLink::hear(const SerialReader::Sync& sync) {
   return isNew ? Heard::NEW_EPOCH : Heard::SAME_EPOCH;
 }
 
+// T31
 bool SerialLink::peerEchoesUs() const {
   KJ_IF_MAYBE (p, peer) return p->echo == own.epoch();
   return false;
@@ -222,6 +223,7 @@ kj::Own<FrameLink> SerialLink::connect() {
   auto pair = pairHellos(own, KJ_ASSERT_NONNULL(peer), kj::arrayPtr(peerBytes.data(), peerBytes.size()));
   auto connection = kj::heap<Connection>(*this, pair);
   live = *connection;
+  // T21
   reader.expectFrames(limits::MAX_HANDSHAKE_BODY_BYTES);
   reader.park();
   writer.flush();
@@ -235,6 +237,7 @@ kj::OneOf<Frame, NoFrame, LinkEnd> SerialLink::readFrame(Connection& connection)
     auto item = reader.next();
     KJ_IF_MAYBE (frame, item.tryGet<SerialReader::RawFrame>()) {
       if (frame->header.kind == FrameKind::HELLO) return endSession(LinkEnd::BAD_FRAME);
+      // T31
       if (frame->header.tag == connection.tag) return Frame{frame->header.kind, frame->body};
       continue;
     }
@@ -268,6 +271,7 @@ kj::Promise<void> SerialLink::whenReadable() {
   return pipe.whenReadable();
 }
 
+// T32
 LinkEnd SerialLink::endSession(LinkEnd why) {
   KJ_ASSERT_NONNULL(live).cutOff(why);
   live = nullptr;

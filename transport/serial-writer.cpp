@@ -19,6 +19,7 @@ void SerialWriter::abandon() {
 }
 
 // True when no SYNC stands in the way of the session's next bytes.
+// T33
 bool SerialWriter::syncsAreOut() {
   for (;;) {
     if (syncLeft == 0) {

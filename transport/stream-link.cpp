@@ -43,6 +43,7 @@ class StreamLink final : public FrameLink {
   bool helloDone = false;
   bool isAuthenticated = false;
   bool moreMayBeThere = false;  // the last read filled something: the pipe has not said yet that it is empty
+  bool hasReadThisTurn = false;
   kj::Maybe<LinkEnd> ended;
   FrameReader reader;
   kj::ArrayPtr<kj::byte> unread;  // in the scratch, or in `parked`
@@ -53,6 +54,7 @@ class StreamLink final : public FrameLink {
   kj::OneOf<FrameReader::RawFrame, NoFrame, LinkEnd> readRawFrame();
   LinkEnd end(LinkEnd why);
   size_t readBound() const { return isAuthenticated ? limits::READ_BYTES : PRE_AUTH_READ_BYTES; }
+  // T21
   size_t bodyBound() const { return isAuthenticated ? MAX_FRAME_BODY_BYTES : limits::MAX_HANDSHAKE_BODY_BYTES; }
 };
 
@@ -114,15 +116,24 @@ kj::OneOf<FrameReader::RawFrame, NoFrame, LinkEnd> StreamLink::readRawFrame() {
   KJ_IF_MAYBE (why, ended) return *why;
   if (unread.size() == 0) {
     parked = nullptr;
+    // A read that ended with a frame's end is the turn's only one, too.
+    if (hasReadThisTurn) {
+      hasReadThisTurn = false;
+      return NoFrame();
+    }
     auto buffer = scratch.buffer().slice(0, readBound());
     auto result = pipe->read(buffer);
     if (result.state == PipeState::ENDED) return end(LinkEnd::ENDED);
     moreMayBeThere = result.state == PipeState::OPEN && result.bytes > 0;
     if (!moreMayBeThere) return NoFrame();
     unread = buffer.slice(0, result.bytes);
+    hasReadThisTurn = true;
   }
   auto result = reader.next(unread, bodyBound());
-  if (result.is<FrameReader::NeedMore>()) return NoFrame();
+  if (result.is<FrameReader::NeedMore>()) {
+    hasReadThisTurn = false;
+    return NoFrame();
+  }
   if (!result.is<FrameReader::RawFrame>()) return end(LinkEnd::BAD_FRAME);
   return result.get<FrameReader::RawFrame>();
 }

@@ -85,6 +85,7 @@ kj::Maybe<TransportError> removeStale(kj::StringPtr path) {
 
 kj::Maybe<TransportError> takeName(int socket, kj::StringPtr path, ListenOptions options) {
   // On Linux the file gets the mode of the socket's own inode: 0600 from its first moment, without the umask.
+  // T34
   KJ_SYSCALL(fchmod(socket, 0600));
   auto address = unixAddress(path);
   auto bind = [&] { return ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)); };
@@ -108,6 +109,7 @@ kj::Maybe<TransportError> takeName(int socket, kj::StringPtr path, ListenOptions
   return nullptr;
 }
 
+// T34
 AcceptQueue::Examine examineBy(TransportKind transport, ListenOptions options) {
   return [transport, own = geteuid(), options](kj::AutoCloseFd fd) -> kj::Maybe<Connection> {
     auto peer = unixPeer(fd);

@@ -234,6 +234,7 @@ kj::Maybe<HandshakeError> HandshakeState::mixSecret(Token token) {
 
 kj::Maybe<HandshakeError> HandshakeState::mixSharedSecret(const KeyPair& own, const PublicKey& peer) {
   Secret<32> shared;
+  // T5
   if (crypto_scalarmult(shared.begin(), own.secretKey.begin(), peer.data()) != 0) {
     return HandshakeError::ZERO_SHARED_SECRET;
   }
@@ -241,6 +242,7 @@ kj::Maybe<HandshakeError> HandshakeState::mixSharedSecret(const KeyPair& own, co
   return nullptr;
 }
 
+// T6
 HandshakeError HandshakeState::fail(HandshakeError error) {
   dead = true;
   hasPeerStatic = false;
@@ -254,6 +256,7 @@ void HandshakeState::finishMessage() {
   if (isFinished()) wipeEphemeralSecrets();
 }
 
+// T37
 void HandshakeState::wipeEphemeralSecrets() {
   ephemeral.secretKey.wipe();
   for (auto& psk : psks) psk.wipe();

@@ -89,6 +89,7 @@ PipeResult FakeDirection::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>>
         if (totalWritten == *flip) b = static_cast<kj::byte>(b ^ flipMask);
       }
       bytes.push_back(b);
+      if (tap != nullptr) tap->add(b);
       ++totalWritten;
       ++taken;
     }

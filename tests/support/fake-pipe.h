@@ -3,6 +3,7 @@
 // that a test can fill, empty, stall, cut, trickle and corrupt at byte N while both ends are running.
 
 #include <kj/async.h>
+#include <kj/vector.h>
 #include <stdint.h>
 
 #include <deque>
@@ -19,7 +20,8 @@ class FakeDirection {
   size_t writeAtMost = kj::maxValue;
   kj::Maybe<uint64_t> flipAt;  // the byte with this index, counted from the pipe's start, arrives changed
   kj::byte flipMask = 1;
-  kj::Maybe<uint64_t> cutAfter;  // after this many bytes the direction ends: later writes are refused with ENDED
+  kj::Vector<kj::byte>* tap = nullptr;  // gets a copy of all that is written
+  kj::Maybe<uint64_t> cutAfter;         // after this many bytes the direction ends: later writes are refused with ENDED
 
   void setStalled(bool stalled);                    // a reader that gets nothing although bytes lie there
   void end();                                       // end of stream after what lies there

@@ -56,6 +56,7 @@ void checkGoesOn(BulkMeeting& meeting) {
   CHECK(records.back().number() == 99);
 }
 
+// T27
 TEST_CASE("credit may be used to its last byte, and one byte more ends the session") {
   for (uint32_t channel : {1u, 2u}) {
     for (size_t extra : {0, 1}) {
@@ -82,6 +83,7 @@ TEST_CASE("records cost credit beside their bytes") {
   checkBreach(meeting, BulkError::CREDIT_OVERRUN);
 }
 
+// T27
 TEST_CASE("credit does not come back while chunks live") {
   BulkMeeting meeting;
   meeting.sendData(1, MAX_BULK_DATA_BYTES);

@@ -58,6 +58,7 @@ TEST_CASE("the longest frame is read whole and in pieces") {
   }
 }
 
+// T21
 TEST_CASE("a body over the bound is refused from its header alone") {
   auto bytes = frameBytes(257, 1);
   FrameReader reader;

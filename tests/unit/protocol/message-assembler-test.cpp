@@ -96,6 +96,7 @@ TEST_CASE("a record that is one message is not copied") {
   CHECK((const void*)out[0].words.begin() == (const void*)data.begin());
 }
 
+// T25
 TEST_CASE("too many segments are refused from the first word") {
   for (uint32_t less1 : {uint32_t(limits::MAX_RPC_SEGMENTS), uint32_t(999999), uint32_t(0x7fffffff), 0xffffffffu}) {
     MessageAssembler assembler;
@@ -117,6 +118,7 @@ TEST_CASE("as many segments as are allowed are accepted, in one record and word 
   }
 }
 
+// T25
 TEST_CASE("sizes that would overflow 32 or 64 bits are refused, however the table is cut") {
   const std::vector<std::vector<uint32_t>> tables = {
       std::vector<uint32_t>(512, 0xffffffffu),

@@ -170,6 +170,7 @@ bool holds(const void* object, kj::ArrayPtr<const kj::byte> secret) {
   return memmem(object, sizeof(HandshakeState), secret.begin(), secret.size()) != nullptr;
 }
 
+// T37
 TEST_CASE("ephemeral key and psks are wiped with the last message, the session's keys never stay") {
   Meeting meeting("KKpsk0");
   meeting.begin();
@@ -188,6 +189,7 @@ TEST_CASE("ephemeral key and psks are wiped with the last message, the session's
   }
 }
 
+// T6
 TEST_CASE("the first failure kills: keys are wiped, and every later message gives DEAD, the right one too") {
   Meeting meeting("KKpsk0");
   meeting.begin();
@@ -215,6 +217,7 @@ TEST_CASE("the first failure kills: keys are wiped, and every later message give
   CHECK_THROWS(responder.nextOverhead());
 }
 
+// T37
 TEST_CASE("a destroyed handshake leaves none of its keys in memory") {
   auto psk = pskOf(0x5a);
   auto own = keyPairOf(0x5b);

@@ -22,6 +22,7 @@ struct At : Meeting {
   }
 };
 
+// T6
 TEST_CASE("every changed byte of every message of Postern's patterns is refused by the read that it comes to") {
   for (auto name : OURS) {
     for (size_t number = 0; number < patternOf(name).messageCount(); ++number) {
@@ -55,6 +56,7 @@ TEST_CASE("where a first message has no tag, a changed byte is refused by the ne
   }
 }
 
+// T6
 TEST_CASE("every truncated message is refused") {
   for (auto name : OURS) {
     for (size_t number = 0; number < patternOf(name).messageCount(); ++number) {
@@ -82,6 +84,7 @@ TEST_CASE("a truncated payload is refused by its tag") {
   }
 }
 
+// T6
 TEST_CASE("bytes behind a message are refused, whether or not there is room for them") {
   for (auto name : OURS) {
     for (size_t number = 0; number < patternOf(name).messageCount(); ++number) {
@@ -138,6 +141,7 @@ void expectRefusal(Meeting& meeting, size_t message) {
   }
 }
 
+// T1, T2
 TEST_CASE("another psk or prologue, at either end, is refused at the first message") {
   for (auto name : OURS) {
     for (auto side : {Side::INITIATOR, Side::RESPONDER}) {
@@ -152,6 +156,7 @@ TEST_CASE("another psk or prologue, at either end, is refused at the first messa
   }
 }
 
+// T1
 TEST_CASE("another pinned static key, at either end, is refused at the first message") {
   for (auto side : {Side::INITIATOR, Side::RESPONDER}) {
     Meeting pinsAnother("KKpsk0");
@@ -164,6 +169,7 @@ TEST_CASE("another pinned static key, at either end, is refused at the first mes
   }
 }
 
+// T1
 TEST_CASE("who shows a static public key without having its private half is refused") {
   for (auto side : {Side::INITIATOR, Side::RESPONDER}) {
     Meeting kk("KKpsk0");
@@ -177,6 +183,7 @@ TEST_CASE("who shows a static public key without having its private half is refu
   }
 }
 
+// T4
 TEST_CASE("a first message is worth nothing to a responder whose prologue has another nonce: no replay") {
   Meeting first("KKpsk0");
   first.begin();
@@ -189,6 +196,7 @@ TEST_CASE("a first message is worth nothing to a responder whose prologue has an
   CHECK((errorOf(second.responder.handshake().readMessage(message, nullptr)) == HandshakeError::BAD_TAG));
 }
 
+// T15
 TEST_CASE("a message reflected to its sender is refused") {
   Meeting meeting("KKpsk0");
   meeting.begin();
@@ -256,6 +264,7 @@ FirstUse expectZeroSecret(kj::StringPtr name, Side owner, Token key, const Publi
   return expected;
 }
 
+// T5
 TEST_CASE("a point of low order in place of any key ends Postern's patterns, in each of its encodings") {
   for (auto name : OURS) {
     for (auto point : LOW_ORDER) {
@@ -270,6 +279,7 @@ TEST_CASE("a point of low order in place of any key ends Postern's patterns, in 
   }
 }
 
+// T5
 TEST_CASE("a point of low order ends every pattern at every Diffie-Hellman token, while reading and while writing") {
   std::set<std::pair<Token, bool>> seen;
   for (auto name : ALL_PATTERNS) {

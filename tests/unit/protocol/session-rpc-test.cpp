@@ -117,6 +117,7 @@ void checkBreach(RawMeeting& meeting, kj::StringPtr detail) {
 
 // Messages as bytes ------------------------------------------------------------------------------------------------
 
+// T25
 TEST_CASE("a message with a million segments ends the session before anything is allocated") {
   RawMeeting meeting(Role::GUEST);
   kj::byte table[8];
@@ -133,6 +134,7 @@ TEST_CASE("a message of 512 segments of 2^32 - 1 words ends the session before a
   checkBreach(meeting, "RPC message over the size limit");
 }
 
+// T25
 TEST_CASE("a message one word over the limit ends the session, and one of exactly the limit does not") {
   for (uint32_t extra : {0u, 1u}) {
     RawMeeting meeting(Role::HOST);
@@ -163,6 +165,7 @@ TEST_CASE("a call is carried out wherever records cut its messages") {
   }
 }
 
+// T19
 TEST_CASE("a message that CLOSE cuts off is not an end but a failure") {
   RawMeeting meeting(Role::HOST);
   kj::byte half[8];
@@ -227,6 +230,7 @@ RawBytes oneSegment(const std::vector<uint64_t>& words) {
 
 constexpr uint64_t STRUCT_OF_ONE_POINTER = uint64_t(1) << 48;
 
+// T26
 TEST_CASE("nesting up to the limit is read, and not beyond") {
   for (size_t depth : {size_t(limits::RPC_NESTING) - 1, size_t(limits::RPC_NESTING) + 1, size_t(1000000)}) {
     // Each struct's pointer points right behind itself; the last is null.
@@ -236,6 +240,7 @@ TEST_CASE("nesting up to the limit is read, and not beyond") {
   }
 }
 
+// T26
 TEST_CASE("pointers that all point to one large object are followed until the limit and no further") {
   for (uint64_t count : {uint64_t(1000), uint64_t(4000)}) {
     constexpr uint64_t OBJECT_WORDS = 1000;
@@ -475,6 +480,7 @@ TEST_CASE("a write waits above the queue's limit, and fails when the session end
 
 // Flow ---------------------------------------------------------------------------------------------------------------
 
+// T26
 TEST_CASE("messages that nobody takes stop the reading of the link, which goes on when they are taken") {
   RawMeeting meeting(Role::HOST);
   auto& wire = meeting.lab.wire.toHost;
@@ -500,6 +506,7 @@ TEST_CASE("messages that nobody takes stop the reading of the link, which goes o
   CHECK(KJ_ASSERT_NONNULL(meeting.peer.receive()).is(RecordType::PONG));
 }
 
+// T26
 TEST_CASE("calls that are not answered stop the reading of the link at the flow limit") {
   SessionLab lab;
   Pair pair(lab);
@@ -548,6 +555,7 @@ bool contains(const RawBytes& bytes, kj::StringPtr text) {
   return std::search(bytes.begin(), bytes.end(), text.begin(), text.end()) != bytes.end();
 }
 
+// T29
 TEST_CASE("an exception of each type leaves as its fixed text and nothing else, however it was thrown") {
   for (auto type : {kj::Exception::Type::FAILED, kj::Exception::Type::OVERLOADED, kj::Exception::Type::DISCONNECTED,
                     kj::Exception::Type::UNIMPLEMENTED}) {
@@ -600,6 +608,7 @@ TEST_CASE("a promised capability that breaks is resolved with public text") {
   CHECK(resolved);
 }
 
+// T29
 TEST_CASE("an abort says why in public text only") {
   ServedMeeting meeting;
   capnp::MallocMessageBuilder message;

@@ -36,6 +36,7 @@ TEST_CASE("an enrolment commits and is then a session as any other") {
   CHECK(request.send().wait(lab.waitScope).getNumber() == 7);
 }
 
+// T29
 TEST_CASE("an exception reaches the peer as public text only, and this end's log in full") {
   SessionLab lab;
   auto sessions = lab.connect();

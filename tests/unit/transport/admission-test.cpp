@@ -51,6 +51,7 @@ struct Fixture {
   }
 };
 
+// T22
 TEST_CASE("a VM has two half-open attempts; a third is refused until one ends, and other VMs do not notice") {
   Fixture f;
   auto first = f.admitted("web1");
@@ -64,6 +65,7 @@ TEST_CASE("a VM has two half-open attempts; a third is refused until one ends, a
   first = f.admitted("web1");
 }
 
+// T23
 TEST_CASE("failed attempts come at the rate after the burst, and a refused attempt is admitted when retried later") {
   Fixture f;
   CHECK(f.failuresUntilRefused("web1") == limits::HANDSHAKE_BURST);
@@ -86,6 +88,7 @@ TEST_CASE("refusals cost no token: a flood does not delay the moment when the VM
   auto attempt = f.admitted("web1");
 }
 
+// T23
 TEST_CASE("a success gives its token back, so that only failures are limited") {
   Fixture f;
   for (int i = 0; i < 1000; ++i) f.admitted("web1")->succeeded();
@@ -101,6 +104,7 @@ TEST_CASE("a success gives back one token and not more than the bucket holds") {
   CHECK(f.failuresUntilRefused("web1") == limits::HANDSHAKE_BURST);
 }
 
+// T24
 TEST_CASE("an unprivileged flood in a guest leaves the agent's own share alone") {
   Fixture f;
   CHECK(f.failuresUntilRefused("web1", ORDINARY) == limits::HANDSHAKE_BURST);
@@ -119,6 +123,7 @@ TEST_CASE("an unprivileged flood in a guest leaves the agent's own share alone")
   CHECK(sourceClassOfVsockPort(0xffffffff) == ORDINARY);
 }
 
+// T22
 TEST_CASE("above the total, waiters get slots in the order in which they asked") {
   Fixture f;
   kj::Vector<Admission::Slot> slots;

@@ -108,6 +108,7 @@ struct Hybrid : Fixture {
   bool failsAs(std::initializer_list<const char*> parts) { return failsWith(now(kj::mv(result)), parts); }
 };
 
+// T38
 TEST_CASE("hybrid: the request is one line, OK connects, and what follows it is left for the pipe") {
   Hybrid f;
   sendAll(f.vmm, "OK 1073741824\nHELLO of the guest\nand more");
@@ -164,6 +165,7 @@ TEST_CASE("hybrid: a VMM that has gone before the request is a refusal") {
   CHECK(failsWith(result, {"refused"}));
 }
 
+// T39
 TEST_CASE("hybrid: any other answer is an error that quotes it in print") {
   for (auto said : {"OK\n", "OK \n", "OK x\n", "OK 1 \n", "OK 1\r\n", "ok 1\n", "OK -1\n", "OK 12345678901\n", "\n",
                     "CONNECT 52\n", "HTTP/1.1 400 Bad\r\n", "\x01\x02\n"}) {
@@ -173,6 +175,7 @@ TEST_CASE("hybrid: any other answer is an error that quotes it in print") {
   }
 }
 
+// T38
 TEST_CASE("hybrid: garbage without a line's end is given up after 32 bytes") {
   {
     Hybrid f;

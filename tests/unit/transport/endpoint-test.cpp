@@ -153,6 +153,7 @@ TEST_CASE("every byte flipped and every length truncated gives an endpoint or on
   }
 }
 
+// T39
 TEST_CASE("random bytes behind each kind give an endpoint or one printable line") {
   std::mt19937 random(1);
   for (int round = 0; round < 2000; ++round) {

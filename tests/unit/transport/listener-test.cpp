@@ -99,6 +99,7 @@ TEST_CASE("a connection that its peer gave up in the queue comes as one that has
   CHECK((receiveNow(second.fd) == "x"));
 }
 
+// T34
 TEST_CASE("the socket's file has mode 0600 whatever the umask, and goes with the listener") {
   Fixture f;
   mode_t before = umask(0);
@@ -241,6 +242,7 @@ int exitOf(pid_t child) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+// T34
 TEST_CASE(
     "a user who may not connect cannot reach the socket; one who slips through is closed unread and counted; the "
     "named one is served") {

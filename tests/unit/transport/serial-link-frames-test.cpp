@@ -80,6 +80,7 @@ TEST_CASE("a frame with the tag of an earlier session is not delivered, and the 
   CHECK(probe.nothingToRead());
 }
 
+// T31
 TEST_CASE("frames before UP are not delivered after it, even with a tag that fits") {
   SerialProbe probe;
   probe.accept();
@@ -156,6 +157,7 @@ TEST_CASE("a frame completed by the first bytes of a sync word does not hide the
   }
 }
 
+// T21
 TEST_CASE("bodies are bounded before authentication, and by the length field after it") {
   {
     UpProbe probe;

@@ -103,6 +103,7 @@ void tryPositions(Script script, Aftermath aftermath, uint64_t stride) {
 
 }  // namespace
 
+// T32
 TEST_CASE("an end killed at any byte comes back within two round trips, with the pipe's contents left lying") {
   tryPositions(smallScript(), Aftermath::ALL_STAYS, 1);
 }
@@ -143,6 +144,7 @@ TEST_CASE("an end that dies again and again, each time one byte later, leaves no
   CHECK(stage.bothDone());
 }
 
+// T32
 TEST_CASE("a run of bytes lost anywhere between two living ends is recovered from, by a timer at the latest") {
   auto totals = undisturbed(smallScript());
   for (Role receiver : {Role::GUEST, Role::HOST}) {

@@ -161,6 +161,7 @@ TEST_CASE("a session that is closed is followed by the next on the same line") {
   }
 }
 
+// T32
 TEST_CASE("a lost first handshake message costs the handshake's deadline, and one that arrives changed not even that") {
   for (bool lost : {true, false}) {
     SerialLab lab;

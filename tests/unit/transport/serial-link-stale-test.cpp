@@ -90,6 +90,7 @@ TEST_CASE("a mebibyte of well-formed frames of an earlier session in front is sk
   }
 }
 
+// T31
 TEST_CASE("an earlier session in front, its SYNCs included and cut anywhere, is not taken for this one") {
   for (Role reader : ROLES) {
     auto session = recordedSession(reader);
@@ -102,6 +103,7 @@ TEST_CASE("an earlier session in front, its SYNCs included and cut anywhere, is 
   }
 }
 
+// T31
 TEST_CASE("an old session replayed into a session that is UP is not accepted, whole or in part") {
   for (Role reader : ROLES) {
     auto old = recordedSession(reader);
@@ -125,6 +127,7 @@ TEST_CASE("an old session replayed into a session that is UP is not accepted, wh
   }
 }
 
+// T33
 TEST_CASE("both pipes full of an old session when both ends start again is no deadlock") {
   for (size_t capacity : {size_t(137), size_t(4096), size_t(256) << 10}) {
     SerialStage stage;
@@ -236,6 +239,7 @@ TEST_CASE("a device that loses its peer and a run of bytes on both sides gives a
   CHECK(stage.bothDone());
 }
 
+// T21
 TEST_CASE("a link holds less than 4 KiB until authentication, whatever an unauthenticated peer sends") {
   size_t before = mallinfo2().uordblks;
   if (before == 0) return;  // a sanitizer's allocator does not count here

@@ -48,6 +48,7 @@ TEST_CASE("bytes that trickle in do not put off the repetition of SYNC") {
   CHECK(probe.heard().size() == 1);
 }
 
+// T31
 TEST_CASE("only a SYNC that echoes the current epoch brings the link UP") {
   SerialProbe probe;
   probe.accept();
@@ -250,6 +251,7 @@ TEST_CASE("the beginning of a sync word that does not go on as one is a bad head
   }
 }
 
+// T33
 TEST_CASE("a thousand SYNCs that want a reply cost two while the pipe is full, and few in one read") {
   SerialProbe probe;
   probe.accept();

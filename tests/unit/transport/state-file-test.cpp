@@ -65,6 +65,7 @@ TEST_CASE("a state file keeps the latest state") {
   CHECK(info.st_size == 2 * StateFile::SLOT_BYTES);
 }
 
+// T36
 TEST_CASE("a write that was torn at any point leaves the state before it") {
   // What a crash leaves: the slot that was being written is damaged anywhere, the other is as it was.
   for (off_t at = 0; at < static_cast<off_t>(StateFile::SLOT_BYTES); at += 61) {
@@ -100,6 +101,7 @@ TEST_CASE("a file cut anywhere in its second slot still has its first") {
   }
 }
 
+// T35
 TEST_CASE("a file that others may touch is refused, whatever the bit") {
   TemporaryFolder folder;
   auto path = folder.path("state");
@@ -112,6 +114,7 @@ TEST_CASE("a file that others may touch is refused, whatever the bit") {
   CHECK(!contains(refusal(path), "chmod 600"));
 }
 
+// T35
 TEST_CASE("a file of another user, a link, a folder, a FIFO and a missing file are refused with a reason") {
   TemporaryFolder folder;
   auto path = folder.path("state");
@@ -162,6 +165,7 @@ TEST_CASE("damage in both slots is an error, not an empty state") {
   CHECK(contains(refusal(path), "damaged"));
 }
 
+// T36
 TEST_CASE("a state that is too large is refused and a full disk loses nothing") {
   TemporaryFolder folder;
   auto path = folder.path("state");

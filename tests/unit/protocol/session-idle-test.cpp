@@ -1,0 +1,74 @@
+// An idle session costs nothing: no buffer, no timer.
+
+#include <doctest/doctest.h>
+
+#include "protocol/limits.h"
+#include "protocol/rpc-system.h"
+#include "tests/support/echo.h"
+#include "tests/support/session-lab.h"
+
+namespace postern {
+namespace {
+
+using test::Echo;
+using test::EchoServer;
+using test::SessionLab;
+
+void checkIdle(SessionLab& lab) {
+  CHECK(lab.pool.freeBlocks() == 0);
+  CHECK(lab.pool.blocksOut() == 0);
+  CHECK(lab.timer.nextEvent() == nullptr);
+}
+
+TEST_CASE("a session without traffic holds no block and has no timer running") {
+  for (bool enrolment : {false, true}) {
+    SessionLab lab;
+    if (enrolment) lab.useEnrolment();
+    auto sessions = lab.connect();
+    lab.settle();
+    lab.advance(limits::BUFFER_IDLE);
+    checkIdle(lab);
+  }
+}
+
+TEST_CASE("a second after RPC, bulk and pings have ceased nothing is held") {
+  SessionLab lab;
+  auto sessions = lab.connect();
+  RpcConnection guest(*sessions.guest, Role::GUEST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  RpcConnection host(*sessions.host, Role::HOST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  {
+    auto request = guest.peer().castAs<Echo>().echoRequest();
+    request.initData(300000);
+    CHECK(request.send().wait(lab.waitScope).getData().size() == 300000);
+  }
+  auto opened = KJ_ASSERT_NONNULL(sessions.guest->bulk().open());
+  auto accepted = sessions.host->bulk().accept(opened.offer);
+  auto& reader = *accepted.get<kj::Own<BulkChannel>>();
+  auto bytes = kj::heapArray<kj::byte>(1000000);
+  lab.random.fill(bytes);
+  auto writing = opened.channel->write(bytes).eagerlyEvaluate(nullptr);
+  for (size_t got = 0; got < bytes.size();) {
+    got += reader.read().wait(lab.waitScope).get<BulkChunk>().bytes().size();
+    lab.advance(1 * kj::MILLISECONDS);
+  }
+  sessions.guest->ping().wait(lab.waitScope);
+  sessions.host->ping().wait(lab.waitScope);
+  lab.settle();
+  CHECK(lab.pool.freeBlocks() > 0);
+  // Channels, capabilities and sessions are all still open.
+  lab.advance(limits::BUFFER_IDLE);
+  checkIdle(lab);
+}
+
+TEST_CASE("ten minutes of silence wake nobody") {
+  SessionLab lab;
+  auto sessions = lab.connect();
+  lab.advance(limits::BUFFER_IDLE);
+  auto before = sessions.guest->bytesSent() + sessions.host->bytesSent();
+  lab.advance(limits::RENEW_AFTER);
+  CHECK(sessions.guest->bytesSent() + sessions.host->bytesSent() == before);
+  checkIdle(lab);
+}
+
+}  // namespace
+}  // namespace postern
