@@ -113,7 +113,9 @@ size_t ChannelState::sendable() const {
 kj::Promise<bool> ChannelState::whenSendable() {
   if (sendable() > 0) return true;
   if (mux == nullptr || sendEnded) return false;
-  KJ_IF_MAYBE (earlier, sendWaiter) KJ_REQUIRE(!(*earlier)->isWaiting(), "one sender at a time");
+  KJ_IF_MAYBE (earlier, sendWaiter) {
+    KJ_REQUIRE(!(*earlier)->isWaiting(), "one sender at a time");
+  }
   auto paf = kj::newPromiseAndFulfiller<bool>();
   sendWaiter = kj::mv(paf.fulfiller);
   return kj::mv(paf.promise);
@@ -236,7 +238,9 @@ kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> ChannelState::read() {
   if (peerFinished) return Result(BulkEnd::FINISHED);
   if (wasReset || handleGone) return Result(BulkEnd::RESET);
   if (mux == nullptr) return Result(BulkEnd::SESSION_ENDED);
-  KJ_IF_MAYBE (earlier, readWaiter) KJ_REQUIRE(!(*earlier)->isWaiting(), "one reader at a time");
+  KJ_IF_MAYBE (earlier, readWaiter) {
+    KJ_REQUIRE(!(*earlier)->isWaiting(), "one reader at a time");
+  }
   auto paf = kj::newPromiseAndFulfiller<void>();
   readWaiter = kj::mv(paf.fulfiller);
   return paf.promise.then([self = kj::addRef(*this)]() mutable { return self->read(); });

@@ -27,7 +27,7 @@ void fulfil(kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>>& waiter) {
 }  // namespace
 
 kj::Maybe<MessageError> RpcStream::receive(kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> data) {
-  if (failure != nullptr) return nullptr;  // nobody will read it
+  if (failure != nullptr || rpcIsDone) return nullptr;  // nobody will read it
   size_t before = incoming.size();
   KJ_IF_MAYBE (error, assembler.add(kj::mv(storage), data, incoming)) return *error;
   for (size_t i = before; i < incoming.size(); ++i) incomingBytes += incoming[i].words.asBytes().size();
@@ -174,8 +174,13 @@ kj::Maybe<int> RpcStream::getSendBufferSize() {
   return limits::RPC_STREAM_WINDOW_BYTES;
 }
 
-// The RPC system is done; the session itself, with its bulk channels, is not, and ends with a CLOSE record of its own.
+// The RPC system is done, maybe because the peer sent what it cannot go on after. The session itself, with its bulk
+// channels, is not, and ends with a CLOSE record of its own; until then what comes for RPC must not stop its reading.
 kj::Promise<void> RpcStream::end() {
+  rpcIsDone = true;
+  incoming.clear();
+  incomingBytes = 0;
+  fulfil(drainWaiter);
   return kj::READY_NOW;
 }
 

@@ -81,6 +81,7 @@ class RpcStream final : public capnp::MessageStream, public RecordSource {
   kj::Maybe<kj::ForkedPromise<void>> sentPromise;  // while over the limit: resolves when below it
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> sentFulfiller;
 
+  bool rpcIsDone = false;  // the RPC system reads no more
   bool endedCleanly = false;
   kj::Maybe<kj::Exception> failure;
 

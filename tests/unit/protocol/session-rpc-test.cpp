@@ -609,6 +609,30 @@ TEST_CASE("a promised capability that breaks is resolved with public text") {
 }
 
 // T29
+TEST_CASE("when the RPC system has given up, what still comes for it does not stop the session") {
+  ServedMeeting meeting;
+  capnp::MallocMessageBuilder abort;
+  abort.initRoot<capnp::rpc::Message>().initAbort();
+  sendRpc(meeting, serialise(abort));
+  meeting.settle();
+  REQUIRE(!meeting.session->isOver());
+  capnp::MallocMessageBuilder message;
+  message.initRoot<capnp::AnyPointer>().initAs<capnp::Data>(50000);
+  auto bytes = serialise(message);
+  for (size_t sent = 0; sent < 4 * limits::RPC_INCOMING_BYTES; sent += bytes.size()) {
+    sendRpc(meeting, bytes);
+    meeting.settle();
+  }
+  CHECK(meeting.lab.wire.toHost.lying() == 0);
+  meeting.peer.sendNumber(RecordType::PING, 1);
+  bool answered = false;
+  for (auto& record : meeting.peer.receiveAll()) answered = answered || record.is(RecordType::PONG);
+  CHECK(answered);
+  meeting.lab.wire.toHost.end();
+  meeting.settle();
+  CHECK(meeting.session->isOver());
+}
+
 TEST_CASE("an abort says why in public text only") {
   ServedMeeting meeting;
   capnp::MallocMessageBuilder message;
