@@ -83,6 +83,16 @@ TEST_CASE("a guest with the keys arrives, enrolled or with a token, and has left
   CHECK(f.rejections.size() == 0);
 }
 
+TEST_CASE("a guest that proves itself again and again is never slowed down") {
+  Fixture f;
+  for (unsigned i = 1; i <= 3 * limits::HANDSHAKE_BURST; ++i) {
+    auto guest = f.guest(f.keys.enrolled);
+    f.settle();
+    REQUIRE(f.guests.size() == i);
+  }
+  CHECK(f.rejections.size() == 0);
+}
+
 TEST_CASE("a guest with another VM's keys is told nothing but the close") {
   Fixture f;
   VmKeys others(f.random);
