@@ -71,11 +71,15 @@ void RpcLoad::received(capnp::rpc::Message::Reader untrustedMessage) {
 }
 
 // T41
-kj::Promise<void> RpcLoad::whenMayReceive() {
+bool RpcLoad::mayReceive() {
   forgetWritten();
   bool backlogged = backlogMessages > limits::MAX_RPC_BACKLOG_MESSAGES || backlogBytes > limits::MAX_RPC_BACKLOG_BYTES;
   // A stream that has ended takes nothing any more; the next read says so.
-  if (!backlogged || session.rpcStream().hasEnded()) return kj::READY_NOW;
+  return !backlogged || session.rpcStream().hasEnded();
+}
+
+kj::Promise<void> RpcLoad::whenMayReceive() {
+  if (mayReceive()) return kj::READY_NOW;
   return session.rpcStream().whenTaken().then([this]() { return whenMayReceive(); });
 }
 
