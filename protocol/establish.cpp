@@ -90,9 +90,15 @@ class Establisher {
   LinkTag tag;
   kj::Own<Handshake> handshake;
   unsigned framesReceived = 0;
-  kj::Maybe<HandshakeResult> keys;
-  kj::Maybe<RecordSealer> sealer;
-  kj::Maybe<RecordOpener> opener;
+  // What the handshake came to. Made when it has, so that a peer that says nothing holds no room for it.
+  struct Keys {
+    HandshakeResult result;
+    RecordSealer sealer;
+    RecordOpener opener;
+    Keys(HandshakeResult finished, LinkTag tag)
+        : result(kj::mv(finished)), sealer(kj::mv(result.sealing), tag), opener(kj::mv(result.opening)) {}
+  };
+  kj::Own<Keys> keys;
 
   virtual kj::Promise<Result> start() = 0;
   virtual kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> begin() = 0;
@@ -112,11 +118,8 @@ class Establisher {
   }
 
   kj::Promise<Result> finishHandshake() {
-    auto result = handshake->finish();
+    keys = kj::heap<Keys>(handshake->finish(), tag);
     handshake = nullptr;  // its keys are wiped; what is needed is in the result
-    sealer.emplace(kj::mv(result.sealing), tag);
-    opener.emplace(kj::mv(result.opening));
-    keys = kj::mv(result);
     return handshakeDone();
   }
 
@@ -146,7 +149,7 @@ class Establisher {
     memcpy(body, frame.body.begin(), frame.body.size());
     Frame copy{frame.kind, kj::arrayPtr(body, frame.body.size())};
     link->park();
-    return keys == nullptr ? receiveHandshake(copy) : receiveRecord(copy);
+    return keys.get() == nullptr ? receiveHandshake(copy) : receiveRecord(copy);
   }
 
   kj::Promise<Result> receiveHandshake(const Frame& frame) {
@@ -166,14 +169,14 @@ class Establisher {
     alignas(8) kj::byte inner[limits::MAX_HANDSHAKE_BODY_BYTES];
     KJ_DEFER(sodium_memzero(inner, sizeof(inner)));
     auto room = kj::arrayPtr(inner, RecordOpener::innerBytes(frame.body.size()));
-    auto opened = KJ_ASSERT_NONNULL(opener).open(frame.body, room);
+    auto opened = keys->opener.open(frame.body, room);
     if (opened.template is<RecordError>()) return fail(EstablishFailure(opened.template get<RecordError>()));
     return firstRecord(opened.template get<Record>());
   }
 
   kj::Own<Session> makeSession(Role self) {
-    return kj::heap<Session>(self, kj::mv(link), kj::mv(KJ_ASSERT_NONNULL(sealer)), kj::mv(KJ_ASSERT_NONNULL(opener)),
-                             KJ_ASSERT_NONNULL(keys).enrolment, environment);
+    return kj::heap<Session>(self, kj::mv(link), kj::mv(keys->sealer), kj::mv(keys->opener), keys->result.enrolment,
+                             environment);
   }
 };
 
@@ -201,8 +204,7 @@ class GuestEstablisher final : public Establisher<GuestSession> {
   }
 
   kj::Promise<Result> handshakeDone() override {
-    return sendThen(recordFrame(KJ_ASSERT_NONNULL(sealer), RecordType::CONFIRM, confirm),
-                    [this]() { return receive(); });
+    return sendThen(recordFrame(keys->sealer, RecordType::CONFIRM, confirm), [this]() { return receive(); });
   }
 
   kj::Promise<Result> firstRecord(const Record& record) override {
@@ -212,7 +214,7 @@ class GuestEstablisher final : public Establisher<GuestSession> {
     }
     if (record.header.type != RecordType::CONFIRM) return fail(EstablishFailure(BadConfirmation()));
     KJ_IF_MAYBE (acceptance, parseAcceptance(record.data)) {
-      auto& result = KJ_ASSERT_NONNULL(keys);
+      auto& result = keys->result;
       // A link secret comes with an enrolment and nowhere else.
       if ((acceptance->linkSecret != nullptr) != result.enrolment) return fail(EstablishFailure(BadConfirmation()));
       auto host = result.host;
@@ -296,10 +298,10 @@ class HostEstablisher final : public Establisher<kj::Own<IncomingSession>> {
   kj::Promise<Result> firstRecord(const Record& record) override {
     if (record.header.type != RecordType::CONFIRM) return fail(EstablishFailure(BadConfirmation()));
     KJ_IF_MAYBE (confirmation, parseConfirmation(record.data)) {
-      auto& result = KJ_ASSERT_NONNULL(keys);
+      auto& result = keys->result;
       kj::Own<IncomingSession> incoming =
-          kj::heap<Incoming>(kj::mv(link), kj::mv(KJ_ASSERT_NONNULL(sealer)), kj::mv(KJ_ASSERT_NONNULL(opener)),
-                             result.enrolment, result.guest, kj::mv(*confirmation), environment);
+          kj::heap<Incoming>(kj::mv(link), kj::mv(keys->sealer), kj::mv(keys->opener), result.enrolment, result.guest,
+                             kj::mv(*confirmation), environment);
       return Result(kj::mv(incoming));
     }
     return fail(EstablishFailure(BadConfirmation()));

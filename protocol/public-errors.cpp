@@ -87,12 +87,13 @@ class PublicVatNetwork::FilteredConnection final : public Connection {
   }
   kj::Promise<kj::Maybe<kj::Own<capnp::IncomingRpcMessage>>> receiveIncomingMessage() override {
     using Received = kj::Maybe<kj::Own<capnp::IncomingRpcMessage>>;
-    return network.load.whenMayReceive()
-        .then([this]() { return inner->receiveIncomingMessage(); })
-        .then([this](Received next) {
-          KJ_IF_MAYBE (message, next) network.load.received((*message)->getBody().getAs<capnp::rpc::Message>());
-          return next;
-        });
+    if (!network.load.mayReceive()) {
+      return network.load.whenMayReceive().then([this]() { return receiveIncomingMessage(); });
+    }
+    return inner->receiveIncomingMessage().then([this](Received next) {
+      KJ_IF_MAYBE (message, next) network.load.received((*message)->getBody().getAs<capnp::rpc::Message>());
+      return next;
+    });
   }
   kj::Promise<void> shutdown() override { return inner->shutdown(); }
 

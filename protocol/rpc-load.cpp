@@ -46,6 +46,7 @@ void RpcLoad::forgetWritten() {
   }
 }
 
+// T41
 void RpcLoad::received(capnp::rpc::Message::Reader untrustedMessage) {
   switch (untrustedMessage.which()) {
     case capnp::rpc::Message::CALL:
@@ -69,11 +70,16 @@ void RpcLoad::received(capnp::rpc::Message::Reader untrustedMessage) {
   }
 }
 
-kj::Promise<void> RpcLoad::whenMayReceive() {
+// T41
+bool RpcLoad::mayReceive() {
   forgetWritten();
   bool backlogged = backlogMessages > limits::MAX_RPC_BACKLOG_MESSAGES || backlogBytes > limits::MAX_RPC_BACKLOG_BYTES;
   // A stream that has ended takes nothing any more; the next read says so.
-  if (!backlogged || session.rpcStream().hasEnded()) return kj::READY_NOW;
+  return !backlogged || session.rpcStream().hasEnded();
+}
+
+kj::Promise<void> RpcLoad::whenMayReceive() {
+  if (mayReceive()) return kj::READY_NOW;
   return session.rpcStream().whenTaken().then([this]() { return whenMayReceive(); });
 }
 

@@ -27,7 +27,8 @@ class RpcLoad {
   void checkSize(size_t words) const;
   void sent(capnp::rpc::Message::Reader message, size_t words);
   void received(capnp::rpc::Message::Reader untrustedMessage);
-  // Resolves when the next message may be taken from the peer.
+  // Whether the next message may be taken from the peer; and a promise of that.
+  bool mayReceive();
   kj::Promise<void> whenMayReceive();
 
  private:

@@ -34,6 +34,8 @@ class RpcStream final : public capnp::MessageStream, public RecordSource {
   kj::Maybe<MessageError> receive(kj::Array<kj::byte> storage, kj::ArrayPtr<const kj::byte> data);
   // Whole messages wait that the RPC system has not taken: the link should not be read until whenDrained().
   bool isFull() const;
+  // At least one waits.
+  bool hasMessage() const { return !incoming.empty(); }
   kj::Promise<void> whenDrained();
 
   kj::Maybe<OutgoingRecord> nextRecord() override;

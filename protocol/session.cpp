@@ -10,6 +10,18 @@ namespace postern {
 
 namespace {
 
+// Turns of the event loop from a received call to its queued answer: four where the callee answers at once, and as many
+// again for what it may have to ask its own side. A turn with nothing to do costs a tenth of a microsecond.
+constexpr unsigned TURNS_FOR_A_CALL = 8;
+
+// Behind all that is due now, so many times over.
+kj::Promise<void> afterTurns(unsigned turns) {
+  return kj::evalLater([turns]() -> kj::Promise<void> {
+    if (turns <= 1) return kj::READY_NOW;
+    return afterTurns(turns - 1);
+  });
+}
+
 kj::Own<kj::PromiseFulfiller<SessionEnd>> takeFulfiller(kj::PromiseFulfillerPair<SessionEnd>& pair) {
   return kj::mv(pair.fulfiller);
 }
@@ -98,6 +110,11 @@ kj::Promise<void> Session::readLoop() {
       return link->whenReadable().then([this]() { return readLoop(); });
     } else {
       receiveFrame(next.get<Frame>());
+      if (!over && rpc.hasMessage()) {
+        // A call is not to wait for the bulk records that were read together with it.
+        link->park();
+        return afterTurns(TURNS_FOR_A_CALL).then([this]() { return readLoop(); });
+      }
     }
   }
   return kj::READY_NOW;
@@ -120,6 +137,7 @@ void Session::receiveFrame(const Frame& frame) {
   }
   if (opener.recordsSinceRekey() > limits::MAX_RECORDS_WITHOUT_REKEY) return breach("too many records under one key");
   auto& record = opened.get<Record>();
+  // T27
   if (record.header.padLength > 0) {
     // What credit and limits count is the data. The padding is not kept with it.
     auto compact = pool.take(record.data.size());

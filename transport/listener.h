@@ -3,7 +3,8 @@
 // Guarantees:
 //  - a shortage of descriptors or memory neither ends the listener nor makes it spin: it pauses for ACCEPT_PAUSE and
 //    tries again, and the connections wait;
-//  - a connection that its peer gave up in the queue is passed over;
+//  - a connection that failed in the queue is passed over; one that its peer closed there comes as one that has ended
+//    (doorkeeper.h passes those over);
 //  - on Unix sockets, a peer whose uid is neither ours, nor root's, nor the one that ListenOptions names is closed
 //    unread, and counted;
 //  - accepted descriptors are close-on-exec and non-blocking.

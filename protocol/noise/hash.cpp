@@ -102,7 +102,17 @@ class KeyedHmac {
   static void addPadded(Hasher& hasher, kj::ArrayPtr<const kj::byte> key, kj::byte pad, size_t blockBytes) {
     Secret<MAX_BLOCK_BYTES> block;
     memset(block.begin(), pad, blockBytes);
-    for (size_t i = 0; i < key.size(); ++i) block.begin()[i] = kj::byte(block.begin()[i] ^ key[i]);
+    // By words as far as they go: this runs four times a key derivation.
+    uint64_t padWord;
+    memset(&padWord, pad, sizeof(padWord));
+    size_t done = 0;
+    for (; done + sizeof(padWord) <= key.size(); done += sizeof(padWord)) {
+      uint64_t word;
+      memcpy(&word, key.begin() + done, sizeof(word));
+      word ^= padWord;
+      memcpy(block.begin() + done, &word, sizeof(word));
+    }
+    for (; done < key.size(); ++done) block.begin()[done] = kj::byte(key[done] ^ pad);
     hasher.add(block.asPtr().slice(0, blockBytes));
   }
 };

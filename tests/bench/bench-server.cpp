@@ -48,7 +48,7 @@ void serveSession(kj::AutoCloseFd socket, EnrolledPair& pair) {
 }
 
 void servePlain(kj::AutoCloseFd socket) {
-  Runtime runtime;
+  Runtime runtime(POLLING_OF_KJ);
   auto stream = runtime.io.lowLevelProvider->wrapSocketFd(kj::mv(socket));
   capnp::TwoPartyVatNetwork network(*stream, capnp::rpc::twoparty::Side::SERVER);
   auto system = capnp::makeRpcServer(network, kj::heap<test::EchoServer>());

@@ -24,7 +24,7 @@ Latency plainPing(size_t count) {
   PeerProcess peer(1, [](kj::ArrayPtr<kj::AutoCloseFd> sockets) { servePlain(kj::mv(sockets[0])); });
   Latency result;
   {
-    Runtime runtime;
+    Runtime runtime(POLLING_OF_KJ);
     PlainClient client(runtime, peer.takeSocket());
     pingOneByOne(client.echo, 100, runtime.io.waitScope);
     result = latencyOf(pingOneByOne(client.echo, count, runtime.io.waitScope));

@@ -12,7 +12,7 @@ double plainCalls(size_t count, size_t window) {
   PeerProcess peer(1, [](kj::ArrayPtr<kj::AutoCloseFd> sockets) { servePlain(kj::mv(sockets[0])); });
   double result;
   {
-    Runtime runtime;
+    Runtime runtime(POLLING_OF_KJ);
     PlainClient client(runtime, peer.takeSocket());
     pingPipelined(client.echo, window, window, runtime.io.waitScope);
     result = pingPipelined(client.echo, count, window, runtime.io.waitScope);

@@ -10,10 +10,6 @@ namespace postern::bench {
 
 namespace {
 
-// Sessions read one buffer a turn and come back to the loop while there is more; so that everybody else's descriptors
-// are looked at meanwhile, the loop polls at least every so many turns.
-constexpr uint POLL_EVERY_TURNS = 64;
-
 // A measurement may run beside a build; only a process that died is waited for in vain.
 constexpr auto DEADLINE = 60 * kj::SECONDS;
 
@@ -37,9 +33,14 @@ EnrolledPair::EnrolledPair() {
   confirmation.sessionCounter = 1;
 }
 
-Runtime::Runtime()
+Runtime::Runtime(uint polling)
     : io(kj::setupAsyncIo()), timer(io.provider->getTimer()), pool(timer), environment{timer, pool, random} {
-  io.waitScope.setBusyPollInterval(POLL_EVERY_TURNS);
+  io.waitScope.setBusyPollInterval(polling);
+}
+
+kj::Own<BytePipe> Runtime::pipeOver(kj::AutoCloseFd socket) {
+  KJ_IF_MAYBE (size, sendBuffer) limitSendBuffer(socket, *size);
+  return newSocketPipe(io.unixEventPort, kj::mv(socket));
 }
 
 kj::Promise<kj::Own<Session>> Runtime::connectGuest(kj::AutoCloseFd socket, EnrolledPair& pair) {
@@ -47,7 +48,7 @@ kj::Promise<kj::Own<Session>> Runtime::connectGuest(kj::AutoCloseFd socket, Enro
   hello.role = Role::GUEST;
   describeCredentials(pair.guest, hello);
   random.fill(kj::arrayPtr(hello.nonce.data(), hello.nonce.size()));
-  return openStreamLink(newSocketPipe(io.unixEventPort, kj::mv(socket)), hello, scratch)
+  return openStreamLink(pipeOver(kj::mv(socket)), hello, scratch)
       .then([this, &pair](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) {
         return establishAsGuest(linkOf(kj::mv(link)), pair.guest, pair.confirmation, timer.now() + DEADLINE,
                                 environment);
@@ -63,7 +64,7 @@ kj::Promise<kj::Own<Session>> Runtime::connectHost(kj::AutoCloseFd socket, Enrol
   hello.role = Role::HOST;
   hello.patterns = PATTERN_KKPSK0 | PATTERN_XXPSK0;
   random.fill(kj::arrayPtr(hello.nonce.data(), hello.nonce.size()));
-  return openStreamLink(newSocketPipe(io.unixEventPort, kj::mv(socket)), hello, scratch)
+  return openStreamLink(pipeOver(kj::mv(socket)), hello, scratch)
       .then([this, &pair](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) {
         return establishAsHost(linkOf(kj::mv(link)), pair.host, timer.now() + DEADLINE, environment);
       })

@@ -11,9 +11,9 @@ import sys
 
 EXPECTED = [
     "bulk",
+    "bulk, CPU of both ends",
     "bulk, send buffer 32 KiB",
-    "bulk, send buffer 64 KiB",
-    "bulk, send buffer 128 KiB",
+    "bulk, send buffer default",
     "rpc-pipelined, 64 calls",
     "rpc-pipelined, 256 calls",
     "ping, p50",
@@ -23,9 +23,9 @@ EXPECTED = [
     "ping-under-bulk, p99",
     "ping-under-bulk, p50 of both",
     "ping-under-bulk, p99 of both",
+    "ping-under-bulk, stream",
     "ping-under-bulk, send buffer 32 KiB",
-    "ping-under-bulk, send buffer 64 KiB",
-    "ping-under-bulk, send buffer 128 KiB",
+    "ping-under-bulk, send buffer default",
     "handshake, CPU of both ends",
     "memory, idle link, heap",
     "memory, idle link, private pages",

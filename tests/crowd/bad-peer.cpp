@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "protocol/handshake.h"
 #include "protocol/limits.h"
 #include "transport/unix-socket.h"
 
@@ -31,7 +30,8 @@ BadPeer::BadPeer(CrowdHost::Vm& vm, Badness badness, Random& random)
   random.fill(kj::arrayPtr(hello.nonce.data(), hello.nonce.size()));
   switch (badness) {
     case Badness::SILENT:
-    case Badness::HALF_HANDSHAKE:  // which speaks later, see answer()
+    case Badness::HALF_HANDSHAKE:  // these two speak later, see answer()
+    case Badness::NO_SECOND_TURN:
       break;
     case Badness::HALF_HELLO:
       sendHello(HELLO_FRAME_BYTES / 2);
@@ -45,7 +45,6 @@ BadPeer::BadPeer(CrowdHost::Vm& vm, Badness badness, Random& random)
     }
     case Badness::HELLO_ONLY:
     case Badness::NO_CONFIRM:
-    case Badness::NO_SECOND_TURN:
     case Badness::GARBAGE_HELLO:
     case Badness::GARBAGE_HANDSHAKE:
       sendHello(HELLO_FRAME_BYTES);
@@ -66,30 +65,55 @@ void BadPeer::goOn() {
 
 void BadPeer::answer(kj::ArrayPtr<const kj::byte> hostFrame) {
   hasAnswered = true;
-  bool hasKeys = badness == Badness::NO_CONFIRM || badness == Badness::NO_SECOND_TURN;
-  if (!hasKeys && badness != Badness::HALF_HANDSHAKE && badness != Badness::GARBAGE_HANDSHAKE) return;
   KJ_ASSERT(hostFrame.size() == HELLO_FRAME_BYTES);
   auto hostBytes = hostFrame.slice(FRAME_HEADER_BYTES, HELLO_FRAME_BYTES);
   auto pair = pairHellos(hello, parseHello(hostBytes, hello).get<Hello>(), hostBytes);
   auto tag = linkTag(pair);
-  if (hasKeys) {
-    auto begun = Handshake::begin(pair, credentials, random);
-    auto message = begun.get<kj::Own<Handshake>>()->write();
-    sendHandshake(tag, message.get<Handshake::Message>().asPtr());
-    return;
+  switch (badness) {
+    case Badness::SILENT:
+    case Badness::HALF_HELLO:
+    case Badness::HELLO_ONLY:
+    case Badness::GARBAGE:
+    case Badness::GARBAGE_HELLO:
+      break;
+    case Badness::HALF_HANDSHAKE:
+      sendAllButAByte(tag, nullptr);
+      break;
+    case Badness::NO_CONFIRM:
+      sendHandshake(tag, firstMessage(pair).asPtr());
+      break;
+    case Badness::NO_SECOND_TURN:
+      sendAllButAByte(tag, firstMessage(pair).asPtr());
+      break;
+    case Badness::GARBAGE_HANDSHAKE: {
+      kj::byte body[48];  // as long as the first of KKpsk0
+      random.fill(body);
+      sendHandshake(tag, body);
+      break;
+    }
   }
-  kj::byte body[limits::MAX_HANDSHAKE_BODY_BYTES];
-  random.fill(body);
-  if (badness == Badness::GARBAGE_HANDSHAKE) {
-    sendHandshake(tag, kj::arrayPtr(body, 48));  // as long as the first of KKpsk0
-    return;
+}
+
+Handshake::Message BadPeer::firstMessage(const HelloPair& pair) {
+  auto begun = Handshake::begin(pair, credentials, random);
+  auto written = begun.get<kj::Own<Handshake>>()->write();
+  return written.get<Handshake::Message>();
+}
+
+// In one piece, so that the host's link reads it at once and has to keep what lies behind the HELLO.
+void BadPeer::sendAllButAByte(const LinkTag& tag, kj::ArrayPtr<const kj::byte> message) {
+  kj::byte longest[limits::MAX_HANDSHAKE_BODY_BYTES];
+  random.fill(longest);
+  kj::byte buffer[HELLO_FRAME_BYTES + 2 * (FRAME_HEADER_BYTES + sizeof(longest))];
+  size_t used = HELLO_FRAME_BYTES;
+  writeHelloFrame(kj::arrayPtr(buffer, used));
+  for (auto body : {message, kj::arrayPtr(const_cast<const kj::byte*>(longest), sizeof(longest))}) {
+    if (body.size() == 0) continue;
+    auto frame = kj::arrayPtr(buffer + used, FRAME_HEADER_BYTES + body.size());
+    writeHandshakeFrame(tag, body, frame);
+    used += frame.size();
   }
-  // All but a byte in one read of the host's, so that its link has to move what lies behind the HELLO.
-  kj::byte both[HELLO_FRAME_BYTES + FRAME_HEADER_BYTES + sizeof(body)];
-  auto frame = kj::arrayPtr(both, sizeof(both));
-  writeHelloFrame(frame.slice(0, HELLO_FRAME_BYTES));
-  writeHandshakeFrame(tag, body, frame.slice(HELLO_FRAME_BYTES, frame.size()));
-  send(frame.slice(0, frame.size() - 1));
+  send(kj::arrayPtr(buffer, used - 1));
 }
 
 void BadPeer::sendHandshake(const LinkTag& tag, kj::ArrayPtr<const kj::byte> body) {

@@ -2,6 +2,7 @@
 // BadPeer: a connection of somebody who proves nothing. Raw socket calls, no promise and no memory of the heap, so that
 // what a test counts there is the host's.
 
+#include "protocol/handshake.h"
 #include "tests/crowd/crowd-host.h"
 
 namespace postern::test {
@@ -13,7 +14,7 @@ enum class Badness {
   HELLO_ONLY,
   HALF_HANDSHAKE,  // waits for the host's HELLO, then its own and all but a byte of the longest frame that is allowed
   NO_CONFIRM,      // has the keys, sends the first handshake message and stops
-  NO_SECOND_TURN,  // has the token, and the same
+  NO_SECOND_TURN,  // has the token, sends the first message and all but a byte of a second, as long as is allowed
   // These are thrown out for what they sent.
   GARBAGE,
   GARBAGE_HELLO,      // a HELLO whose checksum is wrong
@@ -46,6 +47,8 @@ class BadPeer {
 
   void send(kj::ArrayPtr<const kj::byte> bytes);
   void sendHello(size_t bytes);
+  Handshake::Message firstMessage(const HelloPair& pair);
+  void sendAllButAByte(const LinkTag& tag, kj::ArrayPtr<const kj::byte> message);
   void answer(kj::ArrayPtr<const kj::byte> hostFrame);
   void sendHandshake(const LinkTag& tag, kj::ArrayPtr<const kj::byte> body);
   void writeHelloFrame(kj::ArrayPtr<kj::byte> out);

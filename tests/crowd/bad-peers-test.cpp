@@ -15,6 +15,9 @@ constexpr unsigned WAVES = 81;                                 // nine times nin
 static_assert(WAVES * WAVE >= 10000 && WAVES % KINDS == 0);
 static_assert(WAVE == 2 * limits::MAX_HALF_OPEN, "half of a wave that only waits is waiting in listen queues");
 
+constexpr const char* NAMES[WAITING_KINDS] = {
+    "silent", "half a HELLO", "HELLO", "half a handshake", "handshake without CONFIRM", "half an enrolment"};
+
 struct Fixture {
   CrowdLoop loop{VMS + limits::MAX_HALF_OPEN};
   CrowdHost host{loop, loop.turned, VMS};
@@ -117,10 +120,10 @@ TEST_CASE("a peer that has proved nothing costs at most 4 KiB of heap, whatever 
     f.settle();
     REQUIRE(f.host.admission.halfOpen() == limits::MAX_HALF_OPEN);
     auto each = (heapBytes() - withPeers) / limits::MAX_HALF_OPEN;
-    INFO("kind ", kind);
+    INFO(NAMES[kind]);
     CHECK(each > 500);  // it is there and was counted
     CHECK(each <= 4096);
-    printf("crowd: a half-open link of kind %u holds %zu bytes of heap\n", kind, each);
+    printf("crowd: a half-open link costs %zu bytes of heap: %s\n", each, NAMES[kind]);
     f.turn(DEADLINE);
     CHECK(f.closed() == limits::MAX_HALF_OPEN);
     f.peers.clear();

@@ -57,7 +57,9 @@ void CrowdHost::open() {
   Reception::Handler& handler = *this;
   for (auto& vm : vms) {
     auto listening = listenOn(loop.port, timer, Endpoint(UnixEndpoint{kj::str(vm->path)}));
-    KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) KJ_FAIL_REQUIRE("cannot listen", error->text);
+    KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
+      KJ_FAIL_REQUIRE("cannot listen", error->text);
+    }
     auto& listener = *vm->listener.emplace(kj::mv(listening.get<kj::Own<Listener>>()));
     PickVm pick = [name = vm->name.asPtr()](const PeerAddress&) -> kj::Maybe<kj::String> { return kj::str(name); };
     vm->reception = kj::heap<Reception>(listener, admission, kj::mv(pick), handler, environment);

@@ -9,8 +9,8 @@ namespace postern::test {
 // Bytes that operator new has given out and not got back, each block rounded up as glibc does it.
 size_t heapBytes();
 
-// All of the allocator's bytes in use, to see growth that is nobody's new. Includes blocks that it keeps ready for the
-// next call, so it is not exact; 0 under a sanitizer, which has an allocator of its own.
+// All bytes that glibc's allocator has in use, to see growth that is nobody's new. Includes blocks that it keeps ready
+// for the next call, so it is not exact; under a sanitizer, which has an allocator of its own, it says nothing.
 size_t allocatorBytes();
 
 }  // namespace postern::test

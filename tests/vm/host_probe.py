@@ -74,13 +74,20 @@ class HostProbe:
 
     def wait_for_session(self, since, timeout):
         """Waits for a round that was done in a session which began after line `since`. Gives the seconds it took."""
+        return self._wait_for(lambda: self._round_of_new_session(since), "a round in a new session", timeout)
+
+    def wait_for_round(self, since, timeout):
+        """Waits for a round in any session that was done after line `since`. Gives the seconds it took."""
+        return self._wait_for(lambda: any(" ok session " in line for line in self._lines[since:]), "a round", timeout)
+
+    def _wait_for(self, condition, awaited, timeout):
         began = time.monotonic()
         with self._changed:
-            while not self._round_of_new_session(since):
+            while not condition():
                 left = began + timeout - time.monotonic()
                 if left <= 0:
                     tail = "\n".join(self._lines[-20:])
-                    raise AssertionError(f"no round in a new session within {timeout} s; link-probe said:\n{tail}")
+                    raise AssertionError(f"waited {timeout} s for {awaited}; link-probe said:\n{tail}")
                 self._changed.wait(left)
         return time.monotonic() - began
 

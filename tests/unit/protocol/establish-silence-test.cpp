@@ -111,7 +111,7 @@ TEST_CASE("a CONFIRM that does not decrypt, is none, or makes no sense is answer
     shakeHands(meeting);
     auto& guest = meeting.peer();
     if (kind == 0) guest.sendFrame(FrameKind::RECORD, bytesOf(RawBytes(64, 7)));
-    if (kind == 1) guest.sendNumber(RecordType::PING, 1);
+    if (kind == 1) guest.send(RecordType::RPC, confirmation);
     if (kind == 2) guest.send(RecordType::CONFIRM, confirmation.slice(0, confirmation.size() - 8));
     if (kind == 3) {
       auto other = copyOf(confirmation);

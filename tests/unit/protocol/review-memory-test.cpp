@@ -27,6 +27,7 @@ constexpr uint16_t MUCH_PADDING = 60000;
 
 // Padding --------------------------------------------------------------------------------------------------------
 
+// T27
 TEST_CASE("bulk records of one byte and much padding are not kept with their padding") {
   RawMeeting meeting(Role::HOST);
   auto opened = KJ_ASSERT_NONNULL(meeting.session->bulk().open());
@@ -41,6 +42,7 @@ TEST_CASE("bulk records of one byte and much padding are not kept with their pad
   CHECK((chunk.get<BulkChunk>().bytes() == Bytes(data)));
 }
 
+// T27
 TEST_CASE("short RPC messages with much padding are not kept with their padding") {
   RawMeeting meeting(Role::HOST);
   // One segment of one word.
@@ -100,6 +102,7 @@ class RawCaller {
 
 constexpr uint32_t MANY_CALLS = 100'000;
 
+// T41
 TEST_CASE("a peer that calls and does not read the answers is not listened to until it does") {
   RawMeeting meeting(Role::HOST);
   auto server = kj::heap<EchoServer>();
@@ -134,6 +137,7 @@ TEST_CASE("a peer that calls and does not read the answers keeps nobody from end
   CHECK(meeting.session->isOver());
 }
 
+// T41
 TEST_CASE("a peer that reads the answers and never finishes its calls is cut off, and told why") {
   RawMeeting meeting(Role::HOST);
   RpcConnection rpc(*meeting.session, Role::HOST, kj::heap<EchoServer>(), [](kj::StringPtr) {});

@@ -55,6 +55,62 @@ TEST_CASE("an exception reaches the peer as public text only, and this end's log
   CHECK(strstr(log[0].cStr(), "password 1234") != nullptr);
 }
 
+// Notes how much had been received when it was called.
+class NotingServer final : public Echo::Server {
+ public:
+  NotingServer(const Session& session, uint64_t& receivedWhenCalled)
+      : session(session), receivedWhenCalled(receivedWhenCalled) {}
+
+ protected:
+  kj::Promise<void> ping(PingContext) override {
+    receivedWhenCalled = session.bytesReceived();
+    return kj::READY_NOW;
+  }
+
+ private:
+  const Session& session;
+  uint64_t& receivedWhenCalled;
+};
+
+TEST_CASE("a call is carried out and answered before the bulk records that were read together with it") {
+  SessionLab lab;
+  auto sessions = lab.connect();
+  uint64_t receivedWhenCalled = 0;
+  RpcConnection guest(*sessions.guest, Role::GUEST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  RpcConnection host(*sessions.host, Role::HOST, kj::heap<NotingServer>(*sessions.host, receivedWhenCalled),
+                     [](kj::StringPtr) {});
+  auto opened = KJ_ASSERT_NONNULL(sessions.guest->bulk().open());
+  auto accepted = sessions.host->bulk().accept(opened.offer);
+  auto& hostChannel = *accepted.get<kj::Own<BulkChannel>>();
+  guest.peer().whenResolved().wait(lab.waitScope);
+  lab.settle();
+  REQUIRE(opened.channel->sendable() == MAX_BULK_DATA_BYTES);
+
+  constexpr size_t RECORD = 30'000;
+  lab.wire.toHost.setStalled(true);
+  auto answer = guest.peer().castAs<Echo>().pingRequest().send();
+  lab.settle();
+  for (int i = 0; i < 2; ++i) opened.channel->send(opened.channel->newBlock(), RECORD);
+  lab.settle();
+  REQUIRE(lab.wire.toHost.lying() > 2 * RECORD);
+
+  uint64_t received = sessions.host->bytesReceived();
+  uint64_t written = lab.wire.toGuest.written();
+  uint64_t writtenWhenBulkCame = 0;
+  auto reading = hostChannel.read()
+                     .then([&](kj::OneOf<BulkChunk, BulkEnd> next) {
+                       writtenWhenBulkCame = lab.wire.toGuest.written();
+                       return next.is<BulkChunk>();
+                     })
+                     .eagerlyEvaluate(nullptr);
+  lab.wire.toHost.setStalled(false);
+  CHECK(reading.wait(lab.waitScope));
+  answer.wait(lab.waitScope);
+  CHECK(receivedWhenCalled > received);
+  CHECK(receivedWhenCalled < received + RECORD);
+  CHECK(writtenWhenBulkCame > written);
+}
+
 TEST_CASE("a ping is answered") {
   SessionLab lab;
   auto sessions = lab.connect();

@@ -50,7 +50,8 @@ TEST_CASE("a peer whose address is no VM's is closed unread, and takes no place"
 TEST_CASE("a third half-open connection of a VM is closed unread; its privileged ones count apart") {
   Fixture f;
   kj::Vector<kj::AutoCloseFd> peers;
-  for (uint32_t port : {5000, 5001, 5002, 1023, 1022, 1021}) peers.add(f.listener.connectFrom(VsockPeer{42, port}));
+  for (uint32_t port : {5000u, 5001u, 5002u, 1023u, 1022u, 1021u})
+    peers.add(f.listener.connectFrom(VsockPeer{42, port}));
   auto first = f.visitor();
   auto second = f.visitor();
   auto third = f.turnedAway();
