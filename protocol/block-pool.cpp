@@ -16,7 +16,7 @@ BlockPool::~BlockPool() noexcept(false) {
 kj::byte* BlockPool::takeBlock() {
   ++lender->out;
   lastUse = timer.now();
-  if (idle.size() > 0) {
+  if (!idle.empty()) {
     auto* block = idle.back();
     idle.removeLast();
     return block;

@@ -45,49 +45,116 @@ bool copyTo(capnp::Data::Reader stored, std::array<kj::byte, N>& out) {
   return true;
 }
 
-// Builds the part that both structs share, then serialises; `peerKey` sets the one field whose name differs.
-template <typename Struct, typename Identity, typename SetPeer>
-kj::Array<kj::byte> encode(const Identity& identity, uint64_t counter, SetPeer&& setPeer) {
+template <typename T>
+kj::Maybe<T> secretOrNull(capnp::Data::Reader stored) {
+  KJ_IF_MAYBE (secret, secretFrom(stored)) {
+    T result;
+    result.bytes = kj::mv(*secret);
+    return kj::mv(result);
+  }
+  return nullptr;
+}
+
+// Serialises what `fill` sets into a root of type Struct.
+template <typename Struct, typename Fill>
+kj::Array<kj::byte> encode(const VmId& vm, Fill&& fill) {
   SecretWords space;
   capnp::MallocMessageBuilder message(kj::arrayPtr(space.words, MAX_WORDS));
   auto out = message.initRoot<Struct>();
   out.setFormat(FORMAT);
-  out.setVm(data(identity.vm.bytes));
-  out.setOwnSecretKey(identity.own.pair.secretKey.asPtr());
-  out.setLinkSecret(identity.linkSecret.bytes.asPtr());
-  out.setSessionCounter(counter);
-  setPeer(out);
+  out.setVm(data(vm.bytes));
+  fill(out);
   auto words = capnp::messageToFlatArray(message);
   KJ_DEFER(sodium_memzero(words.begin(), words.asBytes().size()));
   return kj::heapArray<kj::byte>(words.asBytes());
 }
 
-// Decodes the part that both share into `identity`; `getPeer` reads the other's key.
-template <typename Struct, typename Identity, typename GetPeer>
-kj::OneOf<uint64_t, IdentityError> decode(kj::ArrayPtr<const kj::byte> stored, Identity& identity, GetPeer&& getPeer) {
-  kj::OneOf<uint64_t, IdentityError> result = IdentityError::MALFORMED;
-  if (stored.size() > sizeof(SecretWords::words) || stored.size() % sizeof(capnp::word) != 0) return result;
+// Gives a root of type Struct and the right format to `take`, which says whether it made sense of it.
+template <typename Struct, typename State, typename Take>
+kj::OneOf<kj::Own<State>, IdentityError> decode(kj::ArrayPtr<const kj::byte> stored, Take&& take) {
+  if (stored.size() > sizeof(SecretWords::words) || stored.size() % sizeof(capnp::word) != 0) {
+    return IdentityError::MALFORMED;
+  }
   SecretWords space;
   if (stored.size() > 0) memcpy(static_cast<void*>(space.words), stored.begin(), stored.size());
   auto words = kj::arrayPtr(space.words, stored.size() / sizeof(capnp::word));
+  auto state = newLocked(State());
+  auto error = IdentityError::MALFORMED;
+  bool good = false;
   auto broken = kj::runCatchingExceptions([&]() {
     capnp::FlatArrayMessageReader reader(words);
     auto in = reader.getRoot<Struct>();
-    if (in.getFormat() > FORMAT) {
-      result = IdentityError::NEWER_FORMAT;
-      return;
-    }
-    if (in.getFormat() != FORMAT || !copyTo(in.getVm(), identity.vm.bytes) || !getPeer(in)) return;
-    KJ_IF_MAYBE (own, secretFrom(in.getOwnSecretKey())) {
-      KJ_IF_MAYBE (link, secretFrom(in.getLinkSecret())) {
-        identity.own.pair = noise::KeyPair::from(kj::mv(*own));
-        identity.linkSecret.bytes = kj::mv(*link);
-        result = in.getSessionCounter();
-      }
-    }
+    if (in.getFormat() > FORMAT) error = IdentityError::NEWER_FORMAT;
+    good = in.getFormat() == FORMAT && copyTo(in.getVm(), state->vm.bytes) && take(in, *state);
   });
-  if (broken != nullptr) return IdentityError::MALFORMED;
-  return result;
+  if (broken != nullptr || !good) return error;
+  return kj::mv(state);
+}
+
+bool take(schema::GuestState::Reader in, GuestState& state) {
+  KJ_IF_MAYBE (own, secretFrom(in.getOwnSecretKey())) {
+    state.own.pair = noise::KeyPair::from(kj::mv(*own));
+  } else {
+    return false;
+  }
+  HostPublicKey host;
+  if (copyTo(in.getHostPublicKey(), host.bytes)) {
+    state.host = host;
+  } else if (in.getHostPublicKey().size() != 0) {
+    return false;
+  }
+  state.linkSecret = secretOrNull<LinkSecret>(in.getLinkSecret());
+  state.token = secretOrNull<EnrolmentToken>(in.getToken());
+  state.sessionCounter = in.getSessionCounter();
+  state.grantsAdopted = in.getGrantsAdopted();
+  return (in.getLinkSecret().size() == 0) == (state.linkSecret == nullptr) &&
+         (in.getToken().size() == 0) == (state.token == nullptr) && copyTo(in.getMachine(), state.machine) &&
+         (state.linkSecret != nullptr ? state.host != nullptr : state.token != nullptr);
+}
+
+bool take(schema::HostState::Pair::Reader in, const VmId& vm, HostPair& pair) {
+  KJ_IF_MAYBE (own, secretFrom(in.getOwnSecretKey())) {
+    KJ_IF_MAYBE (link, secretFrom(in.getLinkSecret())) {
+      pair.identity.vm = vm;
+      pair.identity.own.pair = noise::KeyPair::from(kj::mv(*own));
+      pair.identity.linkSecret.bytes = kj::mv(*link);
+      pair.sessionCounter = in.getSessionCounter();
+      return copyTo(in.getGuestPublicKey(), pair.identity.guest.bytes);
+    }
+  }
+  return false;
+}
+
+bool take(schema::HostState::Offer::Reader in, HostOffer& offer) {
+  KJ_IF_MAYBE (own, secretFrom(in.getOwnSecretKey())) {
+    KJ_IF_MAYBE (token, secretFrom(in.getToken())) {
+      offer.own.pair = noise::KeyPair::from(kj::mv(*own));
+      offer.token.bytes = kj::mv(*token);
+      offer.issuedAt = in.getIssuedAt();
+      offer.lifetimeSeconds = in.getLifetimeSeconds();
+      GuestPublicKey guest;
+      if (copyTo(in.getGuestPublicKey(), guest.bytes)) offer.guest = guest;
+      offer.linkSecret = secretOrNull<LinkSecret>(in.getLinkSecret());
+      return (in.getGuestPublicKey().size() == 0) == (offer.guest == nullptr) &&
+             (in.getLinkSecret().size() == 0) == (offer.linkSecret == nullptr) &&
+             (offer.guest == nullptr) == (offer.linkSecret == nullptr);
+    }
+  }
+  return false;
+}
+
+bool take(schema::HostState::Reader in, HostState& state) {
+  if (in.hasCurrent()) {
+    HostPair pair;
+    if (!take(in.getCurrent(), state.vm, pair)) return false;
+    state.current = kj::mv(pair);
+  }
+  if (in.hasOffer()) {
+    HostOffer offer;
+    if (!take(in.getOffer(), offer)) return false;
+    state.offer = kj::mv(offer);
+  }
+  return true;
 }
 
 }  // namespace
@@ -102,32 +169,59 @@ kj::StringPtr describe(IdentityError error) {
   KJ_UNREACHABLE;
 }
 
+kj::Maybe<GuestIdentity> GuestState::identity() const {
+  KJ_IF_MAYBE (secret, linkSecret) {
+    return GuestIdentity{vm, {own.pair.clone()}, KJ_ASSERT_NONNULL(host), {secret->bytes.clone()}};
+  }
+  return nullptr;
+}
+
+kj::Maybe<GuestEnrolment> GuestState::enrolment() const {
+  KJ_IF_MAYBE (t, token) {
+    return GuestEnrolment{vm, {own.pair.clone()}, host, {t->bytes.clone()}};
+  }
+  return nullptr;
+}
+
 kj::Array<kj::byte> encodeState(const GuestState& state) {
-  return encode<schema::GuestState>(state.identity, state.sessionCounter,
-                                    [&](auto out) { out.setHostPublicKey(data(state.identity.host.bytes)); });
+  return encode<schema::GuestState>(state.vm, [&](schema::GuestState::Builder out) {
+    out.setOwnSecretKey(state.own.pair.secretKey.asPtr());
+    KJ_IF_MAYBE (host, state.host) out.setHostPublicKey(data(host->bytes));
+    KJ_IF_MAYBE (secret, state.linkSecret) out.setLinkSecret(secret->bytes.asPtr());
+    KJ_IF_MAYBE (token, state.token) out.setToken(token->bytes.asPtr());
+    out.setSessionCounter(state.sessionCounter);
+    out.setMachine(data(state.machine));
+    out.setGrantsAdopted(state.grantsAdopted);
+  });
 }
 
 kj::Array<kj::byte> encodeState(const HostState& state) {
-  return encode<schema::HostState>(state.identity, state.sessionCounter,
-                                   [&](auto out) { out.setGuestPublicKey(data(state.identity.guest.bytes)); });
+  return encode<schema::HostState>(state.vm, [&](schema::HostState::Builder out) {
+    KJ_IF_MAYBE (pair, state.current) {
+      auto current = out.initCurrent();
+      current.setOwnSecretKey(pair->identity.own.pair.secretKey.asPtr());
+      current.setGuestPublicKey(data(pair->identity.guest.bytes));
+      current.setLinkSecret(pair->identity.linkSecret.bytes.asPtr());
+      current.setSessionCounter(pair->sessionCounter);
+    }
+    KJ_IF_MAYBE (o, state.offer) {
+      auto offer = out.initOffer();
+      offer.setOwnSecretKey(o->own.pair.secretKey.asPtr());
+      offer.setToken(o->token.bytes.asPtr());
+      offer.setIssuedAt(o->issuedAt);
+      offer.setLifetimeSeconds(o->lifetimeSeconds);
+      KJ_IF_MAYBE (guest, o->guest) offer.setGuestPublicKey(data(guest->bytes));
+      KJ_IF_MAYBE (secret, o->linkSecret) offer.setLinkSecret(secret->bytes.asPtr());
+    }
+  });
 }
 
 kj::OneOf<kj::Own<GuestState>, IdentityError> decodeGuestState(kj::ArrayPtr<const kj::byte> stored) {
-  auto state = newLocked(GuestState());
-  auto counter = decode<schema::GuestState>(
-      stored, state->identity, [&](auto in) { return copyTo(in.getHostPublicKey(), state->identity.host.bytes); });
-  if (counter.is<IdentityError>()) return counter.get<IdentityError>();
-  state->sessionCounter = counter.get<uint64_t>();
-  return kj::mv(state);
+  return decode<schema::GuestState, GuestState>(stored, [](auto in, GuestState& state) { return take(in, state); });
 }
 
 kj::OneOf<kj::Own<HostState>, IdentityError> decodeHostState(kj::ArrayPtr<const kj::byte> stored) {
-  auto state = newLocked(HostState());
-  auto counter = decode<schema::HostState>(
-      stored, state->identity, [&](auto in) { return copyTo(in.getGuestPublicKey(), state->identity.guest.bytes); });
-  if (counter.is<IdentityError>()) return counter.get<IdentityError>();
-  state->sessionCounter = counter.get<uint64_t>();
-  return kj::mv(state);
+  return decode<schema::HostState, HostState>(stored, [](auto in, HostState& state) { return take(in, state); });
 }
 
 }  // namespace postern

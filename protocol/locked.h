@@ -27,8 +27,7 @@ const LockedDisposer<T> LockedDisposer<T>::instance;
 // Throws if no memory can be had; being over the limit of locked pages (RLIMIT_MEMLOCK) is no error.
 template <typename T>
 kj::Own<T> newLocked(T&& value) {
-  // sodium_malloc() aligns to the end of a page; sizes that are a multiple of the alignment keep the start aligned.
-  static_assert(sizeof(T) % alignof(T) == 0);
+  // sodium_malloc() aligns to the end of a page; a type's size is a multiple of its alignment, so its start is aligned.
   KJ_ASSERT(sodium_init() >= 0);  // sets up its allocator; does nothing the second time
   void* memory = sodium_malloc(sizeof(T));
   KJ_ASSERT(memory != nullptr, "out of memory for keys");

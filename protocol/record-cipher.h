@@ -9,6 +9,7 @@
 
 #include <kj/array.h>
 #include <kj/one-of.h>
+#include <kj/string.h>
 #include <stdint.h>
 
 #include "protocol/frame.h"

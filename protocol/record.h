@@ -11,6 +11,7 @@
 #include <kj/array.h>
 #include <kj/common.h>
 #include <kj/one-of.h>
+#include <kj/string.h>
 #include <stdint.h>
 
 #include "protocol/frame.h"

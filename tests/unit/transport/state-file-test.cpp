@@ -10,7 +10,6 @@
 
 #include <csignal>
 
-#include "protocol/identity.h"
 #include "tests/support/temporary-folder.h"
 #include "tests/support/test-random.h"
 #include "transport/private-file.h"
@@ -198,40 +197,6 @@ TEST_CASE("a state that is too large is refused and a full disk loses nothing") 
   CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
   auto kept = openOk(fresh);
   CHECK((KJ_ASSERT_NONNULL(kept.state()) == kj::StringPtr("kept").asBytes()));
-}
-
-TEST_CASE("identities survive the way to the disk and back") {
-  test::TestRandom random;
-  auto guestKeys = GuestKeyPair::generate(random);
-  auto hostKeys = HostKeyPair::generate(random);
-  auto secret = LinkSecret::generate(random);
-  VmId vm;
-  random.fill(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
-  HostState host{{vm, kj::mv(hostKeys), guestKeys.publicKey(), LinkSecret{secret.bytes.clone()}}, 17};
-  GuestState guest{{vm, kj::mv(guestKeys), host.identity.own.publicKey(), kj::mv(secret)}, 18};
-
-  auto hostBytes = encodeState(host);
-  auto guestBytes = encodeState(guest);
-  REQUIRE(hostBytes.size() <= StateFile::MAX_STATE_BYTES);
-  auto hostAgain = decodeHostState(hostBytes);
-  auto guestAgain = decodeGuestState(guestBytes);
-  REQUIRE(hostAgain.is<kj::Own<HostState>>());
-  REQUIRE(guestAgain.is<kj::Own<GuestState>>());
-  auto& h = *hostAgain.get<kj::Own<HostState>>();
-  auto& g = *guestAgain.get<kj::Own<GuestState>>();
-  CHECK(h.sessionCounter == 17);
-  CHECK(g.sessionCounter == 18);
-  CHECK(h.identity.vm == vm);
-  CHECK(g.identity.vm == vm);
-  CHECK(h.identity.own.publicKey() == g.identity.host);
-  CHECK(g.identity.own.publicKey() == h.identity.guest);
-  CHECK(h.identity.linkSecret.bytes.equals(g.identity.linkSecret.bytes));
-
-  // Neither is the other.
-  CHECK(decodeHostState(nullptr).get<IdentityError>() == IdentityError::MALFORMED);
-  for (size_t size = 0; size < guestBytes.size(); ++size) {
-    CHECK(decodeGuestState(guestBytes.slice(0, size)).is<IdentityError>());
-  }
 }
 
 }  // namespace

@@ -1,0 +1,67 @@
+#pragma once
+// Bundle: what `postern enroll` gives to a guest, as one line of printable ASCII that survives SMBIOS strings, fw_cfg,
+// cloud-init and a terminal:
+//
+//   bundle = "postern-bundle-1:" base64url( message | BLAKE2b-128 of message )      no padding
+//
+// The message is bundle.capnp's Bundle. The checksum finds a truncated or mistyped bundle and says so; it proves
+// nothing. Holds a token, so its text is a secret too: whoever makes or reads one wipes it.
+
+#include <kj/array.h>
+#include <kj/one-of.h>
+#include <kj/string.h>
+
+#include "protocol/keys.h"
+
+namespace postern {
+
+constexpr size_t MAX_VM_NAME_BYTES = 64;
+constexpr size_t MAX_BUNDLE_GRANTS_BYTES = 2048;
+// The text of the largest bundle is shorter.
+constexpr size_t MAX_BUNDLE_BYTES = 4096;
+
+struct Bundle {
+  VmId vm;
+  kj::String vmName;
+  HostPublicKey host;
+  EnrolmentToken token;
+  kj::String transport;
+  kj::String grants;
+  uint32_t lifetimeSeconds = 0;
+};
+
+// Text that wipes itself.
+class SecretText {
+ public:
+  explicit SecretText(kj::String text) : text(kj::mv(text)) {}
+  SecretText(SecretText&&) = default;
+  SecretText& operator=(SecretText&&) = delete;
+  ~SecretText();
+  KJ_DISALLOW_COPY(SecretText);
+  kj::StringPtr get() const { return text; }
+
+ private:
+  kj::String text;
+};
+
+enum class BundleError {
+  NOT_A_BUNDLE,  // does not begin as one
+  DAMAGED,       // truncated, mistyped, or with something in the middle
+  NEWER_FORMAT,  // of a later version
+};
+kj::StringPtr describe(BundleError error);
+
+// Fields over their bounds are our bug.
+SecretText encodeBundle(const Bundle& bundle);
+// White space around it is ignored: a file or a terminal adds some. For any bytes at all; does not throw.
+kj::OneOf<kj::Own<Bundle>, BundleError> parseBundle(kj::ArrayPtr<const char> untrusted);
+
+// A VM's name: 1 to 64 of a-z, A-Z, 0-9, '-', '_', '.', beginning with a letter or digit, and no word that policy has
+// for something else ("any", "host").
+bool isVmName(kj::ArrayPtr<const char> untrusted);
+
+// 8-4-4-4-12 hexadecimal digits, as SMBIOS and libvirt write it; null if it is not that.
+kj::Maybe<VmId> parseVmId(kj::ArrayPtr<const char> untrusted);
+kj::String toString(const VmId& vm);
+
+}  // namespace postern
