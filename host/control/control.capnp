@@ -1,0 +1,173 @@
+@0xa62a237ea0237850;
+# What a program on the host asks of Postern: Control, on posternd's socket, and VmCalls, on a socket straight to one VM's
+# session process that Control gives out.
+#
+# Who asks is known by SO_PEERCRED and nothing else. Every call is decided by policy for that user; a VM for which the
+# caller may do nothing looks like a VM that does not exist.
+
+using Cxx = import "/capnp/c++.capnp";
+using Guest = import "/protocol/guest.capnp";
+$Cxx.namespace("postern::host::schema");
+
+struct Failure {
+  # Why a request was not carried out. Null where a result has one: it was.
+
+  kind @0 :Kind;
+  text @1 :Text;
+  # One line for a person: what, on what, what to do.
+  rule @2 :Text;
+  # denied: the rule that denies; empty: no rule allows it.
+  suggestion @3 :Text;
+  # denied: what to write, into the policy of the lock that refused, to allow it.
+  lock @4 :Lock;
+
+  enum Kind {
+    failed @0;
+    # Exit status 1.
+    invalid @1;
+    # 2: also an unknown VM.
+    denied @2;
+    # 3
+    notConnected @3;
+    # 4
+    timedOut @4;
+    # 5
+    refused @5;
+    # 6: the other end refused, or cannot do it.
+  }
+  enum Lock {
+    host @0;
+    guest @1;
+  }
+}
+
+interface Descriptor {}
+# Carries a file descriptor beside it.
+
+interface Control {
+  # Bootstrap of /run/postern/control.sock.
+
+  open @0 (vm :Text, calls :List(Text)) -> (socket :Descriptor, granted :List(Text), failure :Failure);
+  # A socket to the VM's session, whose bootstrap is VmCalls, good for those of the calls that policy grants; fails when it
+  # grants none of them. Revoked by cutting it: then it ends.
+
+  listVms @1 () -> (vms :List(Vm));
+  # Those that the caller may see.
+
+  showVm @2 (name :Text) -> (vm :Vm, failure :Failure);
+
+  addVm @3 (vm :VmSettings, grants :List(Text), to :List(Text)) -> (failure :Failure, grantFile :Text, grantText :Text, guestPolicy :Text);
+  # Registers a VM, makes its keys in a new session process, listens or connects. `grants` in the words of `enroll --grant`;
+  # `to`: principals, empty: the caller. What was written as policy comes back, and `guestPolicy` for the bundle.
+  # Needs admin.enroll. The bundle is made by VmCalls.issueBundle.
+
+  setVm @4 (vm :VmSettings) -> (failure :Failure);
+  # Changes transport, CID, tags or QMP socket of a VM. Empty fields stay. Needs admin.enroll.
+
+  removeVm @5 (name :Text) -> (failure :Failure, removedGrants :Text);
+  # Ends its session and link, forgets its keys and the policy that addVm wrote for it. Needs admin.remove.
+
+  status @6 (vms :List(Text)) -> (vms :List(VmStatus));
+  # The same as on the status board, for callers who may not read the board. Empty list: all.
+
+  events @7 (vm :Text, follow :Bool, backlog :UInt32, sink :EventSink) -> ();
+  # The last `backlog` events (of one VM, or of all that the caller may see), then, if asked to, what happens from now on,
+  # until the call is cancelled. Returns when there is no more.
+
+  forcePower @8 (vm :Text, reset :Bool) -> (failure :Failure);
+  # By QMP: the VM is off, or reset, without asking the guest. Needs power.shutdown or power.restart.
+
+  explainPolicy @9 (query :PolicyQuery) -> (text :Text, allowed :Bool, failure :Failure);
+  reloadPolicy @10 () -> (failure :Failure, hash :Text);
+  # explain needs admin.policy, unless the caller asks about itself.
+
+  audit @11 (last :UInt32) -> (lines :List(Text), failure :Failure);
+  # The newest lines of the audit log. Needs admin.audit.
+
+  daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text, publicKeyNote :Text);
+}
+
+struct VmSettings {
+  name @0 :Text;
+  uuid @1 :Text;
+  # Empty: a random one.
+  transport @2 :Text;
+  # An endpoint from the host's side: unix:PATH, hybrid:PATH[:PORT], serial:PATH, vsock:CID[:PORT].
+  tags @3 :List(Text);
+  qmp @4 :Text;
+  # Path of QEMU's QMP socket; empty: none.
+}
+
+struct Vm {
+  settings @0 :VmSettings;
+  enrolled @1 :Bool;
+  offerPending @2 :Bool;
+  # A bundle is out whose lifetime is not over.
+  hostFingerprint @3 :Text;
+  guestFingerprint @4 :Text;
+  sessionPid @5 :UInt32;
+  connected @6 :Bool;
+  peer @7 :Text;
+  sessions @8 :UInt64;
+  # How many have been made since the session process began.
+  quarantined @9 :Bool;
+  status @10 :VmStatus;
+}
+
+struct VmStatus {
+  name @0 :Text;
+  colour @1 :Text;
+  # green, yellow, red, gray
+  reason @2 :Text;
+  sinceMilliseconds @3 :UInt64;
+  # For how long.
+  heartbeatMilliseconds @4 :Int64;
+  # Since the last one; -1: there was none.
+  agentVersion @5 :Text;
+  uptimeSeconds @6 :UInt64;
+}
+
+interface EventSink {
+  event @0 (event :Event) -> stream;
+}
+
+struct Event {
+  sequence @0 :UInt64;
+  time @1 :Text;
+  # RFC 3339, UTC.
+  vm @2 :Text;
+  # Empty: of the host.
+  kind @3 :Text;
+  # connected, lost, booted, goodbye, rollback, token-reuse, duplicate-identity, denied, power, policy-reload, ...
+  text @4 :Text;
+  # For a person; printable.
+}
+
+struct PolicyQuery {
+  from @0 :Text;
+  # user:NAME, or a VM; empty: the caller.
+  to @1 :Text;
+  call @2 :Text;
+  path @3 :Text;
+}
+
+interface VmCalls {
+  # One VM's session process, for one caller, within one grant.
+
+  ping @0 () -> (linkNanoseconds :UInt64, failure :Failure);
+  # To the agent and back. `linkNanoseconds` is what the session process measured on the link.
+
+  info @1 (what :UInt32) -> (info :Guest.Info, failure :Failure);
+  # Bits as in GuestCalls.info; those that were not granted are refused in the answer.
+
+  power @2 (request :Guest.PowerRequest, observer :Guest.PowerObserver) -> (operation :UInt64, failure :Failure);
+  # Returns when the guest has accepted.
+
+  whenGone @3 (reset :Bool) -> (how :Text, failure :Failure);
+  # Resolves when the guest has said goodbye and the link is silent; with `reset`, when a heartbeat with another boot id has
+  # come, and fails if the old one comes back. Ask before power() is called.
+
+  issueBundle @4 (lifetimeSeconds :UInt32, transport :Text, grants :Text) -> (bundle :Text, hostFingerprint :Text, failure :Failure);
+  # A new key and a new token for this VM; what was issued before and not used is void. An enrolled VM stays enrolled with
+  # its old keys until the new ones are used. Needs admin.enroll or admin.rekey. `transport` is the guest's endpoint.
+}

@@ -1,0 +1,78 @@
+@0x825dfa092aedb913;
+# What posternd and a VM's session process say to each other, over the session's own socket. The session process speaks with
+# a guest that may be hostile, so posternd takes what comes from it for a claim about that one VM, bounded and checked.
+
+using Cxx = import "/capnp/c++.capnp";
+using Guest = import "/protocol/guest.capnp";
+using Control = import "/host/control/control.capnp";
+$Cxx.namespace("postern::host::schema");
+
+interface SessionControl {
+  # Bootstrap of the session's socket. The newest connection is the one that counts.
+
+  attach @0 (observer :SessionObserver, reports :Control.Descriptor, rollback :Rollback) -> (pid :UInt32, version :Text, vm :Data, state :SessionState);
+  # First of all. `reports` is the sending end of a socket pair for reports (report.h).
+
+  link @1 (socket :Control.Descriptor, transport :UInt8, descriptorKind :UInt8, peer :Text) -> (outcome :LinkOutcome);
+  # A connection of this VM's channel, unread. Returns when the guest on it has proved itself or has been closed; serial:
+  # when the pipe has ended.
+
+  introduce @2 (socket :Control.Descriptor, grant :Grant) -> ();
+  # A caller's socket. It lives until either end closes it; posternd may shut it down.
+
+  stop @3 () -> ();
+  # Says goodbye to the guest and ends the process.
+}
+
+enum Rollback {
+  allow @0;
+  deny @1;
+}
+
+struct SessionState {
+  enrolled @0 :Bool;
+  offerPending @1 :Bool;
+  hostFingerprint @2 :Text;
+  guestFingerprint @3 :Text;
+  connected @4 :Bool;
+  peer @5 :Text;
+  sessions @6 :UInt64;
+}
+
+struct LinkOutcome {
+  proved @0 :Bool;
+  # A guest of this VM: its attempt costs nothing.
+  reason @1 :Text;
+  # If not, or for serial, why it ended. Printable, at most 256 bytes.
+}
+
+struct Grant {
+  id @0 :UInt64;
+  calls @1 :List(Text);
+  caller @2 :Guest.Caller;
+  rule @3 :Text;
+}
+
+interface SessionObserver {
+  # posternd, for the session.
+
+  stateChanged @0 (state :SessionState) -> ();
+  event @1 (kind :Kind, text :Text) -> ();
+  operation @2 (grant :UInt64, call :Text, outcome :Text, microseconds :UInt64, bytes :UInt64) -> ();
+  # For the audit log, when an operation is over.
+
+  enum Kind {
+    connected @0;
+    lost @1;
+    goodbye @2;
+    booted @3;
+    rollback @4;
+    tokenReuse @5;
+    duplicateIdentity @6;
+    enrolled @7;
+    refused @8;
+    power @9;
+    trouble @10;
+    # Of this process: disk full, and the like.
+  }
+}
