@@ -44,6 +44,7 @@ class VmKeys final : public HostKeyring {
   VmKeys(StateFile file, const VmId& vm, kj::Own<HostState> state, Clocks clocks, Random& random);
   KJ_DISALLOW_COPY(VmKeys);
 
+  const VmId& vmId() const { return vm; }
   bool isEnrolled() const { return state->current != nullptr; }
   bool isOfferOut() const;
   // Empty when there is none.
