@@ -55,7 +55,7 @@ class BoardReader {
 
  private:
   BoardWriterState writerState(uint64_t age) const;
-  bool copySlot(uint32_t index, board::Slot& out) const;
+  bool copySlot(uint32_t index, board::Slot& out, unsigned& tries) const;
   const board::Header& header() const;
 
   boost::interprocess::mapped_region region;
