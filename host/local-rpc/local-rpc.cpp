@@ -47,6 +47,10 @@ LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }
 
+LocalRpc::~LocalRpc() noexcept(false) {
+  stream->shutdownWrite();
+}
+
 capnp::Capability::Client LocalRpc::peer() {
   capnp::MallocMessageBuilder message(4);
   auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();

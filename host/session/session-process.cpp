@@ -139,7 +139,7 @@ void SessionProcess::attachedNow(Daemon& daemon) {
   abandonment = nullptr;
   auto waiting = kj::mv(kept);
   kept.clear();
-  for (auto& event : waiting) send(event.kind, event.text);
+  for (auto& event : waiting) send(event);
 }
 
 void SessionProcess::daemonLost(Daemon& daemon) {
@@ -190,17 +190,18 @@ void SessionProcess::stateChanged() {
   }
 }
 
-void SessionProcess::event(Hub::EventKind kind, kj::StringPtr text) {
+void SessionProcess::event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) {
   logEvent(kind == Hub::EventKind::TROUBLE ? LogLevel::ERROR : LogLevel::INFO, "guest", text, vmName);
-  if (attached != nullptr) return send(kind, text);
+  KeptEvent event{kind, kj::str(text), code, hub.sessionsMade()};
+  if (attached != nullptr) return send(event);
   if (kept.size() == MAX_KEPT_EVENTS) {
     kept.pop_front();
     ++eventsDropped;
   }
-  kept.push_back(KeptEvent{kind, kj::str(text)});
+  kept.push_back(kj::mv(event));
 }
 
-void SessionProcess::send(Hub::EventKind kind, kj::StringPtr text) {
+void SessionProcess::send(const KeptEvent& event) {
   if (unanswered >= MAX_UNANSWERED) {
     ++eventsDropped;
     return;
@@ -208,8 +209,10 @@ void SessionProcess::send(Hub::EventKind kind, kj::StringPtr text) {
   KJ_IF_MAYBE (daemon, attached) {
     KJ_IF_MAYBE (observer, daemon->observer) {
       auto request = observer->eventRequest();
-      request.setKind(kind);
-      request.setText(text);
+      request.setKind(event.kind);
+      request.setText(event.text);
+      request.setCode(event.code);
+      request.setSession(event.session);
       ++unanswered;
       tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
     }

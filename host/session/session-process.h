@@ -44,6 +44,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   struct KeptEvent {
     Hub::EventKind kind;
     kj::String text;
+    uint16_t code;
+    uint64_t session;
   };
 
   const kj::String vmName;
@@ -72,11 +74,11 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void abandoned();
   void answered();
   void fill(schema::SessionState::Builder state);
-  void send(Hub::EventKind kind, kj::StringPtr text);
+  void send(const KeptEvent& event);
   void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant);
 
   void stateChanged() override;
-  void event(Hub::EventKind kind, kj::StringPtr text) override;
+  void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;
   void heartbeat(const Report& report) override;
   void operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) override;
   void taskFailed(kj::Exception&& exception) override;
