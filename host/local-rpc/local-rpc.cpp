@@ -48,7 +48,8 @@ LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket
 }
 
 LocalRpc::~LocalRpc() noexcept(false) {
-  stream->shutdownWrite();
+  // A peer that is gone already makes this fail, and nothing is left to be done then.
+  (void)kj::runCatchingExceptions([this]() { stream->shutdownWrite(); });
 }
 
 capnp::Capability::Client LocalRpc::peer() {
