@@ -84,7 +84,11 @@ interface Control {
   audit @11 (last :UInt32) -> (lines :List(Text), failure :Failure);
   # The newest lines of the audit log. Needs admin.audit.
 
-  daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text, publicKeyNote :Text);
+  whenOff @13 (vm :Text, reset :Bool) -> (how :Text, failure :Failure);
+  # When QEMU says SHUTDOWN (or RESET); fails with `invalid` if the VM has no QMP socket. Ask before the guest is asked to
+  # go. Needs what open() needs for power.shutdown or power.restart.
+
+  daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text);
 }
 
 struct VmSettings {

@@ -22,6 +22,7 @@ struct LocalCaller final : public kj::AtomicRefcounted {
   kj::Array<kj::String> groups;
   bool isAdministrator = false;  // root, or posternd's own user
 
+  kj::Own<const LocalCaller> addRef() const { return kj::atomicAddRef(*this); }
   // "user:alice", or "uid:1234".
   kj::String name() const;
 };

@@ -74,6 +74,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   VmRecord vmRecord;
   const Environment environment;
   kj::Timer& timer;
+  board::Transport transport = board::TRANSPORT_NONE;
   Health health;
   Verdict lastVerdict;
   kj::Maybe<uint32_t> slot;

@@ -191,9 +191,9 @@ void SessionProcess::stateChanged() {
 }
 
 void SessionProcess::event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) {
-  logEvent(kind == Hub::EventKind::TROUBLE ? LogLevel::ERROR : LogLevel::INFO, "guest", text, vmName);
   KeptEvent event{kind, kj::str(text), code, hub.sessionsMade()};
-  if (attached != nullptr) return send(event);
+  if (attached != nullptr) return send(event);  // posternd logs it
+  logEvent(kind == Hub::EventKind::TROUBLE ? LogLevel::ERROR : LogLevel::INFO, "guest", text, vmName);
   if (kept.size() == MAX_KEPT_EVENTS) {
     kept.pop_front();
     ++eventsDropped;

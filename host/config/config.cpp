@@ -1,0 +1,68 @@
+#include "host/config/config.h"
+
+#include <unistd.h>
+
+#include "host/files/files.h"
+#include "protocol/policy/names.h"
+#include "protocol/policy/table-reader.h"
+
+namespace postern::host {
+
+namespace {
+
+constexpr size_t MAX_CONFIG_BYTES = 64 << 10;
+
+void readAudit(const policy::TomlTable& table, policy::Place place, policy::Problems& problems, Config& config) {
+  policy::TableReader reader(table, place, "[audit]", problems);
+  KJ_IF_MAYBE (bytes, reader.wholeNumber("file-bytes")) {
+    if (*bytes < (1 << 16)) problems.error(reader.placeOf("file-bytes"), "at least 65536");
+    config.auditFileBytes = uint64_t(*bytes);
+  }
+  KJ_IF_MAYBE (files, reader.wholeNumber("files")) {
+    if (*files > 1000) problems.error(reader.placeOf("files"), "at most 1000");
+    config.auditFiles = static_cast<unsigned>(*files);
+  }
+  reader.finish();
+}
+
+}  // namespace
+
+kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence) {
+  kj::Vector<kj::String> lines;
+  if (presence == Presence::OPTIONAL && access(path.cStr(), F_OK) != 0) return Config();
+  auto read = readFile(path, MAX_CONFIG_BYTES);
+  KJ_IF_MAYBE (error, read.tryGet<FileError>()) {
+    lines.add(kj::mv(error->text));
+    return kj::mv(lines);
+  }
+  auto parsed = policy::parseToml(read.get<kj::String>());
+  KJ_IF_MAYBE (error, parsed.tryGet<policy::TomlError>()) {
+    lines.add(kj::str(path, ':', error->line, ": ", error->text));
+    return kj::mv(lines);
+  }
+  Config config;
+  policy::Problems problems;
+  policy::TableReader reader(parsed.get<policy::TomlTable>(), {path, 0}, "postern.toml", problems);
+  KJ_IF_MAYBE (rollback, reader.text("rollback")) {
+    if (rollback->text == "deny") {
+      config.rollback = Config::Rollback::DENY;
+    } else if (rollback->text != "allow") {
+      problems.error(rollback->place, "rollback is \"allow\" or \"deny\"");
+    }
+  }
+  KJ_IF_MAYBE (group, reader.text("group")) {
+    if (!policy::isAccountName(group->text)) problems.error(group->place, "not a group's name");
+    config.group = kj::str(group->text);
+  }
+  KJ_IF_MAYBE (program, reader.text("session-program")) {
+    if (!program->text.startsWith("/")) problems.error(program->place, "needs an absolute path");
+    config.sessionProgram = kj::str(program->text);
+  }
+  KJ_IF_MAYBE (audit, reader.subtable("audit")) readAudit(*audit, reader.placeOf("audit"), problems, config);
+  reader.finish();
+  if (!problems.hasErrors()) return kj::mv(config);
+  for (auto& problem : problems.takeErrors()) lines.add(problem.toString());
+  return kj::mv(lines);
+}
+
+}  // namespace postern::host

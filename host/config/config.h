@@ -1,0 +1,31 @@
+#pragma once
+// postern.toml: posternd's settings. Every key has a default, so an absent file is a good one; an unknown key is an
+// error that names the nearest known one.
+//
+//   rollback = "allow"      what to do with a guest that was put back to an earlier state: "allow" or "deny" its
+//   sessions group = "postern"       who may use the control socket and read the status board; by default posternd's
+//   own group session-program = "/usr/libexec/postern/postern-session"      by default the one beside posternd [audit]
+//   file-bytes = 16777216   a file is rotated before it would be larger
+//   files = 10              that are kept
+
+#include <kj/one-of.h>
+#include <kj/string.h>
+#include <kj/vector.h>
+#include <stdint.h>
+
+namespace postern::host {
+
+struct Config {
+  enum class Rollback : uint8_t { ALLOW, DENY };
+  Rollback rollback = Rollback::ALLOW;
+  kj::String group;           // empty: posternd's own
+  kj::String sessionProgram;  // empty: beside posternd
+  uint64_t auditFileBytes = uint64_t(16) << 20;
+  unsigned auditFiles = 10;
+};
+
+// `mustExist`: named by hand. The lines say what is wrong, each with file and line.
+enum class Presence : uint8_t { OPTIONAL, REQUIRED };
+kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence);
+
+}  // namespace postern::host

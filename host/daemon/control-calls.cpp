@@ -1,0 +1,466 @@
+#include "host/daemon/control-calls.h"
+
+#include <kj/debug.h>
+#include <unistd.h>
+
+#include "host/audit/audit-verify.h"
+#include "host/control/failure.h"
+#include "host/log/log.h"
+#include "protocol/policy/explain.h"
+#include "protocol/policy/grants.h"
+#include "transport/printable.h"
+
+namespace postern::host {
+
+namespace {
+
+using Kind = schema::Failure::Kind;
+
+// What a caller may ask a VM's session for, at most, in one open().
+constexpr unsigned MAX_CALLS_PER_OPEN = 16;
+constexpr unsigned MAX_AUDIT_LINES = 1000;
+
+class ControlCalls final : public schema::Control::Server {
+ public:
+  ControlCalls(Daemon& daemon, CallBucket& bucket, kj::Promise<kj::Own<const LocalCaller>> caller)
+      : daemon(daemon), bucket(bucket), caller(caller.fork()) {}
+
+  kj::Promise<void> open(OpenContext context) override;
+  kj::Promise<void> listVms(ListVmsContext context) override;
+  kj::Promise<void> showVm(ShowVmContext context) override;
+  kj::Promise<void> addVm(AddVmContext context) override;
+  kj::Promise<void> setVm(SetVmContext context) override;
+  kj::Promise<void> removeVm(RemoveVmContext context) override;
+  kj::Promise<void> status(StatusContext context) override;
+  kj::Promise<void> events(EventsContext context) override;
+  kj::Promise<void> forcePower(ForcePowerContext context) override;
+  kj::Promise<void> whenOff(WhenOffContext context) override;
+  kj::Promise<void> explainPolicy(ExplainPolicyContext context) override;
+  kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
+  kj::Promise<void> audit(AuditContext context) override;
+  kj::Promise<void> daemonInfo(DaemonInfoContext context) override;
+
+ private:
+  Daemon& daemon;
+  CallBucket& bucket;
+  kj::ForkedPromise<kj::Own<const LocalCaller>> caller;
+
+  // The caller, when its turn has come.
+  kj::Promise<kj::Own<const LocalCaller>> turn() {
+    return bucket.take().then([this]() { return caller.addBranch(); });
+  }
+
+  // The VM, if the caller may know of it; otherwise the failure says that there is none.
+  kj::Maybe<Vm&> visibleVm(const LocalCaller& who, kj::StringPtr untrustedName, schema::Failure::Builder failure) {
+    KJ_IF_MAYBE (vm, daemon.findVm(untrustedName)) {
+      if (daemon.isVisible(who, *vm)) return *vm;
+    }
+    setFailure(failure, Kind::INVALID, kj::str("there is no VM ", printable(untrustedName, 64), "; `postern vm list`"));
+    return nullptr;
+  }
+
+  // Whether policy lets the caller do `call`, recorded; otherwise the failure says why not, and what would allow it.
+  bool isAllowed(const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
+                 kj::Maybe<schema::Failure::Builder> failure) {
+    kj::StringPtr name = "";
+    KJ_IF_MAYBE (v, vm) name = v->record().name;
+    bool onHost = call.startsWith("admin.");
+    auto decision = onHost ? daemon.decideOnHost(who, call) : daemon.decide(who, KJ_ASSERT_NONNULL(vm), call);
+    daemon.recordDecision(who, name, call, decision);
+    if (decision.isAllowed()) return true;
+    KJ_IF_MAYBE (f, failure) {
+      kj::Maybe<const Vm&> target;
+      if (!onHost) {
+        KJ_IF_MAYBE (v, vm) target = *v;
+      }
+      auto advice = daemon.advise(who, target, call);
+      setFailure(*f, Kind::DENIED, kj::str(call, ": ", decision.toString()));
+      f->setRule(decision.ruleId());
+      f->setLock(schema::Failure::Lock::HOST);
+      KJ_IF_MAYBE (toml, advice.toml) f->setSuggestion(*toml);
+    }
+    return false;
+  }
+};
+
+kj::Promise<void> ControlCalls::open(OpenContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    auto params = context.getParams();
+    auto results = context.getResults();
+    auto asked = params.getCalls();
+    if (asked.size() == 0 || asked.size() > MAX_CALLS_PER_OPEN) {
+      setFailure(results.initFailure(), Kind::INVALID, kj::str("ask for 1 to ", MAX_CALLS_PER_OPEN, " calls"));
+      return kj::READY_NOW;
+    }
+    KJ_IF_MAYBE (vm, daemon.findVm(params.getVm())) {
+      kj::Vector<kj::String> granted;
+      kj::String rule;
+      auto failure = results.initFailure();
+      bool visible = daemon.isVisible(*who, *vm);
+      for (auto call : asked) {
+        if (isAllowed(*who, *vm, call, failure)) granted.add(kj::str(call));
+      }
+      if (granted.size() == 0) {
+        // What was denied says that the VM is there: only to those who may know.
+        if (!visible) visibleVm(*who, params.getVm(), failure);
+        return kj::READY_NOW;
+      }
+      if (!daemon.hasRoomFor(who->uid)) {
+        setFailure(failure, Kind::FAILED, kj::str("you have ", MAX_GRANTS_PER_USER, " connections to VMs already"));
+        return kj::READY_NOW;
+      }
+      bool onHost = granted[0].startsWith("admin.");
+      auto decision = onHost ? daemon.decideOnHost(*who, granted[0]) : daemon.decide(*who, *vm, granted[0]);
+      auto list = results.initGranted(static_cast<unsigned>(granted.size()));
+      for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
+      if (!vm->session().isAttached()) {
+        setFailure(failure, Kind::NOT_CONNECTED, "its session process is starting; try again in a moment");
+        return kj::READY_NOW;
+      }
+      results.disownFailure();
+      return daemon.introduce(*vm, kj::mv(who), kj::mv(granted), decision.ruleId())
+          .then([context](kj::AutoCloseFd socket) mutable {
+            context.getResults().setSocket(newDescriptor(kj::mv(socket)));
+          })
+          .catch_([context](kj::Exception&&) mutable {
+            setFailure(context.getResults().initFailure(), Kind::FAILED, "its session process did not take the call");
+          });
+    }
+    visibleVm(*who, params.getVm(), results.initFailure());
+    return kj::READY_NOW;
+  });
+}
+
+kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    kj::Vector<Vm*> visible;
+    for (auto* vm : daemon.allVms()) {
+      if (daemon.isVisible(*who, *vm)) visible.add(vm);
+    }
+    auto list = context.getResults().initVms(static_cast<unsigned>(visible.size()));
+    for (unsigned i = 0; i < list.size(); ++i) visible[i]->describe(list[i]);
+  });
+}
+
+kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto results = context.getResults();
+    auto failure = results.initFailure();
+    KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
+      results.disownFailure();
+      vm->describe(results.initVm());
+    }
+  });
+}
+
+kj::Maybe<kj::String> takeSettings(schema::VmSettings::Reader from, VmRecord& record) {
+  record.name = kj::str(from.getName());
+  if (from.getTransport().size() > 0) record.transport = kj::str(from.getTransport());
+  if (from.getQmp().size() > 0) record.qmp = from.getQmp() == "none" ? kj::String() : kj::str(from.getQmp());
+  if (from.getTags().size() > 0) {
+    record.tags.clear();
+    for (auto tag : from.getTags()) {
+      if (tag.size() > 0) record.tags.add(kj::str(tag));
+    }
+  }
+  if (from.getUuid().size() > 0) {
+    KJ_IF_MAYBE (id, parseVmId(from.getUuid())) {
+      record.uuid = *id;
+    } else {
+      return kj::str("'", printable(from.getUuid()), "' is not a uuid (8-4-4-4-12 hexadecimal digits)");
+    }
+  }
+  return findProblem(record);
+}
+
+kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto params = context.getParams();
+    auto results = context.getResults();
+    auto failure = results.initFailure();
+    if (!isAllowed(*who, nullptr, "admin.enroll", failure)) return;
+    VmRecord record;
+    SystemRandom random;
+    random.fill(kj::arrayPtr(record.uuid.bytes.data(), record.uuid.bytes.size()));
+    // RFC 4122, version 4.
+    record.uuid.bytes[6] = static_cast<kj::byte>((record.uuid.bytes[6] & 0x0f) | 0x40);
+    record.uuid.bytes[8] = static_cast<kj::byte>((record.uuid.bytes[8] & 0x3f) | 0x80);
+    KJ_IF_MAYBE (problem, takeSettings(params.getVm(), record)) {
+      return setFailure(failure, Kind::INVALID, *problem);
+    }
+    if (daemon.findVm(record.name) != nullptr) {
+      return setFailure(failure, Kind::INVALID,
+                        kj::str("there is a VM ", record.name, " already; `postern vm rekey ", record.name,
+                                "` makes a new bundle for it, `postern vm set` changes it"));
+    }
+    auto name = kj::str(record.name);
+    kj::String hostText;
+    if (params.getGrants().size() > 0) {
+      kj::Vector<kj::StringPtr> words, to;
+      for (auto word : params.getGrants()) words.add(word);
+      auto callerName = who->name();
+      for (auto principal : params.getTo()) to.add(principal);
+      if (to.size() == 0) to.add(callerName);
+      auto written = policy::writeGrants({name, words, to});
+      KJ_IF_MAYBE (problem, written.tryGet<kj::String>()) return setFailure(failure, Kind::INVALID, *problem);
+      auto& grants = written.get<policy::Grants>();
+      KJ_IF_MAYBE (lines, daemon.policy().putGrants(name, grants.hostPolicy)) {
+        return setFailure(failure, Kind::INVALID, (*lines)[0]);
+      }
+      results.setGrantFile(daemon.policy().grantFile(name));
+      results.setGrantText(grants.hostPolicy);
+      results.setGuestPolicy(grants.guestPolicy);
+    }
+    KJ_IF_MAYBE (error, daemon.addVm(kj::mv(record))) {
+      kj::Vector<kj::String> problems;
+      (void)daemon.policy().removeGrants(name, problems);
+      return setFailure(failure, Kind::FAILED, error->text);
+    }
+    daemon.record(who->name(), name, "vm.add", "", "done");
+    daemon.policyChanged();
+    results.disownFailure();
+  });
+}
+
+kj::Promise<void> ControlCalls::setVm(SetVmContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto failure = context.getResults().initFailure();
+    auto settings = context.getParams().getVm();
+    if (!isAllowed(*who, nullptr, "admin.enroll", failure)) return;
+    KJ_IF_MAYBE (vm, visibleVm(*who, settings.getName(), failure)) {
+      auto record = vm->record().clone();
+      KJ_IF_MAYBE (problem, takeSettings(settings, record)) return setFailure(failure, Kind::INVALID, *problem);
+      if (!(record.uuid == vm->record().uuid)) {
+        return setFailure(failure, Kind::INVALID, "a VM's uuid is bound to its keys; remove the VM and enrol it anew");
+      }
+      KJ_IF_MAYBE (error, daemon.changeVm(kj::mv(record))) return setFailure(failure, Kind::FAILED, error->text);
+      daemon.record(who->name(), settings.getName(), "vm.set", "", "done");
+      context.getResults().disownFailure();
+    }
+  });
+}
+
+kj::Promise<void> ControlCalls::removeVm(RemoveVmContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    auto results = context.getResults();
+    auto failure = results.initFailure();
+    auto name = kj::str(context.getParams().getName());
+    if (!isAllowed(*who, nullptr, "admin.remove", failure)) return kj::READY_NOW;
+    if (visibleVm(*who, name, failure) == nullptr) return kj::READY_NOW;
+    results.disownFailure();
+    kj::Vector<kj::String> problems;
+    results.setRemovedGrants(daemon.policy().removeGrants(name, problems));
+    for (auto& problem : problems) logEvent(LogLevel::ERROR, "policy-error", problem, name);
+    daemon.record(who->name(), name, "vm.remove", "", "done");
+    daemon.policyChanged();
+    return daemon.removeVm(name).then([context](kj::Maybe<FileError> error) mutable {
+      KJ_IF_MAYBE (e, error) setFailure(context.getResults().initFailure(), Kind::FAILED, e->text);
+    });
+  });
+}
+
+kj::Promise<void> ControlCalls::status(StatusContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto wanted = context.getParams().getVms();
+    kj::Vector<Vm*> shown;
+    for (auto* vm : daemon.allVms()) {
+      bool asked = wanted.size() == 0;
+      for (auto name : wanted) asked = asked || name == vm->record().name;
+      if (asked && daemon.isVisible(*who, *vm)) shown.add(vm);
+    }
+    auto list = context.getResults().initVms(static_cast<unsigned>(shown.size()));
+    for (unsigned i = 0; i < list.size(); ++i) shown[i]->describe(list[i], daemon.timer().now());
+  });
+}
+
+// Follows the event log for one listener, one event at a time: a listener that does not read holds up itself.
+struct EventStream final : public kj::Refcounted {
+  Daemon& daemon;
+  kj::Own<const LocalCaller> who;
+  kj::String vm;
+  bool follow;
+  uint64_t seen;
+  schema::EventSink::Client sink;
+
+  EventStream(Daemon& daemon, kj::Own<const LocalCaller> who, kj::StringPtr vm, bool follow, uint64_t seen,
+              schema::EventSink::Client sink)
+      : daemon(daemon), who(kj::mv(who)), vm(kj::str(vm)), follow(follow), seen(seen), sink(kj::mv(sink)) {}
+
+  bool isFor(const Event& event) {
+    if (vm.size() > 0 && event.vm != vm) return false;
+    if (event.vm.size() == 0) return who->isAdministrator || daemon.decideOnHost(*who, "admin.audit").isAllowed();
+    KJ_IF_MAYBE (v, daemon.findVm(event.vm)) return daemon.isVisible(*who, *v);
+    return who->isAdministrator;  // a VM that is gone
+  }
+
+  kj::Promise<void> run() {
+    kj::Maybe<kj::Promise<void>> sent;
+    daemon.eventLog().forEachAfter(seen, [&](const Event& event) {
+      if (sent != nullptr) return;
+      seen = event.sequence;
+      if (isFor(event)) sent = send(event);
+    });
+    KJ_IF_MAYBE (s, sent) return s->then([this]() { return run(); });
+    if (!follow) return kj::READY_NOW;
+    return daemon.eventLog().whenAfter(seen).then([this]() { return run(); });
+  }
+
+  kj::Promise<void> send(const Event& event) {
+    auto request = sink.eventRequest();
+    auto out = request.initEvent();
+    out.setSequence(event.sequence);
+    out.setTime(formatTime(event.time));
+    out.setVm(event.vm);
+    out.setKind(event.kind);
+    out.setText(event.text);
+    return request.send();
+  }
+};
+
+kj::Promise<void> ControlCalls::events(EventsContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    auto params = context.getParams();
+    auto last = daemon.eventLog().last();
+    auto backlog = kj::min(uint64_t(params.getBacklog()), last);
+    auto stream = kj::refcounted<EventStream>(daemon, kj::mv(who), params.getVm(), params.getFollow(), last - backlog,
+                                              params.getSink());
+    context.releaseParams();
+    auto done = stream->run();
+    return done.attach(kj::mv(stream));
+  });
+}
+
+kj::Promise<void> ControlCalls::forcePower(ForcePowerContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    auto params = context.getParams();
+    auto failure = context.getResults().initFailure();
+    KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
+      auto call = params.getReset() ? "power.restart"_kj : "power.shutdown"_kj;
+      if (!isAllowed(*who, *vm, call, failure)) return kj::READY_NOW;
+      KJ_IF_MAYBE (qmp, vm->qmp()) {
+        auto name = kj::str(params.getVm());
+        return qmp->force(params.getReset())
+            .then([this, context, call, name = kj::mv(name), who = kj::mv(who)](kj::Maybe<kj::String> problem) mutable {
+              daemon.record(who->name(), name, kj::str(call, ".force"), "",
+                            problem == nullptr ? "done"_kj : "failed"_kj);
+              KJ_IF_MAYBE (text, problem) {
+                setFailure(context.getResults().getFailure(), Kind::FAILED, *text);
+              } else {
+                context.getResults().disownFailure();
+              }
+            });
+      }
+      setFailure(failure, Kind::INVALID, "this VM has no QMP socket; `postern vm set VM --qmp PATH` names it");
+    }
+    return kj::READY_NOW;
+  });
+}
+
+kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    auto params = context.getParams();
+    auto failure = context.getResults().initFailure();
+    KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
+      if (!daemon.decide(*who, *vm, params.getReset() ? "power.restart"_kj : "power.shutdown"_kj).isAllowed()) {
+        setFailure(failure, Kind::DENIED, "not allowed");
+        return kj::READY_NOW;
+      }
+      KJ_IF_MAYBE (qmp, vm->qmp()) {
+        return qmp->whenOff(params.getReset()).then([context](kj::String how) mutable {
+          context.getResults().disownFailure();
+          context.getResults().setHow(how);
+        });
+      }
+      setFailure(failure, Kind::INVALID, "this VM has no QMP socket");
+    }
+    return kj::READY_NOW;
+  });
+}
+
+kj::Promise<void> ControlCalls::explainPolicy(ExplainPolicyContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto results = context.getResults();
+    auto query = context.getParams().getQuery();
+    auto failure = results.initFailure();
+    bool aboutSelf = query.getFrom().size() == 0 || query.getFrom() == who->name();
+    if (!aboutSelf && !isAllowed(*who, nullptr, "admin.policy", failure)) return;
+    policy::Request request;
+    kj::Vector<kj::StringPtr> fromTags, toTags;
+    PolicyCaller self(*who);
+    kj::StringPtr from = query.getFrom();
+    if (aboutSelf) {
+      request.caller = self.get();
+    } else if (from.startsWith("user:")) {
+      // Its groups are not known without asking the user database; rules for groups are shown as near misses.
+      request.caller = policy::HostCaller{from.slice(5), nullptr};
+    } else KJ_IF_MAYBE (vm, daemon.findVm(from)) {
+      for (auto& tag : vm->record().tags) fromTags.add(tag);
+      request.caller = policy::Vm{vm->record().name, fromTags};
+    } else {
+      return setFailure(failure, Kind::INVALID, "`from` is user:NAME or the name of a VM");
+    }
+    if (query.getTo() == "host") {
+      request.target = policy::TheHost();
+    } else KJ_IF_MAYBE (vm, visibleVm(*who, query.getTo(), failure)) {
+      for (auto& tag : vm->record().tags) toTags.add(tag);
+      request.target = policy::Vm{vm->record().name, toTags};
+    } else {
+      return;
+    }
+    request.call = query.getCall();
+    kj::StringPtr path = query.getPath();
+    if (path.size() > 0) request.path = path;
+    request.now = kj::systemPreciseCalendarClock().now();
+    auto explanation = policy::explain(daemon.policy().current(), request);
+    results.disownFailure();
+    results.setText(explanation.toText());
+    results.setAllowed(explanation.decision.isAllowed());
+  });
+}
+
+kj::Promise<void> ControlCalls::reloadPolicy(ReloadPolicyContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto failure = context.getResults().initFailure();
+    if (!isAllowed(*who, nullptr, "admin.policy", failure)) return;
+    KJ_IF_MAYBE (lines, daemon.policy().reload()) {
+      daemon.record(who->name(), "", "policy.reload", "", "failed");
+      return setFailure(failure, Kind::FAILED, kj::str("the earlier policy stays: ", kj::strArray(*lines, "\n")));
+    }
+    daemon.record(who->name(), "", "policy.reload", "", "done");
+    daemon.eventLog().add("", "policy-reload", kj::str("by ", who->name()));
+    daemon.policyChanged();
+    context.getResults().disownFailure();
+    context.getResults().setHash(policy::toHex(daemon.policy().current().hash()));
+  });
+}
+
+kj::Promise<void> ControlCalls::audit(AuditContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+    auto results = context.getResults();
+    auto failure = results.initFailure();
+    if (!isAllowed(*who, nullptr, "admin.audit", failure)) return;
+    auto files = auditFiles(daemon.filePaths().auditLog);
+    auto lines = auditTail(files, kj::min(context.getParams().getLast(), MAX_AUDIT_LINES));
+    results.disownFailure();
+    auto list = results.initLines(static_cast<unsigned>(lines.size()));
+    for (unsigned i = 0; i < list.size(); ++i) list.set(i, lines[i]);
+  });
+}
+
+kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {
+  return turn().then([this, context](kj::Own<const LocalCaller>) mutable {
+    auto results = context.getResults();
+    results.setVersion(POSTERN_VERSION);
+    results.setPid(static_cast<uint32_t>(getpid()));
+    results.setVms(static_cast<uint32_t>(daemon.allVms().size()));
+    results.setPolicyHash(policy::toHex(daemon.policy().current().hash()));
+  });
+}
+
+}  // namespace
+
+schema::Control::Client newControl(Daemon& daemon, CallBucket& bucket, kj::Promise<kj::Own<const LocalCaller>> caller) {
+  return kj::heap<ControlCalls>(daemon, bucket, kj::mv(caller));
+}
+
+}  // namespace postern::host

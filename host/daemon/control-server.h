@@ -1,0 +1,66 @@
+#pragma once
+// ControlServer: posternd's socket, and Control (host/control/control.capnp) for each caller that connects to it.
+//
+// Who calls is what SO_PEERCRED says. Guarantees towards the daemon, whatever callers do:
+//  - a user has at most MAX_CONNECTIONS_PER_USER connections, and all together MAX_CONNECTIONS; more are closed;
+//  - a user's calls come at CALLS_PER_SECOND after a burst of CALL_BURST; above it they wait, and wait alone;
+//  - one connection is accepted a turn of the loop;
+//  - texts of a caller are bounded by the size of its messages (LocalRpc) and checked before they are used.
+// One loop.
+
+#include <kj/async-io.h>
+
+#include "host/daemon/daemon.h"
+
+namespace postern::host {
+
+constexpr unsigned MAX_CONNECTIONS = 512;
+constexpr unsigned MAX_CONNECTIONS_PER_USER = 64;
+constexpr unsigned CALLS_PER_SECOND = 200;
+constexpr unsigned CALL_BURST = 400;
+
+// A user's calls. Refilled by time.
+class CallBucket {
+ public:
+  explicit CallBucket(kj::Timer& timer) : timer(timer), nextFree(timer.now()) {}
+  // When the next call may begin; in the order of asking.
+  kj::Promise<void> take();
+
+ private:
+  kj::Timer& timer;
+  kj::TimePoint nextFree;
+};
+
+class ControlServer final : private kj::TaskSet::ErrorHandler {
+ public:
+  // `listening` is bound and listens, with its mode and group set. Everything outlives this.
+  ControlServer(Daemon& daemon, kj::AsyncIoContext& io, kj::AutoCloseFd listening);
+  ~ControlServer() noexcept(false);
+  KJ_DISALLOW_COPY(ControlServer);
+
+ private:
+  struct User {
+    unsigned connections = 0;
+    CallBucket bucket;
+    explicit User(kj::Timer& timer) : bucket(timer) {}
+  };
+
+  Daemon& daemon;
+  kj::AsyncIoContext& io;
+  kj::AutoCloseFd listening;
+  kj::UnixEventPort::FdObserver observer;
+  unsigned connections = 0;
+  kj::HashMap<uid_t, kj::Own<User>> users;
+  kj::TaskSet tasks;
+  kj::Promise<void> accepting;
+
+  kj::Promise<void> acceptAll();
+  void serve(kj::AutoCloseFd socket);
+  void leave(uid_t uid);
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+// The path's socket: a dead posternd's is replaced, a living one's is an error (the daemon's lock decides which it is).
+kj::OneOf<kj::AutoCloseFd, FileError> listenForCallers(kj::StringPtr path, kj::Maybe<gid_t> group);
+
+}  // namespace postern::host

@@ -1,0 +1,352 @@
+#include "host/daemon/daemon.h"
+
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+#include "host/log/log.h"
+#include "transport/printable.h"
+
+namespace postern::host {
+
+namespace {
+
+policy::Vm policyVm(const VmRecord& record, kj::Vector<kj::StringPtr>& tags) {
+  for (auto& tag : record.tags) tags.add(tag);
+  return {record.name, tags};
+}
+
+kj::Date wallNow() {
+  return kj::systemPreciseCalendarClock().now();
+}
+
+}  // namespace
+
+struct Daemon::VsockDoor {
+  kj::Own<Listener> listener;
+  Doorkeeper doorkeeper;
+  kj::Promise<void> serving = nullptr;
+
+  VsockDoor(kj::Own<Listener> l, Admission& admission, const kj::MonotonicClock& clock, PickVm pickVm)
+      : listener(kj::mv(l)), doorkeeper(*listener, admission, clock, kj::mv(pickVm)) {}
+};
+
+Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
+    : paths(paths),
+      io(io),
+      port(io.unixEventPort),
+      time(io.unixEventPort.getTimer()),
+      config(kj::mv(parts.config)),
+      sessionProgram(kj::mv(parts.sessionProgram)),
+      registry(kj::mv(parts.registry)),
+      audit(kj::mv(parts.audit)),
+      policyStore(paths.policyFolder, paths.grantsFolder),
+      callers(time),
+      grants(port),
+      admission(time),
+      board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
+      tasks(*this),
+      ticking(nullptr) {
+  KJ_IF_MAYBE (lines, policyStore.reload()) {
+    for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
+    KJ_FAIL_REQUIRE("the policy has errors; posternd does not start without the one that was meant");
+  }
+  for (auto& warning : policyStore.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
+  registry->forEach([this](const VmRecord& record) { startVm(record); });
+  openDoors();
+  ticking = tickForEver().eagerlyEvaluate(
+      [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "tick-failed", e.getDescription()); });
+  record("posternd", "", "posternd.start", "", "done");
+}
+
+Daemon::~Daemon() noexcept(false) {}
+
+// VMs --------------------------------------------------------------------------------------------------------------
+
+Vm::Environment Daemon::vmEnvironment() {
+  auto rollback = config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
+  return {
+      port,    *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
+      rollback};
+}
+
+void Daemon::startVm(const VmRecord& record) {
+  vms.insert(kj::str(record.name), kj::heap<Vm>(record.clone(), vmEnvironment()));
+}
+
+kj::Maybe<Vm&> Daemon::findVm(kj::StringPtr name) {
+  KJ_IF_MAYBE (vm, vms.find(name)) return **vm;
+  return nullptr;
+}
+
+kj::Vector<Vm*> Daemon::allVms() {
+  kj::Vector<Vm*> all;
+  for (auto& entry : vms) all.add(entry.value.get());
+  return all;
+}
+
+kj::Maybe<FileError> Daemon::addVm(VmRecord record) {
+  auto name = kj::str(record.name);
+  KJ_IF_MAYBE (error, registry->put(kj::mv(record))) return kj::mv(*error);
+  startVm(KJ_ASSERT_NONNULL(registry->find(name)));
+  openDoors();
+  tellEvent(name, "added", kj::str("registered"));
+  return nullptr;
+}
+
+kj::Maybe<FileError> Daemon::changeVm(VmRecord record) {
+  auto name = kj::str(record.name);
+  KJ_IF_MAYBE (error, registry->put(kj::mv(record))) return kj::mv(*error);
+  KJ_ASSERT_NONNULL(findVm(name)).change(KJ_ASSERT_NONNULL(registry->find(name)).clone());
+  openDoors();
+  policyChanged();  // tags may have changed
+  return nullptr;
+}
+
+kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
+  auto vm = kj::mv(KJ_REQUIRE_NONNULL(vms.find(name)));
+  vms.erase(name);
+  grants.cutUnless([name](const GrantEntry& grant) { return grant.vm != name; });
+  auto& reference = *vm;
+  return reference.stop()
+      .catch_([](kj::Exception&&) {})
+      .then([this, name = kj::str(name), vm = kj::mv(vm)]() mutable -> kj::Maybe<FileError> {
+        vm = nullptr;
+        KJ_IF_MAYBE (error, registry->remove(name)) return kj::mv(*error);
+        for (auto ending : {".sock", ".pid"}) {
+          KJ_IF_MAYBE (error, removeFile(kj::str(paths.sessionFolder, '/', name, ending))) return kj::mv(*error);
+        }
+        tellEvent(name, "removed", kj::str("its keys are forgotten"));
+        return nullptr;
+      });
+}
+
+kj::Promise<void> Daemon::stopSessions() {
+  kj::Vector<kj::Promise<void>> all;
+  for (auto& entry : vms) all.add(entry.value->stop().catch_([](kj::Exception&&) {}));
+  return kj::joinPromises(all.releaseAsArray());
+}
+
+// vsock ------------------------------------------------------------------------------------------------------------
+
+kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) const {
+  for (auto& entry : vms) {
+    auto endpoint = entry.value->record().endpoint();
+    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
+      if (vsock->cid == cid) return kj::str(entry.key);
+    }
+  }
+  return nullptr;
+}
+
+void Daemon::openDoors() {
+  for (auto& entry : vms) {
+    auto endpoint = entry.value->record().endpoint();
+    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
+      if (doors.find(vsock->port) != nullptr) continue;
+      auto listening = listenOn(port, time, Endpoint(VsockEndpoint{CID_ANY, vsock->port}));
+      KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
+        logEvent(LogLevel::ERROR, "listen-failed", error->text, entry.key);
+        tellEvent(entry.key, "trouble", kj::str(error->text));
+        continue;
+      }
+      auto pick = [this](const PeerAddress& peer) -> kj::Maybe<kj::String> {
+        KJ_IF_MAYBE (address, peer.tryGet<VsockPeer>()) return vmOfCid(address->cid);
+        return nullptr;
+      };
+      auto door = kj::heap<VsockDoor>(kj::mv(listening.get<kj::Own<Listener>>()), admission, time, pick);
+      auto& reference = *door;
+      door->serving = serveDoor(reference).eagerlyEvaluate(
+          [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "vsock-door-failed", e.getDescription()); });
+      doors.insert(vsock->port, kj::mv(door));
+    }
+  }
+}
+
+kj::Promise<void> Daemon::serveDoor(VsockDoor& door) {
+  return door.doorkeeper.next().then([this, &door](Doorkeeper::Outcome outcome) {
+    KJ_SWITCH_ONEOF(outcome) {
+      KJ_CASE_ONEOF(visitor, Visitor) {
+        KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
+      }
+      KJ_CASE_ONEOF(turned, TurnedAway) {
+        if (turned.why.is<Stranger>()) {
+          tellEvent("", "unknown-cid", kj::str("a connection from ", toString(turned.peer), ", which is no VM's"));
+        }
+      }
+    }
+    return serveDoor(door);
+  });
+}
+
+// Policy -----------------------------------------------------------------------------------------------------------
+
+policy::Decision Daemon::decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call) {
+  PolicyCaller who(caller);
+  kj::Vector<kj::StringPtr> tags;
+  return policyStore.current().decide({who.get(), policyVm(vm.record(), tags), call, nullptr, wallNow()});
+}
+
+policy::Decision Daemon::decideOnHost(const LocalCaller& caller, kj::StringPtr call) {
+  PolicyCaller who(caller);
+  return policyStore.current().decide({who.get(), policy::TheHost(), call, nullptr, wallNow()});
+}
+
+policy::Advice Daemon::advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call) {
+  PolicyCaller who(caller);
+  kj::Vector<kj::StringPtr> tags;
+  policy::Target target = policy::TheHost();
+  KJ_IF_MAYBE (v, vm) target = policyVm(v->record(), tags);
+  return policyStore.current().advise({who.get(), kj::mv(target), call, nullptr, wallNow()});
+}
+
+bool Daemon::isVisible(const LocalCaller& caller, const Vm& vm) {
+  return caller.isAdministrator || decide(caller, vm, "status.read").isAllowed();
+}
+
+void Daemon::policyChanged() {
+  auto cut = grants.cutUnless([this](const GrantEntry& grant) {
+    KJ_IF_MAYBE (vm, findVm(grant.vm)) {
+      for (auto& call : grant.calls) {
+        bool onHost = call.startsWith("admin.");
+        if (!(onHost ? decideOnHost(*grant.caller, call) : decide(*grant.caller, *vm, call)).isAllowed()) return false;
+      }
+      return true;
+    }
+    return false;
+  });
+  if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
+}
+
+void Daemon::reload(kj::StringPtr configPath, Presence presence) {
+  auto read = readConfig(configPath, presence);
+  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) {
+    for (auto& line : *lines) logEvent(LogLevel::ERROR, "config-error", line);
+  } else {
+    auto& fresh = read.get<Config>();
+    if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
+      logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
+    }
+    config.rollback = fresh.rollback;
+  }
+  KJ_IF_MAYBE (lines, policyStore.reload()) {
+    for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
+    tellEvent("", "policy-reload", kj::str("refused, the earlier policy counts: ", (*lines)[0]));
+    record("posternd", "", "policy.reload", "", "failed");
+    return;
+  }
+  for (auto& warning : policyStore.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
+  auto hash = policy::toHex(policyStore.current().hash());
+  tellEvent("", "policy-reload", kj::str("the policy is ", hash.slice(0, 16)));
+  record("posternd", "", "policy.reload", "", "done");
+  policyChanged();
+}
+
+// Grants -----------------------------------------------------------------------------------------------------------
+
+kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> caller, kj::Vector<kj::String> calls,
+                                               kj::StringPtr rule) {
+  auto pair = newSocketPair(SOCK_STREAM);
+  auto id = grants.nextId();
+  GrantEntry entry{id, kj::str(vm.record().name), kj::mv(calls), kj::str(rule), kj::mv(caller)};
+  auto fill = [&entry](schema::Grant::Builder grant) {
+    grant.setId(entry.id);
+    grant.setRule(entry.rule);
+    auto list = grant.initCalls(static_cast<unsigned>(entry.calls.size()));
+    for (unsigned i = 0; i < list.size(); ++i) list.set(i, entry.calls[i]);
+    auto user = grant.initCaller().initUser();
+    user.setName(entry.caller->user);
+    user.setUid(entry.caller->uid);
+    auto groups = user.initGroups(static_cast<unsigned>(kj::min(entry.caller->groups.size(), size_t(64))));
+    for (unsigned i = 0; i < groups.size(); ++i) groups.set(i, entry.caller->groups[i]);
+  };
+  int copied = pair.second.get();
+  kj::AutoCloseFd own(kj::mv(pair.second));
+  auto copy = [&]() {
+    int fd;
+    KJ_SYSCALL(fd = dup(copied));
+    return kj::AutoCloseFd(fd);
+  };
+  auto introduced = vm.session().introduce(copy(), fill);
+  grants.add(kj::mv(entry), own);
+  return introduced.then([first = kj::mv(pair.first)]() mutable { return kj::mv(first); });
+}
+
+// Records ----------------------------------------------------------------------------------------------------------
+
+void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule,
+                    kj::StringPtr outcome) {
+  AuditEvent line;
+  line.time = wallNow();
+  line.who = who;
+  line.vm = vm;
+  line.call = call;
+  line.rule = rule;
+  line.outcome = outcome;
+  KJ_IF_MAYBE (error, audit->append(line)) {
+    // Said once, not for each line of a full disk; the log itself counts what it had to drop.
+    if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
+  } else {
+    auditFailures = 0;
+  }
+}
+
+void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
+                            const policy::Decision& decision) {
+  record(caller.name(), vm, call, decision.ruleId(), decision.isAllowed() ? "allowed"_kj : "denied"_kj);
+  if (!decision.isAllowed()) {
+    tellEvent(vm, "denied", kj::str(caller.name(), ": ", call, ": ", decision.toString()));
+  }
+}
+
+void Daemon::operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                       uint64_t bytes) {
+  AuditEvent line;
+  line.time = wallNow();
+  kj::String who;
+  KJ_IF_MAYBE (entry, grants.find(grant)) {
+    if (entry->vm == vm.record().name) {
+      who = entry->caller->name();
+      line.rule = entry->rule;
+    }
+  }
+  if (who.size() == 0) who = kj::str("grant:", grant);  // it has just ended
+  line.who = who;
+  line.vm = vm.record().name;
+  line.call = call;
+  line.outcome = outcome;
+  line.duration = took;
+  if (bytes > 0) line.bytes = bytes;
+  KJ_IF_MAYBE (error, audit->append(line)) {
+    if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
+  }
+  if (call.startsWith("power.")) tellEvent(vm.record().name, "power", kj::str(who, ": ", call, ": ", outcome));
+}
+
+void Daemon::sessionLost(Vm& vm) {
+  kj::StringPtr name = vm.record().name;
+  grants.cutUnless([name](const GrantEntry& grant) { return grant.vm != name; });
+}
+
+void Daemon::event(Vm& vm, kj::StringPtr kind, kj::String text) {
+  tellEvent(vm.record().name, kind, kj::mv(text));
+}
+
+void Daemon::tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text) {
+  logEvent(LogLevel::INFO, kind, text, vm);
+  events.add(vm, kind, kj::mv(text));
+}
+
+kj::Promise<void> Daemon::tickForEver() {
+  return time.afterDelay(TICK).then([this]() {
+    auto now = time.now();
+    board.beat(now);
+    for (auto& entry : vms) entry.value->tick(now);
+    return tickForEver();
+  });
+}
+
+void Daemon::taskFailed(kj::Exception&& exception) {
+  logEvent(LogLevel::ERROR, "internal", exception.getDescription());
+}
+
+}  // namespace postern::host

@@ -1,0 +1,123 @@
+#pragma once
+// Daemon: posternd. Owns the registry, the policy, the audit log, the status board, the VMs and the control socket's
+// callers; decides, starts, introduces and cuts. It reads no byte of a guest, and moves none.
+//
+// What it writes when it decides: an audit line for every decision and operation, an event for whoever listens, a log
+// line for what its administrator has to know. One loop.
+
+#include <kj/async-io.h>
+
+#include "host/audit/audit-log.h"
+#include "host/board/board-writer.h"
+#include "host/config/config.h"
+#include "host/daemon/events.h"
+#include "host/daemon/live-grants.h"
+#include "host/daemon/local-callers.h"
+#include "host/daemon/policy-store.h"
+#include "host/daemon/vm.h"
+#include "host/paths.h"
+#include "host/registry/registry.h"
+#include "transport/random.h"
+
+namespace postern::host {
+
+// How often health is looked at for what time alone changes.
+constexpr auto TICK = 200 * kj::MILLISECONDS;
+
+class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
+ public:
+  struct Parts {
+    Config config;
+    kj::String sessionProgram;
+    kj::Own<Registry> registry;
+    kj::Own<AuditLog> audit;
+    kj::Maybe<gid_t> group;
+  };
+
+  // `paths` and `io` outlive this. Starts every registered VM.
+  Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io);
+  ~Daemon() noexcept(false);
+  KJ_DISALLOW_COPY(Daemon);
+
+  // Configuration and policy again; errors are logged, and what was good stays. Cuts what is no longer allowed.
+  void reload(kj::StringPtr configPath, Presence presence);
+  // Ends all sessions, for a host that stops for good.
+  kj::Promise<void> stopSessions();
+  // The audit log is on the disk.
+  kj::Promise<void> flush() { return audit->flush(); }
+
+  // For the control socket -----------------------------------------------------------------------------------------
+
+  kj::Timer& timer() { return time; }
+  LocalCallers& localCallers() { return callers; }
+  PolicyStore& policy() { return policyStore; }
+  Events& eventLog() { return events; }
+  AuditLog& auditLog() { return *audit; }
+  const Paths& filePaths() const { return paths; }
+  kj::Maybe<Vm&> findVm(kj::StringPtr name);
+  kj::Vector<Vm*> allVms();
+
+  policy::Decision decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call);
+  policy::Decision decideOnHost(const LocalCaller& caller, kj::StringPtr call);
+  policy::Advice advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call);
+  // Whether the caller may know that the VM exists.
+  bool isVisible(const LocalCaller& caller, const Vm& vm);
+
+  // A decision, to be recorded: who asked what, and what it came to.
+  void recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
+                      const policy::Decision& decision);
+  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome);
+
+  // A socket to the VM's session, good for `calls`, for the caller.
+  kj::Promise<kj::AutoCloseFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, kj::Vector<kj::String> calls,
+                                         kj::StringPtr rule);
+  bool hasRoomFor(uid_t uid) const { return grants.hasRoomFor(uid); }
+
+  kj::Maybe<FileError> addVm(VmRecord record);
+  kj::Maybe<FileError> changeVm(VmRecord record);
+  kj::Promise<kj::Maybe<FileError>> removeVm(kj::StringPtr name);
+  // Policy changed: cuts what it no longer allows.
+  void policyChanged();
+
+ private:
+  const Paths& paths;
+  kj::AsyncIoContext& io;
+  kj::UnixEventPort& port;
+  kj::Timer& time;
+  Config config;
+  const kj::String sessionProgram;
+  SystemRandom random;
+  kj::Own<Registry> registry;
+  kj::Own<AuditLog> audit;
+  Events events;
+  PolicyStore policyStore;
+  LocalCallers callers;
+  LiveGrants grants;
+  Admission admission;
+  BoardWriter board;
+  kj::TreeMap<kj::String, kj::Own<Vm>> vms;
+  uint64_t auditFailures = 0;
+
+  // vsock: one listener a port that any VM names.
+  struct VsockDoor;
+  kj::HashMap<uint32_t, kj::Own<VsockDoor>> doors;
+
+  kj::TaskSet tasks;
+  kj::Promise<void> ticking;
+
+  Vm::Environment vmEnvironment();
+  void startVm(const VmRecord& record);
+  void openDoors();
+  kj::Promise<void> serveDoor(VsockDoor& door);
+  kj::Maybe<kj::String> vmOfCid(uint32_t cid) const;
+  kj::Promise<void> tickForEver();
+  void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+
+  void operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                 uint64_t bytes) override;
+  void sessionLost(Vm& vm) override;
+  void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+}  // namespace postern::host

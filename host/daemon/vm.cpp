@@ -1,0 +1,449 @@
+#include "host/daemon/vm.h"
+
+#include <kj/debug.h>
+#include <string.h>
+
+#include "host/log/log.h"
+#include "protocol/guest.capnp.h"
+#include "transport/backoff.h"
+#include "transport/connector.h"
+#include "transport/printable.h"
+
+namespace postern::host {
+
+namespace {
+
+using EventKind = schema::SessionObserver::Kind;
+
+// After a listener could not be made, or its socket was lost.
+constexpr auto LISTEN_RETRY = 5 * kj::SECONDS;
+
+kj::StringPtr nameOf(EventKind kind) {
+  switch (kind) {
+    case EventKind::CONNECTED:
+      return "connected";
+    case EventKind::LOST:
+      return "lost";
+    case EventKind::GOODBYE:
+      return "goodbye";
+    case EventKind::BOOTED:
+      return "booted";
+    case EventKind::ROLLBACK:
+      return "rollback";
+    case EventKind::TOKEN_REUSE:
+      return "token-reuse";
+    case EventKind::DUPLICATE_IDENTITY:
+      return "duplicate-identity";
+    case EventKind::ENROLLED:
+      return "enrolled";
+    case EventKind::REFUSED:
+      return "refused";
+    case EventKind::POWER:
+      return "power";
+    case EventKind::TROUBLE:
+      return "trouble";
+  }
+  return "unknown";
+}
+
+Goodbye goodbyeFrom(uint16_t untrustedCode) {
+  switch (static_cast<postern::schema::Goodbye>(untrustedCode)) {
+    case postern::schema::Goodbye::SHUTDOWN:
+      return Goodbye::SHUTDOWN;
+    case postern::schema::Goodbye::RESTART:
+      return Goodbye::RESTART;
+    case postern::schema::Goodbye::SUSPEND:
+      return Goodbye::SUSPEND;
+    case postern::schema::Goodbye::AGENT_STOPPED:
+      break;
+  }
+  return Goodbye::AGENT_STOPPED;
+}
+
+kj::Maybe<HandshakeRefusal> refusalFrom(uint16_t untrustedCode) {
+  switch (static_cast<schema::SessionObserver::Refused>(untrustedCode)) {
+    case schema::SessionObserver::Refused::KEYS:
+      return HandshakeRefusal::KEYS_REJECTED;
+    case schema::SessionObserver::Refused::CLONED_IDENTITY:
+      return HandshakeRefusal::CLONED_IDENTITY;
+    case schema::SessionObserver::Refused::ROLLED_BACK:
+      return HandshakeRefusal::ROLLED_BACK;
+    case schema::SessionObserver::Refused::OTHER:
+      break;
+  }
+  return nullptr;
+}
+
+board::Transport transportOf(const Endpoint& endpoint) {
+  if (endpoint.is<UnixEndpoint>()) return board::TRANSPORT_UNIX;
+  if (endpoint.is<HybridEndpoint>()) return board::TRANSPORT_HYBRID;
+  if (endpoint.is<SerialEndpoint>()) return board::TRANSPORT_SERIAL;
+  return board::TRANSPORT_VSOCK;
+}
+
+Heartbeat heartbeatOf(const Report& report) {
+  return {report.sequence, int64_t(report.intervalMilliseconds) * kj::MILLISECONDS,
+          int64_t(report.loopLagMicroseconds) * kj::MICROSECONDS, static_cast<GuestState>(report.condition)};
+}
+
+GuestReport guestReportOf(const Report& report, kj::TimePoint at) {
+  GuestReport out;
+  out.at = at;
+  auto beat = heartbeatOf(report);
+  out.sequence = beat.sequence;
+  out.interval = beat.interval;
+  out.loopLag = beat.loopLag;
+  out.state = beat.state;
+  for (size_t i = 0; i < 8; ++i) {
+    out.bootId[i] = static_cast<kj::byte>(report.bootIdHigh >> (8 * (7 - i)));
+    out.bootId[8 + i] = static_cast<kj::byte>(report.bootIdLow >> (8 * (7 - i)));
+  }
+  out.agentVersion = kj::str(report.agentVersion.data());
+  out.uptime = int64_t(report.agentUptimeMilliseconds) * kj::MILLISECONDS;
+  for (size_t i = 0; i < 3; ++i) out.loadHundredths[i] = static_cast<uint32_t>(report.load[i]);
+  out.memoryTotal = report.memoryTotalKiB * 1024;
+  out.memoryAvailable = report.memoryAvailableKiB * 1024;
+  out.policyHash = report.policyHash;
+  return out;
+}
+
+}  // namespace
+
+Vm::Vm(VmRecord record, const Environment& environment)
+    : vmRecord(kj::mv(record)),
+      environment(environment),
+      timer(environment.port.getTimer()),
+      health(timer.now()),
+      lastVerdict(health.evaluate(timer.now())),
+      tasks(*this),
+      client(vmRecord.name, vmRecord.uuid, *this,
+             {environment.port, environment.provider, environment.sessionProgram, environment.sessionFolder}) {
+  BoardVm shown;
+  shown.name = kj::str(vmRecord.name);
+  shown.vm = vmRecord.uuid;
+  slot = environment.board.add(shown);
+  if (slot == nullptr) logEvent(LogLevel::ERROR, "board-full", "no slot on the status board", vmRecord.name);
+  publish();
+  startLinks();
+  startQmp();
+}
+
+Vm::~Vm() noexcept(false) {
+  KJ_IF_MAYBE (s, slot) environment.board.remove(*s);
+}
+
+void Vm::change(VmRecord record) {
+  bool moved = record.transport != vmRecord.transport;
+  bool otherQmp = record.qmp != vmRecord.qmp;
+  vmRecord = kj::mv(record);
+  if (moved) startLinks();
+  if (otherQmp) startQmp();
+  publish();
+}
+
+// Links ------------------------------------------------------------------------------------------------------------
+
+void Vm::startLinks() {
+  linking = nullptr;
+  doorkeeper = nullptr;
+  listener = nullptr;
+  auto endpoint = vmRecord.endpoint();
+  transport = transportOf(endpoint);
+  auto failed = [this](kj::Exception&& e) {
+    logEvent(LogLevel::ERROR, "link-failed", e.getDescription(), vmRecord.name);
+  };
+  if (endpoint.is<SerialEndpoint>()) {
+    linking = kj::evalLater([this]() { return keepSerial(0 * kj::SECONDS); }).eagerlyEvaluate(failed);
+  } else if (!endpoint.is<VsockEndpoint>()) {
+    linking = kj::evalLater([this]() { return listen(); }).eagerlyEvaluate(failed);
+  }
+}
+
+kj::Promise<void> Vm::listen() {
+  auto listening = listenOn(environment.port, timer, vmRecord.endpoint());
+  KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
+    logEvent(LogLevel::ERROR, "listen-failed", error->text, vmRecord.name);
+    environment.handler.event(*this, "trouble", kj::str(error->text));
+    return timer.afterDelay(LISTEN_RETRY).then([this]() { return listen(); });
+  }
+  auto& made = *listener.emplace(kj::mv(listening.get<kj::Own<Listener>>()));
+  doorkeeper =
+      kj::heap<Doorkeeper>(made, environment.admission, timer,
+                           [this](const PeerAddress&) -> kj::Maybe<kj::String> { return kj::str(vmRecord.name); });
+  return receiveAll();
+}
+
+kj::Promise<void> Vm::receiveAll() {
+  return KJ_ASSERT_NONNULL(doorkeeper)->next().then([this](Doorkeeper::Outcome outcome) {
+    KJ_IF_MAYBE (visitor, outcome.tryGet<Visitor>()) visit(kj::mv(*visitor));
+    return receiveAll();
+  });
+}
+
+void Vm::visit(Visitor visitor) {
+  // A session that is not there yet: the guest tries again in a moment.
+  if (!client.isAttached()) return;
+  auto attempt = kj::mv(visitor.attempt);
+  auto& halfOpen = *attempt;
+  auto done = client.link(kj::mv(visitor.connection)).then([&halfOpen](SessionClient::LinkResult result) {
+    if (result.proved) halfOpen.succeeded();
+  });
+  auto late = timer.atTime(visitor.deadline + 1 * kj::SECONDS);
+  tasks.add(done.exclusiveJoin(kj::mv(late)).attach(kj::mv(attempt)));
+}
+
+// The VMM's socket, for as long as there is one.
+kj::Promise<void> Vm::keepSerial(kj::Duration pause) {
+  return timer.afterDelay(pause)
+      .then([this]() -> kj::Promise<bool> {
+        if (!client.isAttached()) return false;
+        return connectTo(environment.port, timer, vmRecord.endpoint())
+            .then([this](Connected connected) -> kj::Promise<bool> {
+              if (connected.is<TransportError>()) return false;
+              return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
+            });
+      })
+      .catch_([](kj::Exception&&) { return true; })  // the session process went away
+      .then([this, pause](bool wasConnected) {
+        auto next = wasConnected ? limits::CONNECT_RETRY_FIRST : kj::min(pause * 2, limits::CONNECT_RETRY_MAX);
+        return keepSerial(kj::max(next, limits::CONNECT_RETRY_FIRST));
+      });
+}
+
+// The session process ----------------------------------------------------------------------------------------------
+
+void Vm::take(schema::SessionState::Reader state) {
+  enrolled = state.getEnrolled();
+  offerPending = state.getOfferPending();
+  hostFingerprint = printable(state.getHostFingerprint(), 64);
+  guestFingerprint = printable(state.getGuestFingerprint(), 64);
+  peer = printable(state.getPeer(), 64);
+  sessions = state.getSessions();
+  if (enrolled) health.configured(now());
+  if (state.getConnected() && !linkUp) {
+    linkUp = true;
+    health.linkUp(now());
+  }
+}
+
+void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
+  sessionPid = pid;
+  endedSession = 0;
+  linkUp = false;
+  take(state);
+  if (state.getConnected()) endedSession = sessions > 0 ? sessions - 1 : 0;
+  logEvent(LogLevel::INFO, "session-attached", kj::str("pid ", pid), vmRecord.name);
+  publish();
+}
+
+void Vm::sessionState(schema::SessionState::Reader state) {
+  take(state);
+  publish();
+}
+
+void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_t session) {
+  switch (kind) {
+    case EventKind::CONNECTED:
+      linkUp = true;
+      sessions = session;
+      health.configured(now());
+      health.linkUp(now());
+      break;
+    case EventKind::LOST:
+      linkUp = false;
+      endedSession = kj::max(endedSession, session);
+      health.linkLost(now(), code == static_cast<uint16_t>(schema::SessionObserver::Loss::PROTOCOL_ERROR)
+                                 ? LinkLoss::PROTOCOL_ERROR
+                                 : LinkLoss::CUT);
+      break;
+    case EventKind::GOODBYE:
+      health.goodbye(now(), goodbyeFrom(code));
+      break;
+    case EventKind::REFUSED:
+      KJ_IF_MAYBE (refusal, refusalFrom(code)) health.handshakeRefused(now(), *refusal);
+      break;
+    case EventKind::ENROLLED:
+      enrolled = true;
+      offerPending = false;
+      break;
+    default:
+      break;
+  }
+  environment.handler.event(*this, nameOf(kind), kj::str(text));
+  healthMayHaveChanged(now());
+  publish();
+}
+
+void Vm::sessionReport(const Report& latest) {
+  if (latest.session <= endedSession) return;
+  auto at = now();
+  // The news that the session is up goes another way and may come a moment later.
+  if (!linkUp) {
+    linkUp = true;
+    health.configured(at);
+    health.linkUp(at);
+  }
+  report = latest;
+  heartbeatAt = at;
+  health.heartbeat(at, heartbeatOf(latest));
+  healthMayHaveChanged(at);
+  publish();
+}
+
+void Vm::sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                          uint64_t bytes) {
+  environment.handler.operation(*this, grant, call, outcome, took, bytes);
+}
+
+void Vm::sessionGone(kj::StringPtr why) {
+  logEvent(LogLevel::WARNING, "session-gone", why, vmRecord.name);
+  sessionPid = 0;
+  linkUp = false;
+  health.sessionProcessDied(now());
+  environment.handler.sessionLost(*this);
+  environment.handler.event(*this, "session-gone", kj::str("the VM's session process ended: ", why));
+  healthMayHaveChanged(now());
+  publish();
+}
+
+kj::Maybe<kj::AutoCloseFd> Vm::openState() {
+  auto opened = environment.registry.openState(vmRecord.name);
+  KJ_IF_MAYBE (error, opened.tryGet<FileError>()) {
+    logEvent(LogLevel::ERROR, "state-file", error->text, vmRecord.name);
+    return nullptr;
+  }
+  return kj::mv(opened.get<kj::AutoCloseFd>());
+}
+
+kj::Promise<void> Vm::stop() {
+  linking = nullptr;
+  doorkeeper = nullptr;
+  listener = nullptr;
+  return client.stop();
+}
+
+// QMP --------------------------------------------------------------------------------------------------------------
+
+void Vm::startQmp() {
+  qmpWatch = nullptr;
+  if (vmRecord.qmp.size() > 0) qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
+}
+
+kj::Maybe<QmpWatch&> Vm::qmp() {
+  KJ_IF_MAYBE (watch, qmpWatch) return **watch;
+  return nullptr;
+}
+
+void Vm::qmpEvent(QmpWatch::Event event) {
+  auto tell = [this](kj::StringPtr text) { environment.handler.event(*this, "vm", kj::str(text)); };
+  switch (event) {
+    case QmpWatch::Event::STOP:
+      health.paused(now());
+      tell("QEMU has paused it");
+      break;
+    case QmpWatch::Event::RESUME:
+      health.resumed(now());
+      tell("QEMU has resumed it");
+      break;
+    case QmpWatch::Event::RESET:
+      health.vmReset(now());
+      tell("QEMU has reset it");
+      break;
+    case QmpWatch::Event::SHUTDOWN:
+      health.vmGone(now());
+      tell("QEMU has shut it down");
+      break;
+    case QmpWatch::Event::PORT_CLOSED:
+      // The session itself cannot see that nobody has the guest's end open.
+      linkUp = false;
+      endedSession = kj::max(endedSession, sessions);
+      health.linkLost(now(), LinkLoss::PORT_CLOSED);
+      break;
+    case QmpWatch::Event::PORT_OPENED:
+      break;
+  }
+  healthMayHaveChanged(now());
+  publish();
+}
+
+void Vm::qmpConnected() {
+  logEvent(LogLevel::INFO, "qmp-connected", "watching QEMU", vmRecord.name);
+}
+
+void Vm::qmpLost(kj::StringPtr why) {
+  logEvent(LogLevel::WARNING, "qmp-lost", why, vmRecord.name);
+}
+
+// What is shown ----------------------------------------------------------------------------------------------------
+
+void Vm::tick(kj::TimePoint at) {
+  KJ_IF_MAYBE (next, health.nextChange()) {
+    if (at < *next) return;
+    healthMayHaveChanged(at);
+    publish();
+  }
+}
+
+void Vm::healthMayHaveChanged(kj::TimePoint at) {
+  lastVerdict = health.evaluate(at);
+  KJ_IF_MAYBE (change, health.takeChange()) {
+    if (change->before.colour == change->after.colour) return;
+    environment.handler.event(*this, colourName(change->after.colour),
+                              kj::str(postern::host::describe(change->after.reason)));
+  }
+}
+
+void Vm::publish() {
+  lastVerdict = health.evaluate(now());
+  KJ_IF_MAYBE (s, slot) {
+    BoardVm shown;
+    shown.name = kj::str(vmRecord.name);
+    shown.vm = vmRecord.uuid;
+    shown.verdict = lastVerdict;
+    shown.transport = transport;
+    shown.linkUp = linkUp;
+    shown.sessionPid = static_cast<uint32_t>(sessionPid);
+    shown.sessionCount = sessions;
+    KJ_IF_MAYBE (r, report) shown.report = guestReportOf(*r, KJ_ASSERT_NONNULL(heartbeatAt));
+    environment.board.update(*s, shown);
+  }
+}
+
+void Vm::describe(schema::VmStatus::Builder status, kj::TimePoint at) const {
+  status.setName(vmRecord.name);
+  status.setColour(colourName(lastVerdict.colour));
+  status.setReason(reasonName(lastVerdict.reason));
+  status.setSinceMilliseconds(uint64_t(kj::max(at - lastVerdict.since, 0 * kj::SECONDS) / kj::MILLISECONDS));
+  status.setHeartbeatMilliseconds(-1);
+  KJ_IF_MAYBE (beat, heartbeatAt) status.setHeartbeatMilliseconds((at - *beat) / kj::MILLISECONDS);
+  KJ_IF_MAYBE (r, report) {
+    status.setAgentVersion(r->agentVersion.data());
+    status.setUptimeSeconds(r->uptimeMilliseconds / 1000);
+  }
+}
+
+void Vm::describe(schema::Vm::Builder vm) const {
+  auto settings = vm.initSettings();
+  settings.setName(vmRecord.name);
+  settings.setUuid(postern::toString(vmRecord.uuid));
+  settings.setTransport(vmRecord.transport);
+  auto tags = settings.initTags(static_cast<unsigned>(vmRecord.tags.size()));
+  for (unsigned i = 0; i < tags.size(); ++i) tags.set(i, vmRecord.tags[i]);
+  settings.setQmp(vmRecord.qmp);
+  vm.setEnrolled(enrolled);
+  vm.setOfferPending(offerPending);
+  vm.setHostFingerprint(hostFingerprint);
+  vm.setGuestFingerprint(guestFingerprint);
+  vm.setSessionPid(static_cast<uint32_t>(sessionPid));
+  vm.setConnected(linkUp);
+  vm.setPeer(peer);
+  vm.setSessions(sessions);
+  describe(vm.initStatus(), timer.now());
+}
+
+void Vm::taskFailed(kj::Exception&& exception) {
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) return;
+  logEvent(LogLevel::ERROR, "internal", exception.getDescription(), vmRecord.name);
+}
+
+}  // namespace postern::host
