@@ -5,17 +5,13 @@
 #include <kj/debug.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/audit/chain-check.h"
+#include "host/audit/locked-file.h"
 
 namespace postern::host {
 
 namespace {
-
-using Kind = AuditProblem::Kind;
 
 AuditError errorOf(int error) {
   switch (error) {
@@ -29,57 +25,6 @@ AuditError errorOf(int error) {
       return AuditError::READ_ONLY;
     default:
       return AuditError::IO;
-  }
-}
-
-// A locked file to append to, or an errno. EWOULDBLOCK: somebody else has it.
-struct Opened {
-  kj::AutoCloseFd file;
-  int error = 0;
-};
-Opened openLocked(kj::StringPtr path, int more) {
-  int fd = open(path.cStr(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | more, 0640);
-  if (fd < 0) return {kj::AutoCloseFd(), errno};
-  kj::AutoCloseFd file(fd);
-  struct stat info;
-  if (fstat(file, &info) != 0) return {kj::AutoCloseFd(), errno};
-  if (!S_ISREG(info.st_mode)) return {kj::AutoCloseFd(), EINVAL};
-  if (flock(file, LOCK_EX | LOCK_NB) != 0) return {kj::AutoCloseFd(), errno};
-  if ((more & O_CREAT) != 0 && fchmod(file, 0640) != 0) return {kj::AutoCloseFd(), errno};
-  return {kj::mv(file), 0};
-}
-
-kj::StringPtr adviceFor(int error) {
-  switch (error) {
-    case EWOULDBLOCK:
-      return "is in use by another process; is posternd running already?";
-    case ENOENT:
-      return "its folder is missing; create it, owned by posternd's user";
-    case ELOOP:
-      return "is a symbolic link, which is refused";
-    case EINVAL:
-      return "is not a file";
-    default:
-      return strerror(error);
-  }
-}
-
-// Where a damaged file ends: the highest number in it and the hash of its last line, whatever that is.
-void skipToEnd(kj::StringPtr path, ChainCheck& chain) {
-  auto opened = LineReader::open(path);
-  KJ_IF_MAYBE (reader, opened) {
-    for (;;) {
-      auto next = reader->next();
-      KJ_IF_MAYBE (line, next) {
-        chain.previous = hashLine(line->text);
-        KJ_IF_MAYBE (parsed, parseLine(line->text)) {
-          chain.sequence = kj::max(chain.sequence, parsed->sequence);
-          KJ_IF_MAYBE (number, parsed->file) chain.file = kj::max(chain.file, *number);
-        }
-      } else {
-        return;
-      }
-    }
   }
 }
 
@@ -97,56 +42,6 @@ kj::StringPtr describe(AuditError error) {
       return "the audit log's disk did not confirm earlier lines; they may be lost";
   }
   return "unknown";
-}
-
-kj::OneOf<kj::Own<AuditLog>, kj::String> AuditLog::open(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port,
-                                                        Options options) {
-  KJ_REQUIRE(options.files >= 2 && options.syncLines > 0);
-  auto end = findEnd(path);
-  if (end.is<kj::String>()) return kj::mv(end.get<kj::String>());
-  auto log = kj::heap<AuditLog>(path, timer, port, options, kj::mv(end.get<Start>()));
-  if (log->atOpen.damaged != nullptr) {
-    int error = log->rotate();
-    if (error != 0) return kj::str(path, ": is damaged and cannot be put aside: ", strerror(error));
-  }
-  return kj::mv(log);
-}
-
-kj::OneOf<AuditLog::Start, kj::String> AuditLog::findEnd(kj::StringPtr path) {
-  Start start;
-  auto opened = openLocked(path, 0);
-  if (opened.error == ENOENT) {
-    start.isNew = true;
-    opened = openLocked(path, O_CREAT | O_EXCL);
-  }
-  if (opened.error != 0) return kj::str(path, ": ", adviceFor(opened.error));
-  start.file = kj::mv(opened.file);
-
-  // The newest file, and the one before it where the newest has no whole line to continue from.
-  ChainCheck chain;
-  auto found = chain.readFile(path);
-  if (chain.lines == 0) {
-    auto older = kj::str(path, ".1");
-    ChainCheck both;
-    if (access(older.cStr(), F_OK) == 0 && both.readFile(older) != nullptr) skipToEnd(older, both);
-    found = both.readFile(path);
-    chain = kj::mv(both);
-  }
-  KJ_IF_MAYBE (problem, found) {
-    if (problem->kind == Kind::UNREADABLE) return kj::mv(problem->text);
-    if (problem->kind == Kind::UNFINISHED) {
-      start.found.torn = true;
-      start.torn = kj::mv(chain.tail);
-    } else {
-      skipToEnd(path, chain);
-      start.found.damaged = kj::mv(*problem);
-    }
-  }
-  start.soundBytes = chain.soundBytes;
-  start.fileNumber = chain.soundBytes > 0 || start.found.damaged != nullptr ? chain.file : chain.file + 1;
-  start.sequence = chain.sequence;
-  start.previous = chain.previous;
-  return kj::mv(start);
 }
 
 AuditLog::AuditLog(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port, Options options, Start start)
@@ -243,7 +138,7 @@ int AuditLog::rotate() {
   }
   auto fresh = kj::str(path, ".new");
   if (unlink(fresh.cStr()) != 0 && errno != ENOENT) return errno;
-  auto opened = openLocked(fresh, O_CREAT | O_EXCL);
+  auto opened = openLocked(fresh, LockedFileMode::CREATE);
   if (opened.error != 0) return opened.error;
   auto aged = [&](unsigned age) { return age == 0 ? kj::str(path) : kj::str(path, ".", age); };
   for (unsigned age = options.files - 1; age > 0; --age) {

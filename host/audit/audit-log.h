@@ -7,6 +7,7 @@
 //  thread
 //    of its own: a slow disk does not hold up the loop (append() writes into the page cache);
 //  - each line carries the hash of the one before, over rotations and restarts;
+//  - a file that cannot be rotated grows, rather than events being lost;
 //  - an older file is changed by nothing but renaming. One that is found damaged is kept and a new one begun.
 //
 // Files: PATH, PATH.1 (newer) to PATH.N (oldest), 0640. One writer: the file is locked (flock).

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host/board/board-file.h"
 #include "host/board/machine.h"
@@ -10,13 +11,25 @@ namespace postern::host {
 
 namespace {
 
-// A write takes well under a microsecond. After the first tries the writer's time slice has probably ended in the
-// middle of one, so this thread gives up its own; after all of them the writer is dead or stopped.
-constexpr unsigned QUICK_TRIES = 100;
-constexpr unsigned TRIES = 1000;
+// A write takes well under a microsecond. After the first tries the writer has probably lost its processor in the
+// middle of one: first this thread offers its own, then it sleeps a millisecond a try, long enough for a writer on a
+// busy machine to come round. After that the writer is dead or stopped.
+constexpr unsigned SPINS = 100;
+constexpr unsigned YIELDS = 100;
+constexpr unsigned SLEEPS = 50;
+constexpr useconds_t SLEEP_US = 1000;
+constexpr unsigned TRIES = SPINS + YIELDS + SLEEPS;
 // Of all slots of a snapshot together, beyond the first of each: one writer leaves one slot half-written, so a board
 // with many is no board of ours and need not be waited for.
-constexpr unsigned TRIES_IN_ALL = 8 * TRIES;
+constexpr unsigned TRIES_IN_ALL = 4 * TRIES;
+
+void waitBefore(unsigned attempt) {
+  if (attempt >= SPINS + YIELDS) {
+    usleep(SLEEP_US);
+  } else if (attempt >= SPINS) {
+    sched_yield();
+  }
+}
 
 bool isOfEarlierBoot(const board::Header& header) {
   auto boot = machineBootId();
@@ -99,7 +112,7 @@ bool BoardReader::copySlot(uint32_t index, board::Slot& out, unsigned& tries) co
       tries = 0;
       return false;
     }
-    if (attempt >= QUICK_TRIES) sched_yield();
+    waitBefore(attempt);
     auto before = slot.lock.load(std::memory_order_acquire);
     if (before % 2 != 0) continue;
     for (size_t i = 0; i < board::SLOT_WORDS; ++i) words[i] = slot.words[i].load(std::memory_order_acquire);

@@ -27,8 +27,10 @@ inline kj::String readFile(kj::StringPtr path) {
 
 inline void writeFile(kj::StringPtr path, kj::ArrayPtr<const char> content) {
   int fd;
-  KJ_SYSCALL(fd = open(path.cStr(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640), path);
-  kj::FdOutputStream(kj::AutoCloseFd(fd)).write(content.begin(), content.size());
+  KJ_SYSCALL(fd = open(path.cStr(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640), path);
+  kj::AutoCloseFd file(fd);
+  kj::FdOutputStream(file.get()).write(content.begin(), content.size());
+  KJ_SYSCALL(ftruncate(file, off_t(content.size())));  // O_TRUNC would make ext4 write to the disk at each close
 }
 
 inline bool contains(kj::StringPtr text, kj::StringPtr part) {
