@@ -124,7 +124,7 @@ int serve(const Options& options) {
   AuditLog::Options auditOptions;
   auditOptions.fileBytes = config.auditFileBytes;
   auditOptions.files = config.auditFiles;
-  auto audit = AuditLog::open(paths.auditLog, timer, auditOptions);
+  auto audit = AuditLog::open(paths.auditLog, timer, io.unixEventPort, auditOptions);
   KJ_IF_MAYBE (problem, audit.tryGet<kj::String>()) return fail(*problem);
   KJ_IF_MAYBE (damage, audit.get<kj::Own<AuditLog>>()->found().damaged) {
     logEvent(LogLevel::ERROR, "audit-damaged", damage->text);
