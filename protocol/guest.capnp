@@ -6,7 +6,7 @@
 # policy, for the caller that the host vouches for. What a program must branch on is in these structs; exceptions that
 # cross the link say nothing but their type.
 #
-# Text from a peer is bounded where it is read (protocol/guest-text.h) and made printable where it is shown. Times are
+# Text from a peer is bounded where it is read and made printable where it is shown. Times are
 # durations: the two clocks have nothing to do with each other.
 
 using Cxx = import "/capnp/c++.capnp";

@@ -1,0 +1,86 @@
+#include "host/local-rpc/local-rpc.h"
+
+#include <capnp/message.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+namespace postern::host {
+
+namespace {
+
+using capnp::rpc::twoparty::Side;
+
+capnp::ReaderOptions readerOptions() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = LOCAL_FLOW_WORDS / 4;
+  options.nestingLimit = 32;
+  return options;
+}
+
+kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket) {
+  return provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+}
+
+class CarriedDescriptor final : public schema::Descriptor::Server {
+ public:
+  explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
+  kj::Maybe<int> getFd() override { return fd.get(); }
+
+ private:
+  kj::AutoCloseFd fd;
+};
+
+}  // namespace
+
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap)
+    : stream(wrap(provider, kj::mv(socket))),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions()),
+      system(network, kj::mv(bootstrap)) {
+  system.setFlowLimit(LOCAL_FLOW_WORDS);
+}
+
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket)
+    : stream(wrap(provider, kj::mv(socket))),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions()),
+      system(network, nullptr) {
+  system.setFlowLimit(LOCAL_FLOW_WORDS);
+}
+
+capnp::Capability::Client LocalRpc::peer() {
+  capnp::MallocMessageBuilder message(4);
+  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vatId.setSide(network.getSide() == Side::CLIENT ? Side::SERVER : Side::CLIENT);
+  return system.bootstrap(vatId);
+}
+
+schema::Descriptor::Client newDescriptor(kj::AutoCloseFd fd) {
+  return kj::heap<CarriedDescriptor>(kj::mv(fd));
+}
+
+kj::Promise<kj::Maybe<kj::AutoCloseFd>> takeDescriptor(schema::Descriptor::Client descriptor) {
+  auto fd = descriptor.getFd();
+  return fd.then([descriptor = kj::mv(descriptor)](kj::Maybe<int> fd) -> kj::Maybe<kj::AutoCloseFd> {
+    KJ_IF_MAYBE (f, fd) {
+      int copy;
+      KJ_SYSCALL(copy = fcntl(*f, F_DUPFD_CLOEXEC, 3));
+      return kj::AutoCloseFd(copy);
+    }
+    return nullptr;
+  });
+}
+
+SocketPair newSocketPair(int type) {
+  int ends[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+  return {kj::AutoCloseFd(ends[0]), kj::AutoCloseFd(ends[1])};
+}
+
+LocalPeer localPeerOf(int socket) {
+  struct ucred peer;
+  socklen_t size = sizeof(peer);
+  KJ_SYSCALL(getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size));
+  return {peer.uid, peer.gid, peer.pid};
+}
+
+}  // namespace postern::host

@@ -1,0 +1,58 @@
+#pragma once
+// LocalRpc: Cap'n Proto between two of the host's own processes over a Unix socket, with descriptors beside messages.
+// The one place of the host that builds an RPC system, with every limit set: size of a message, nesting, words of calls
+// in progress, one descriptor a message. Lives on the loop of its I/O provider.
+//
+// A peer that floods is not read further while its calls are in progress; one that goes away is seen by
+// onDisconnect(), and everything that was done for it is cancelled.
+
+#include <capnp/capability.h>
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+#include <kj/io.h>
+#include <sys/types.h>
+
+#include "host/control/control.capnp.h"
+
+namespace postern::host {
+
+// Of calls that one local peer has in progress. A message is at most a quarter of it.
+constexpr uint64_t LOCAL_FLOW_WORDS = uint64_t(1) << 17;
+
+class LocalRpc {
+ public:
+  // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
+  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap);
+  // The end that connects.
+  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket);
+  KJ_DISALLOW_COPY(LocalRpc);
+
+  capnp::Capability::Client peer();
+  kj::Promise<void> onDisconnect() { return network.onDisconnect(); }
+
+ private:
+  kj::Own<kj::AsyncCapabilityStream> stream;
+  capnp::TwoPartyVatNetwork network;
+  capnp::RpcSystem<capnp::rpc::twoparty::VatId> system;
+};
+
+// A descriptor on its way to another process, in a message of a LocalRpc.
+schema::Descriptor::Client newDescriptor(kj::AutoCloseFd fd);
+// The one that came, as one of our own; null: none came.
+kj::Promise<kj::Maybe<kj::AutoCloseFd>> takeDescriptor(schema::Descriptor::Client descriptor);
+
+// Two connected ends, close-on-exec.
+struct SocketPair {
+  kj::AutoCloseFd first, second;
+};
+SocketPair newSocketPair(int type);
+
+// Who made the socket at the other end (SO_PEERCRED).
+struct LocalPeer {
+  uid_t uid;
+  gid_t gid;
+  pid_t pid;
+};
+LocalPeer localPeerOf(int socket);
+
+}  // namespace postern::host

@@ -1,0 +1,110 @@
+#include "host/session/guest-end.h"
+
+#include <kj/debug.h>
+#include <string.h>
+
+namespace postern::host {
+
+namespace {
+
+GuestCondition conditionOf(postern::schema::Heartbeat::State state) {
+  switch (state) {
+    case postern::schema::Heartbeat::State::STOPPING:
+      return GuestCondition::STOPPING;
+    case postern::schema::Heartbeat::State::FROZEN:
+      return GuestCondition::FROZEN;
+    case postern::schema::Heartbeat::State::RESUMED:
+      return GuestCondition::RESUMED;
+    case postern::schema::Heartbeat::State::RUNNING:
+      break;
+  }
+  return GuestCondition::RUNNING;  // also for what a later version may say
+}
+
+Report reportOf(postern::schema::Heartbeat::Reader beat) {
+  Report report;
+  report.sequence = beat.getSequence();
+  report.intervalMilliseconds = beat.getIntervalMilliseconds();
+  report.bootIdHigh = beat.getBootIdHigh();
+  report.bootIdLow = beat.getBootIdLow();
+  report.uptimeMilliseconds = beat.getUptimeMilliseconds();
+  report.agentUptimeMilliseconds = beat.getAgentUptimeMilliseconds();
+  report.loopLagMicroseconds = beat.getLoopLagMicroseconds();
+  report.load[0] = beat.getLoad1();
+  report.load[1] = beat.getLoad5();
+  report.load[2] = beat.getLoad15();
+  report.memoryTotalKiB = beat.getMemoryTotalKiB();
+  report.memoryAvailableKiB = beat.getMemoryAvailableKiB();
+  report.condition = conditionOf(beat.getState());
+  auto hash = beat.getPolicyHash();
+  if (hash.size() == report.policyHash.size()) memcpy(report.policyHash.data(), hash.begin(), hash.size());
+  auto version = beat.getAgentVersion();
+  memcpy(report.agentVersion.data(), version.begin(), kj::min(version.size(), report.agentVersion.size() - 1));
+  confine(report);
+  return report;
+}
+
+}  // namespace
+
+class GuestEnd::Server final : public postern::schema::Host::Server {
+ public:
+  explicit Server(GuestEnd& end) : end(end) {}
+
+  kj::Promise<void> heartbeat(HeartbeatContext context) override {
+    end.receive(context.getParams());
+    KJ_IF_MAYBE (h, end.handler) context.getResults().setIntervalMilliseconds(h->heartbeatMilliseconds());
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> goodbye(GoodbyeContext context) override {
+    end.receive(context.getParams().getWhy());
+    return kj::READY_NOW;
+  }
+
+ private:
+  GuestEnd& end;  // owns the RPC system that owns this
+};
+
+GuestEnd::GuestEnd(kj::Own<Session> session, const Confirmation& confirmation, kj::String peer, kj::Timer& timer,
+                   Handler& handler)
+    : sessionOwn(kj::mv(session)),
+      confirmed(confirmation),
+      peerText(kj::mv(peer)),
+      timer(timer),
+      handler(handler),
+      watching(sessionOwn->onEnd()
+                   .then([this](SessionEnd how) {
+                     KJ_IF_MAYBE (h, this->handler) h->ended(*this, how);
+                   })
+                   .eagerlyEvaluate(nullptr)) {}
+
+GuestEnd::~GuestEnd() noexcept(false) {}
+
+void GuestEnd::start() {
+  rpc = kj::heap<RpcConnection>(*sessionOwn, Role::HOST, kj::heap<Server>(*this), [this](kj::StringPtr text) {
+    KJ_IF_MAYBE (h, handler) h->misfortune(text);
+  });
+}
+
+postern::schema::Guest::Client GuestEnd::guest() {
+  return KJ_REQUIRE_NONNULL(rpc)->peer().castAs<postern::schema::Guest>();
+}
+
+void GuestEnd::receive(postern::schema::Heartbeat::Reader beat) {
+  auto now = timer.now();
+  KJ_IF_MAYBE (last, passedOnAt) {
+    if (now - *last < HEARTBEAT_SPACING) return;
+  }
+  passedOnAt = now;
+  auto report = reportOf(beat);
+  stopping = report.condition == GuestCondition::STOPPING;
+  KJ_IF_MAYBE (h, handler) h->heartbeat(*this, report);
+}
+
+void GuestEnd::receive(postern::schema::Goodbye why) {
+  if (goodbyeSaid != nullptr) return;
+  if (why > postern::schema::Goodbye::SUSPEND) why = postern::schema::Goodbye::AGENT_STOPPED;
+  goodbyeSaid = why;
+  KJ_IF_MAYBE (h, handler) h->goodbye(*this, why);
+}
+
+}  // namespace postern::host

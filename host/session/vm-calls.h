@@ -1,0 +1,31 @@
+#pragma once
+// VmCalls for one caller: what a program of the host does with one VM, within what posternd granted it. Each call looks
+// at the grant again, has a deadline, and is reported for the audit when it is over. Pings are counted and reported
+// once.
+//
+// What the guest answers is bounded and made printable before it is passed on; capabilities of the caller that go to
+// the guest (PowerObserver) go through a relay that bounds what the guest does with them.
+
+#include <kj/vector.h>
+
+#include "host/control/control.capnp.h"
+#include "host/session/hub.h"
+
+namespace postern::host {
+
+constexpr auto PING_CALL_DEADLINE = 10 * kj::SECONDS;
+constexpr auto INFO_CALL_DEADLINE = 15 * kj::SECONDS;
+// For "accepted"; what comes later has the caller's own deadline.
+constexpr auto POWER_CALL_DEADLINE = 15 * kj::SECONDS;
+constexpr unsigned MAX_POWER_STEPS = 4096;
+constexpr uint64_t MAX_INFO_WORDS = 12 << 10;  // an answer of the guest to info: 96 KiB
+
+class OperationLog {
+ public:
+  virtual void operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) = 0;
+};
+
+// Everything referred to outlives it; `grant` is copied.
+schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, OperationLog& log);
+
+}  // namespace postern::host
