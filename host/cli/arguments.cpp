@@ -21,7 +21,8 @@ void declareOptions(CLI::App& app, Options& options) {
   app.set_help_flag("-h,--help", "Prints this text, or a command's");
   app.set_version_flag("-V,--version", "postern " POSTERN_VERSION);
   addText(app, "--root", options.root, "Every path of Postern lies below DIR")->type_name("DIR");
-  app.add_flag("--json", options.json, "One JSON document on stdout for results and errors (lines of them: events, --watch)");
+  app.add_flag("--json", options.json,
+               "One JSON document on stdout for results and errors (lines of them: events, --watch)");
   addDuration(app, "--timeout", "How long to wait for an answer (default: 10 s; power commands: 120 s and the delay)",
               [&options](kj::Duration value) { options.timeout = value; });
 }
@@ -52,7 +53,9 @@ void addOptionNames(const CLI::App& app, kj::Vector<kj::String>& names) {
 }
 
 kj::String suggest(kj::StringPtr word, kj::ArrayPtr<const kj::String> known) {
-  auto pointers = KJ_MAP(name, known) { return kj::StringPtr(name); };
+  auto pointers = KJ_MAP(name, known) {
+    return kj::StringPtr(name);
+  };
   return policy::didYouMean(word, pointers);
 }
 
@@ -69,7 +72,8 @@ kj::String unwanted(CLI::App& app, const std::string& word) {
     addOptionNames(command, names);
     if (&command != &app) addOptionNames(app, names);
     auto name = text.findFirst('=').map([&](size_t end) { return kj::heapString(text.slice(0, end)); });
-    return kj::str("unknown option ", quoted(text), suggest(name.map([](auto& n) { return n.asPtr(); }).orDefault(text), names));
+    return kj::str("unknown option ", quoted(text),
+                   suggest(name.map([](auto& n) { return n.asPtr(); }).orDefault(text), names));
   }
   auto names = subcommandNames(command);
   if (names.empty()) return kj::str("unexpected word ", quoted(text));
@@ -123,8 +127,12 @@ kj::OneOf<Arguments, HelpText, UsageError> parseArguments(kj::ArrayPtr<const kj:
     return usage(kj::str(oneLine(error.what()), seeHelp()));
   }
   options.root = options.root.size() == 0 ? kj::String() : absolutePath(options.root, currentFolder);
-  KJ_IF_MAYBE (problem, declared.problem) { return usage(kj::str(*problem, seeHelp())); }
-  KJ_IF_MAYBE (command, declared.command) { return Arguments{kj::mv(options), kj::mv(*command)}; }
+  KJ_IF_MAYBE (problem, declared.problem) {
+    return usage(kj::str(*problem, seeHelp()));
+  }
+  KJ_IF_MAYBE (command, declared.command) {
+    return Arguments{kj::mv(options), kj::mv(*command)};
+  }
   return usage(kj::str("no command given", seeHelp()));
 }
 

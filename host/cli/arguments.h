@@ -90,10 +90,9 @@ struct AuditTailArguments {
   uint32_t lines = 10;
 };
 
-using Command =
-    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments, VmShowArguments,
-              VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments, EventsArguments,
-              PolicyExplainArguments, PolicyReloadArguments, AuditTailArguments>;
+using Command = kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments,
+                          VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments,
+                          EventsArguments, PolicyExplainArguments, PolicyReloadArguments, AuditTailArguments>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

@@ -19,8 +19,9 @@ void declareMonitoring(CLI::App& app, Declared& declared) {
       app, "ping", "Measures the way to a VM's agent: 'link' from its session process, 'total' from here", declared,
       [](CLI::App& sub, PingArguments& arguments) {
         addVm(sub, arguments.vm);
-        sub.add_option("-c,--count", arguments.count, "How many; 0: until interrupted", true);
-        addDuration(sub, "-i,--interval", "Between two pings (default: 1 s); 0: as fast as it goes, and only the summary",
+        sub.add_option("-c,--count", arguments.count, "How many; 0: until interrupted")->capture_default_str();
+        addDuration(sub, "-i,--interval",
+                    "Between two pings (default: 1 s); 0: as fast as it goes, and only the summary",
                     [&arguments](kj::Duration value) { arguments.interval = value; });
       });
   addCommand<InfoArguments>(app, "info", "Asks a guest what it is: system, network, file systems, users", declared,
@@ -30,7 +31,7 @@ void declareMonitoring(CLI::App& app, Declared& declared) {
       [](CLI::App& sub, EventsArguments& arguments) {
         addVm(sub, arguments.vm)->required(false);
         sub.add_flag("-f,--follow", arguments.follow, "Goes on, and shows what happens");
-        sub.add_option("-n,--last", arguments.backlog, "How many of the past events", true);
+        sub.add_option("-n,--last", arguments.backlog, "How many of the past events")->capture_default_str();
       });
 }
 

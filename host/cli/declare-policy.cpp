@@ -13,14 +13,15 @@ void declarePolicy(CLI::App& app, Declared& declared) {
         addText(sub, "--call", arguments.call, "What, such as power.shutdown")->required()->type_name("CALL");
         addText(sub, "--path", arguments.path, "Of file.* calls")->type_name("PATH");
       });
-  addCommand<PolicyReloadArguments>(policy, "reload", "posternd reads its policy again, and keeps the old one on an error",
-                                    declared, [](CLI::App&, PolicyReloadArguments&) {});
+  addCommand<PolicyReloadArguments>(policy, "reload",
+                                    "posternd reads its policy again, and keeps the old one on an error", declared,
+                                    [](CLI::App&, PolicyReloadArguments&) {});
 
   auto& audit = *app.add_subcommand("audit", "Looks at the audit log");
   audit.require_subcommand(1);
   addCommand<AuditTailArguments>(audit, "tail", "Prints its newest lines", declared,
                                  [](CLI::App& sub, AuditTailArguments& arguments) {
-                                   sub.add_option("-n,--lines", arguments.lines, "How many", true);
+                                   sub.add_option("-n,--lines", arguments.lines, "How many")->capture_default_str();
                                  });
 }
 

@@ -99,7 +99,8 @@ void declareRegistry(CLI::App& app, Declared& declared) {
                               [](CLI::App& sub, VmShowArguments& arguments) { addVm(sub, arguments.vm); });
   declareSet(vm, declared);
   addCommand<VmRemoveArguments>(vm, "remove", "Ends its session, forgets its keys and the rules of enroll --grant",
-                                declared, [](CLI::App& sub, VmRemoveArguments& arguments) { addVm(sub, arguments.vm); });
+                                declared,
+                                [](CLI::App& sub, VmRemoveArguments& arguments) { addVm(sub, arguments.vm); });
   addCommand<VmRekeyArguments>(
       vm, "rekey", "Makes a new bundle; the old keys are good until it has been used", declared,
       [](CLI::App& sub, VmRekeyArguments& arguments) {

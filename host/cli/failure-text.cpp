@@ -44,6 +44,11 @@ kj::String suggestionOf(const client::Failure& failure) {
   return kj::str("to allow it, in ", where, ":\n", shownLines(failure.suggestion, "  "));
 }
 
+kj::String errorText(const client::Failure& failure) {
+  if (failure.kind == client::FailureKind::INTERRUPTED) return kj::str();
+  return kj::str("postern: ", lineOf(failure), '\n', suggestionOf(failure));
+}
+
 void writeError(JsonWriter& json, const client::Failure& failure) {
   json.beginObject().field("kind", client::kindName(failure.kind)).field("text", failure.text);
   if (failure.kind == client::FailureKind::DENIED) {

@@ -11,6 +11,9 @@ kj::String lineOf(const client::Failure& failure);
 // What to write to allow it, indented, with newlines; empty if there is no suggestion. Printable.
 kj::String suggestionOf(const client::Failure& failure);
 
+// Both, as they go to stderr: "postern: ...\n". Nothing for an interruption: whoever pressed Ctrl-C knows.
+kj::String errorText(const client::Failure& failure);
+
 // The fields of {"kind":...,"text":...}; for a denial also rule, suggestion and lock.
 void writeError(JsonWriter& json, const client::Failure& failure);
 

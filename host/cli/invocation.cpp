@@ -15,8 +15,12 @@ kj::String ownerOf(kj::StringPtr from) {
 template <typename T>
 T valueOf(client::Outcome<T> outcome, kj::StringPtr vm) {
   KJ_SWITCH_ONEOF(outcome) {
-    KJ_CASE_ONEOF(failed, client::Failure) { throw CommandFailure{Invocation::about(vm, kj::mv(failed))}; }
-    KJ_CASE_ONEOF(value, T) { return kj::mv(value); }
+    KJ_CASE_ONEOF(failed, client::Failure) {
+      throw CommandFailure{Invocation::about(vm, kj::mv(failed))};
+    }
+    KJ_CASE_ONEOF(value, T) {
+      return kj::mv(value);
+    }
   }
   KJ_UNREACHABLE;
 }
@@ -28,7 +32,9 @@ void fail(FailureKind kind, kj::String text) {
 }
 
 client::ControlClient& Invocation::control() {
-  KJ_IF_MAYBE (client, connected) { return **client; }
+  KJ_IF_MAYBE (client, connected) {
+    return **client;
+  }
   auto outcome = await(world.connectControl(paths.controlSocket), "posternd");
   return *connected.emplace(valueOf(kj::mv(outcome), ""));
 }

@@ -15,9 +15,11 @@ constexpr uint32_t REPLACEMENT = 0xfffd;
 uint32_t takeCharacter(kj::ArrayPtr<const char>& rest) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(rest[i]); };
   auto first = byte(0);
-  size_t more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : (first & 0xf0) == 0xe0 ? 2
-                                                                  : first >= 0xf0 && first < 0xf5 ? 3
-                                                                                                  : 4;
+  size_t more = first < 0x80                    ? 0
+                : first >= 0xc2 && first < 0xe0 ? 1
+                : (first & 0xf0) == 0xe0        ? 2
+                : first >= 0xf0 && first < 0xf5 ? 3
+                                                : 4;
   uint32_t character = more == 0 ? first : first & (0x3fu >> more);
   bool valid = more < 4 && more < rest.size();
   for (size_t i = 1; valid && i <= more; ++i) {

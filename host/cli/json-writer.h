@@ -31,9 +31,7 @@ class JsonWriter {
   JsonWriter& value(const char* text) { return value(kj::StringPtr(text)); }
   JsonWriter& value(double number);  // null if it is no number
   JsonWriter& value(std::same_as<bool> auto flag) { return raw(flag ? "true"_kj : "false"_kj); }
-  JsonWriter& value(std::integral auto number)
-    requires(!std::same_as<decltype(number), bool>)
-  {
+  JsonWriter& value(std::integral auto number) requires(!std::same_as<decltype(number), bool>) {
     return raw(kj::str(number));
   }
   JsonWriter& null() { return raw("null"_kj); }

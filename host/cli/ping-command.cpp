@@ -28,8 +28,8 @@ class Pings {
 
   kj::String summary() const {
     auto line = [](kj::StringPtr name, const Latencies::Summary& figures) {
-      return kj::str(name, " min/p50/p99/max ", describeLatency(figures.min), " / ", describeLatency(figures.p50), " / ",
-                     describeLatency(figures.p99), " / ", describeLatency(figures.max), '\n');
+      return kj::str(name, " min/p50/p99/max ", describeLatency(figures.min), " / ", describeLatency(figures.p50),
+                     " / ", describeLatency(figures.p99), " / ", describeLatency(figures.max), '\n');
     };
     return kj::str(arguments.vm, ": ", count, count == 1 ? " ping\n" : " pings\n", line("link ", link.summary()),
                    line("total", total.summary()));

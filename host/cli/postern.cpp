@@ -9,20 +9,48 @@ namespace {
 
 ExitStatus runCommand(Invocation& run, const Command& command) {
   KJ_SWITCH_ONEOF(command) {
-    KJ_CASE_ONEOF(arguments, StatusArguments) { return runStatus(run, arguments); }
-    KJ_CASE_ONEOF(arguments, PingArguments) { return runPing(run, arguments); }
-    KJ_CASE_ONEOF(arguments, InfoArguments) { return runInfo(run, arguments); }
-    KJ_CASE_ONEOF(arguments, EventsArguments) { return runEvents(run, arguments); }
-    KJ_CASE_ONEOF(arguments, EnrollArguments) { return runEnroll(run, arguments); }
-    KJ_CASE_ONEOF(arguments, VmListArguments) { return runVmList(run); }
-    KJ_CASE_ONEOF(arguments, VmShowArguments) { return runVmShow(run, arguments); }
-    KJ_CASE_ONEOF(arguments, VmSetArguments) { return runVmSet(run, arguments); }
-    KJ_CASE_ONEOF(arguments, VmRemoveArguments) { return runVmRemove(run, arguments); }
-    KJ_CASE_ONEOF(arguments, VmRekeyArguments) { return runVmRekey(run, arguments); }
-    KJ_CASE_ONEOF(arguments, PowerArguments) { return runPower(run, arguments); }
-    KJ_CASE_ONEOF(arguments, PolicyExplainArguments) { return runPolicyExplain(run, arguments); }
-    KJ_CASE_ONEOF(arguments, PolicyReloadArguments) { return runPolicyReload(run); }
-    KJ_CASE_ONEOF(arguments, AuditTailArguments) { return runAuditTail(run, arguments); }
+    KJ_CASE_ONEOF(arguments, StatusArguments) {
+      return runStatus(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PingArguments) {
+      return runPing(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, InfoArguments) {
+      return runInfo(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, EventsArguments) {
+      return runEvents(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, EnrollArguments) {
+      return runEnroll(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmListArguments) {
+      return runVmList(run);
+    }
+    KJ_CASE_ONEOF(arguments, VmShowArguments) {
+      return runVmShow(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmSetArguments) {
+      return runVmSet(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmRemoveArguments) {
+      return runVmRemove(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmRekeyArguments) {
+      return runVmRekey(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PowerArguments) {
+      return runPower(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PolicyExplainArguments) {
+      return runPolicyExplain(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PolicyReloadArguments) {
+      return runPolicyReload(run);
+    }
+    KJ_CASE_ONEOF(arguments, AuditTailArguments) {
+      return runAuditTail(run, arguments);
+    }
   }
   KJ_UNREACHABLE;
 }
@@ -32,7 +60,7 @@ enum class Form { TEXT, JSON };
 ExitStatus report(World& world, const client::Failure& failure, Form form) {
   auto status = exitStatusOf(failure.kind);
   if (form == Form::TEXT) {
-    world.error(kj::str("postern: ", lineOf(failure), '\n', suggestionOf(failure)));
+    world.error(errorText(failure));
     return status;
   }
   JsonWriter json;
@@ -69,7 +97,9 @@ ExitStatus runPostern(World& world, kj::ArrayPtr<const kj::StringPtr> words) {
       auto failure = client::failure(client::FailureKind::INVALID, kj::mv(error.text));
       return report(world, failure, error.json ? Form::JSON : Form::TEXT);
     }
-    KJ_CASE_ONEOF(arguments, Arguments) { return runArguments(world, arguments); }
+    KJ_CASE_ONEOF(arguments, Arguments) {
+      return runArguments(world, arguments);
+    }
   }
   KJ_UNREACHABLE;
 }

@@ -14,8 +14,8 @@ struct Unit {
 constexpr kj::Duration LONGEST = 366 * kj::DAYS;
 
 kj::Maybe<kj::Duration> unitOf(kj::StringPtr name) {
-  const Unit units[] = {{""_kj, kj::SECONDS},    {"ms"_kj, kj::MILLISECONDS}, {"s"_kj, kj::SECONDS},
-                        {"m"_kj, kj::MINUTES},   {"min"_kj, kj::MINUTES},     {"h"_kj, kj::HOURS},
+  const Unit units[] = {{""_kj, kj::SECONDS},  {"ms"_kj, kj::MILLISECONDS}, {"s"_kj, kj::SECONDS},
+                        {"m"_kj, kj::MINUTES}, {"min"_kj, kj::MINUTES},     {"h"_kj, kj::HOURS},
                         {"d"_kj, kj::DAYS}};
   for (auto& unit : units) {
     if (unit.name == name) return unit.length;
@@ -50,11 +50,13 @@ kj::Maybe<kj::Duration> parseDuration(kj::StringPtr text) {
   }
   if (digits == 0 || digits > 18 || text[digits - 1] == '.') return nullptr;
   double number = strtod(kj::heapString(text.slice(0, digits)).cStr(), nullptr);
-  return unitOf(text.slice(digits)).map([number](kj::Duration unit) -> kj::Maybe<kj::Duration> {
-    double nanoseconds = number * static_cast<double>(unit / kj::NANOSECONDS);
-    if (nanoseconds > static_cast<double>(LONGEST / kj::NANOSECONDS)) return nullptr;
-    return static_cast<int64_t>(nanoseconds) * kj::NANOSECONDS;
-  }).orDefault(nullptr);
+  return unitOf(text.slice(digits))
+      .map([number](kj::Duration unit) -> kj::Maybe<kj::Duration> {
+        double nanoseconds = number * static_cast<double>(unit / kj::NANOSECONDS);
+        if (nanoseconds > static_cast<double>(LONGEST / kj::NANOSECONDS)) return nullptr;
+        return static_cast<int64_t>(nanoseconds) * kj::NANOSECONDS;
+      })
+      .orDefault(nullptr);
 }
 
 kj::String describeDuration(kj::Duration duration) {

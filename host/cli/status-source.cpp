@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "host/board/board-reader.h"
 #include "protocol/policy/wording.h"
 
 namespace postern::cli {
@@ -18,8 +19,22 @@ kj::Vector<VmState> fromControl(Invocation& run, kj::ArrayPtr<const kj::String> 
   return states;
 }
 
+// Null if this user may not read the board, or it does not tell all that is so now.
+kj::Maybe<kj::Vector<VmState>> fromBoard(Invocation& run) {
+  auto opened = host::BoardReader::open(run.paths.board);
+  if (!opened.is<kj::Own<host::BoardReader>>()) return nullptr;
+  auto now = run.world.now();
+  auto snapshot = opened.get<kj::Own<host::BoardReader>>()->snapshot(now);
+  if (snapshot.writer != host::BoardWriterState::ALIVE || snapshot.unreadable > 0) return nullptr;
+  kj::Vector<VmState> states(snapshot.vms.size());
+  for (auto& vm : snapshot.vms) states.add(stateOf(vm, now));
+  return states;
+}
+
 [[noreturn]] void failUnknown(kj::StringPtr name, kj::ArrayPtr<const VmState> known) {
-  auto names = KJ_MAP(state, known) { return state.name.asPtr(); };
+  auto names = KJ_MAP(state, known) {
+    return state.name.asPtr();
+  };
   fail(client::FailureKind::INVALID, kj::str(name, ": unknown VM", policy::didYouMean(name, names)));
 }
 
@@ -37,7 +52,12 @@ kj::Vector<VmState> pick(kj::Vector<VmState> all, kj::ArrayPtr<const kj::String>
 }  // namespace
 
 kj::Vector<VmState> readStates(Invocation& run, kj::ArrayPtr<const kj::String> names) {
-  auto states = fromControl(run, names);
+  kj::Vector<VmState> states;
+  KJ_IF_MAYBE (board, fromBoard(run)) {
+    states = kj::mv(*board);
+  } else {
+    states = fromControl(run, names);
+  }
   if (names.size() > 0) return pick(kj::mv(states), names);
   std::sort(states.begin(), states.end(), [](const VmState& a, const VmState& b) { return a.name < b.name; });
   return states;

@@ -1,5 +1,6 @@
 #pragma once
-// Table: rows of cells, each column as wide as its widest cell. Cells are printable ASCII already, so a byte is a column.
+// Table: rows of cells, each column as wide as its widest cell. Cells are printable ASCII already, so a byte is a
+// column.
 
 #include <kj/array.h>
 #include <kj/string.h>

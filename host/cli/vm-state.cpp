@@ -2,6 +2,7 @@
 
 #include "host/cli/failure-text.h"
 #include "host/cli/quantity.h"
+#include "host/health/reason.h"
 
 namespace postern::cli {
 
@@ -17,7 +18,32 @@ kj::Duration millisecondsOf(uint64_t ms) {
   return static_cast<int64_t>(kj::min(ms, MAX_SECONDS * 1000)) * kj::MILLISECONDS;
 }
 
+// What the word means; the word itself if it is of a newer posternd.
+kj::String explanationOf(kj::StringPtr word) {
+  for (auto reason : host::allReasons()) {
+    if (word == host::reasonName(reason)) return kj::str(host::describe(reason));
+  }
+  return kj::str(word);
+}
+
 }  // namespace
+
+VmState stateOf(const host::BoardVm& vm, kj::TimePoint now) {
+  VmState state{kj::str(vm.name),
+                kj::str(host::colourName(vm.verdict.colour)),
+                kj::str(host::reasonName(vm.verdict.reason)),
+                kj::str(host::describe(vm.verdict.reason)),
+                now - vm.verdict.since,
+                nullptr,
+                nullptr,
+                0 * kj::SECONDS};
+  KJ_IF_MAYBE (report, vm.report) {
+    state.heartbeat = now - report->at;
+    state.agentVersion = kj::str(report->agentVersion);
+    state.uptime = report->uptime;
+  }
+  return state;
+}
 
 VmState stateOf(host::schema::VmStatus::Reader status) {
   kj::Maybe<kj::Duration> heartbeat;
@@ -27,7 +53,7 @@ VmState stateOf(host::schema::VmStatus::Reader status) {
   return {kj::str(status.getName()),
           kj::str(status.getColour()),
           kj::str(status.getReason()),
-          kj::str(status.getReason()),
+          explanationOf(status.getReason()),
           millisecondsOf(status.getSinceMilliseconds()),
           heartbeat,
           kj::str(status.getAgentVersion()),

@@ -1,6 +1,7 @@
 #pragma once
 // VmState: what `postern status` shows of a VM, wherever it was learnt.
 
+#include "host/board/board-vm.h"
 #include "host/cli/json-writer.h"
 #include "host/cli/table.h"
 #include "host/control/control.capnp.h"
@@ -9,10 +10,10 @@ namespace postern::cli {
 
 struct VmState {
   kj::String name;
-  kj::String colour;       // green, yellow, red, gray
-  kj::String reason;       // a word for programs
-  kj::String explanation;  // a clause for people
-  kj::Duration since;      // for how long colour and reason have been these
+  kj::String colour;                  // green, yellow, red, gray
+  kj::String reason;                  // a word for programs
+  kj::String explanation;             // a clause for people
+  kj::Duration since;                 // for how long colour and reason have been these
   kj::Maybe<kj::Duration> heartbeat;  // since the last one
   kj::String agentVersion;
   kj::Duration uptime;
@@ -21,6 +22,7 @@ struct VmState {
 };
 
 VmState stateOf(host::schema::VmStatus::Reader status);
+VmState stateOf(const host::BoardVm& vm, kj::TimePoint now);
 
 Tint tintOf(kj::StringPtr colour);
 // As a table, with all of it printable.

@@ -1,6 +1,6 @@
 #pragma once
-// World: what postern's commands reach of the machine. The program has one (unix-world.h), each test its own. All on one
-// loop.
+// World: what postern's commands reach of the machine. The program has one (unix-world.h), each test its own. All on
+// one loop.
 
 #include <kj/async-io.h>
 #include <kj/string.h>

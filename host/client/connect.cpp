@@ -1,4 +1,4 @@
-// connectToSocket(): from a path to a stream, or to a line that says what to do.
+// connectToSocket(): from a path to a socket, or to a line that says what to do.
 
 #include <errno.h>
 #include <grp.h>
@@ -48,9 +48,8 @@ Failure whyNot(kj::StringPtr path, int error) {
 
 }  // namespace
 
-kj::Promise<Outcome<kj::Own<kj::AsyncCapabilityStream>>> connectToSocket(kj::LowLevelAsyncIoProvider& io,
-                                                                         kj::Timer& timer, kj::StringPtr path) {
-  using Result = Outcome<kj::Own<kj::AsyncCapabilityStream>>;
+kj::Promise<Outcome<kj::AutoCloseFd>> connectToSocket(kj::Timer& timer, kj::StringPtr path) {
+  using Result = Outcome<kj::AutoCloseFd>;
   if (path.size() > MAX_SOCKET_PATH_BYTES) {
     return Result(failure(FailureKind::INVALID, kj::str("the path of a socket has at most ", MAX_SOCKET_PATH_BYTES,
                                                         " bytes; choose a shorter --root than that of ", path)));
@@ -61,12 +60,12 @@ kj::Promise<Outcome<kj::Own<kj::AsyncCapabilityStream>>> connectToSocket(kj::Low
   }
   auto address = unixAddress(path);
   if (::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
-    return Result(io.wrapUnixSocketFd(kj::mv(socket)));
+    return Result(kj::mv(socket));
   }
   int error = errno;
   if (error != EAGAIN && error != EINTR) return Result(whyNot(path, error));
-  return timer.afterDelay(QUEUE_FULL_RETRY).then([&io, &timer, path = kj::str(path)]() {
-    return connectToSocket(io, timer, path);
+  return timer.afterDelay(QUEUE_FULL_RETRY).then([&timer, path = kj::str(path)]() {
+    return connectToSocket(timer, path);
   });
 }
 

@@ -1,28 +1,29 @@
 #pragma once
-// ControlClient: a program's connection to posternd; VmClient: its connection to one VM's session process, which posternd
-// introduces. Everything that a caller may ask is in host/control/control.capnp.
+// ControlClient: a program's connection to posternd; VmClient: its connection to one VM's session process, which
+// posternd introduces. Everything that a caller may ask is in host/control/control.capnp.
 //
-// posternd knows the caller by the credentials of the socket: there is nothing to log in with. What is granted ends with
-// the VmClient, or when posternd cuts its socket (calls then fail as if the session had gone).
+// posternd knows the caller by the credentials of the socket: there is nothing to log in with. What is granted ends
+// with the VmClient, or when posternd cuts its socket (calls then fail as if the session had gone).
 //
-//   auto client = KJ_REQUIRE_NONNULL(outcome of ControlClient::connect(...).wait(waitScope));
-//   auto vm = ... client->openVm("web1", {"ping"}).wait(waitScope);
-//   vm->calls().pingRequest().send()
+//   auto outcome = ControlClient::connect(io, timer, host::Paths("").controlSocket).wait(waitScope);
+//   auto& client = *outcome.get<kj::Own<ControlClient>>();  // or its Failure
+//   auto vm = kj::mv(client.openVm("web1", {"ping"_kj}).wait(waitScope).get<kj::Own<VmClient>>());
+//   vm->calls().pingRequest().send().wait(waitScope).getLinkNanoseconds();
 //
-// No function here has a time limit of its own: the caller cancels by dropping the promise. All on one loop; the provider
-// and the timer outlive the clients, a VmClient may outlive its ControlClient.
+// No function here has a time limit of its own: the caller cancels by dropping the promise. All on one loop; the
+// provider and the timer outlive the clients, a VmClient may outlive its ControlClient.
 
 #include <kj/async-io.h>
 #include <kj/timer.h>
 
 #include "host/client/failure.h"
-#include "host/client/local-connection.h"
+#include "host/local-rpc/local-rpc.h"
 
 namespace postern::client {
 
 class VmClient {
  public:
-  VmClient(kj::Own<kj::AsyncCapabilityStream> stream, kj::Array<kj::String> granted);
+  VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted);
   KJ_DISALLOW_COPY(VmClient);
 
   host::schema::VmCalls::Client calls() { return vmCalls; }
@@ -30,7 +31,7 @@ class VmClient {
   kj::ArrayPtr<const kj::String> granted() const { return grantedCalls; }
 
  private:
-  LocalConnection connection;
+  host::LocalRpc connection;
   host::schema::VmCalls::Client vmCalls;
   kj::Array<kj::String> grantedCalls;
 };
@@ -41,7 +42,7 @@ class ControlClient {
   static kj::Promise<Outcome<kj::Own<ControlClient>>> connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
                                                               kj::StringPtr path);
 
-  ControlClient(kj::LowLevelAsyncIoProvider& io, kj::Own<kj::AsyncCapabilityStream> stream);
+  ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket);
   KJ_DISALLOW_COPY(ControlClient);
 
   host::schema::Control::Client control() { return controlCalls; }
@@ -51,12 +52,11 @@ class ControlClient {
 
  private:
   kj::LowLevelAsyncIoProvider& io;
-  LocalConnection connection;
+  host::LocalRpc connection;
   host::schema::Control::Client controlCalls;
 };
 
-// A stream to the socket at `path`. Waits while the listener's queue is full.
-kj::Promise<Outcome<kj::Own<kj::AsyncCapabilityStream>>> connectToSocket(kj::LowLevelAsyncIoProvider& io,
-                                                                         kj::Timer& timer, kj::StringPtr path);
+// A socket that is connected to the one at `path`. Waits while the listener's queue is full.
+kj::Promise<Outcome<kj::AutoCloseFd>> connectToSocket(kj::Timer& timer, kj::StringPtr path);
 
 }  // namespace postern::client

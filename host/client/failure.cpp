@@ -119,8 +119,9 @@ Failure failureOf(const kj::Exception& exception, kj::StringPtr otherEnd) {
       break;
   }
   auto text = exception.getDescription();
-  return failure(FailureKind::FAILED, kj::str(otherEnd, " could not answer: ",
-                                              kj::heapString(text.slice(0, kj::min(text.size(), size_t(300))))));
+  return failure(
+      FailureKind::FAILED,
+      kj::str(otherEnd, " could not answer: ", kj::heapString(text.slice(0, kj::min(text.size(), size_t(300))))));
 }
 
 }  // namespace postern::client
