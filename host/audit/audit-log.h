@@ -13,6 +13,7 @@
 // Lives on one loop. Owned by posternd; destroying it waits for an fdatasync that runs, and confirms nothing: flush()
 // first. The process ignores SIGXFSZ if it has a limit on file sizes.
 
+#include <kj/async-unix.h>
 #include <kj/async.h>
 #include <kj/common.h>
 #include <kj/io.h>
@@ -30,7 +31,8 @@ namespace postern::host {
 enum class AuditError {
   DISK_FULL,  // or a quota, or a limit on file sizes
   READ_ONLY,
-  IO,  // anything else; also: an fdatasync failed, and lines that were appended may be lost
+  IO,           // anything else
+  SYNC_FAILED,  // this event is written; an earlier fdatasync failed, so lines from before may not be on the disk
 };
 kj::StringPtr describe(AuditError error);
 
@@ -50,8 +52,12 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
   };
 
   // The log at `path`, continued or new, or one line for a person. Its folder must be there. Reads the newest file.
-  static kj::OneOf<kj::Own<AuditLog>, kj::String> open(kj::StringPtr path, kj::Timer& timer);
-  static kj::OneOf<kj::Own<AuditLog>, kj::String> open(kj::StringPtr path, kj::Timer& timer, Options options);
+  // Both of `timer` and `port` are the loop's, and outlive this.
+  static kj::OneOf<kj::Own<AuditLog>, kj::String> open(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port,
+                                                       Options options);
+  static kj::OneOf<kj::Own<AuditLog>, kj::String> open(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port) {
+    return open(path, timer, port, Options());
+  }
 
   ~AuditLog() noexcept(false);
   KJ_DISALLOW_COPY(AuditLog);
@@ -65,49 +71,66 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> flush();
 
   uint64_t lastSequence() const { return sequence; }
+  uint64_t confirmedSequence() const {
+    return syncedSequence;
+  }                                                        // up to which the disk has been asked to keep the lines
   uint64_t droppedEvents() const { return droppedTotal; }  // since open()
   kj::String head() const { return hexOf(previous); }      // hash of the last line
 
  private:
-  struct Start;  // where the log continues
+  struct Start {  // where the log continues
+    kj::AutoCloseFd file;
+    uint64_t fileNumber = 1;
+    uint64_t soundBytes = 0;
+    uint64_t sequence = 0;
+    LineHash previous{};
+    kj::String torn;
+    Found found;
+    bool isNew = false;
+  };
   struct Waiter {
     uint64_t sequence;
     kj::Own<kj::PromiseFulfiller<void>> fulfiller;
   };
 
  public:
-  AuditLog(kj::String path, kj::Timer& timer, Options options, Start start);  // open()'s
+  AuditLog(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port, Options options, Start start);  // open()'s
 
  private:
+  static kj::OneOf<Start, kj::String> findEnd(kj::StringPtr path);
   kj::Maybe<AuditError> write(const AuditEvent& event);
-  kj::Maybe<AuditError> rotate();
   kj::Maybe<AuditError> writeWhole(kj::ArrayPtr<const char> line);
+  kj::Maybe<AuditError> cutExcess();
+  int rotate();
+  void syncFolder();
   void lineWritten();
   void startSync();
   void synced(uint64_t upTo, int error);
+  void syncLater();
   void taskFailed(kj::Exception&& exception) override;
 
   const kj::String path;
   kj::Timer& timer;
   const Options options;
-  Found atOpen;
+  const Found atOpen;
 
   kj::AutoCloseFd file;
   uint64_t fileNumber;
-  uint64_t fileSize = 0;  // whole lines; what lies behind is cut off before the next one
-  uint64_t sequence = 0;
-  LineHash previous{};
-  kj::String torn;
+  uint64_t fileSize;     // of whole lines
+  bool hasExcess;        // behind them lies part of one, which is cut off before the next
+  uint64_t sequence;     // of the last line
+  LineHash previous;     // its hash
+  kj::String torn;       // for the next line
   uint64_t dropped = 0;  // since the last line
   uint64_t droppedTotal = 0;
 
-  kj::Vector<kj::AutoCloseFd> rotated;  // not yet synced
-  uint64_t syncedSequence = 0;
+  kj::Vector<kj::AutoCloseFd> unsynced;  // rotated files and the folder
+  uint64_t syncedSequence;
   bool syncing = false;
   bool timerRuns = false;
-  kj::Maybe<AuditError> syncError;  // told to the next append()
+  bool syncFailed = false;  // not yet told
   kj::Vector<Waiter> waiters;
-  kj::Own<AuditSync> sync;
+  AuditSync sync;
   kj::TaskSet tasks;
 };
 

@@ -1,39 +1,35 @@
 #pragma once
-// AuditSync: fdatasync in a thread of its own, so that a disk that takes seconds costs the loop nothing. Jobs are done
-// one after the other, in order. All signals are blocked in the thread. Destroying it finishes the jobs first.
+// AuditSync: fdatasync in a thread of its own, so that a disk that takes seconds costs the loop nothing. One job at a
+// time. All signals are blocked in the thread. Lives on one loop; destroying it finishes the job that runs and joins
+// the thread.
 
+#include <kj/async-unix.h>
 #include <kj/async.h>
 #include <kj/io.h>
-#include <kj/mutex.h>
-#include <kj/thread.h>
 #include <kj/vector.h>
 
 namespace postern::host {
 
 class AuditSync {
  public:
-  AuditSync();
+  // `port` is the loop's, and outlives this.
+  explicit AuditSync(kj::UnixEventPort& port);
   ~AuditSync() noexcept(false);
   KJ_DISALLOW_COPY(AuditSync);
 
-  // Syncs `closing` (each is closed afterwards), then `current`, which outlives this object or a later job that closes
-  // it. Gives 0, or the errno of the first that failed.
+  // Syncs `closing`, each of which is closed afterwards, then `current`, which stays open until this object is gone or
+  // a later job closes it. Gives 0, or the errno of the first that failed. Not again before that; cancelling it is
+  // allowed only together with this object.
   kj::Promise<int> run(kj::Vector<kj::AutoCloseFd> closing, int current);
 
  private:
-  struct Job {
-    kj::Vector<kj::AutoCloseFd> closing;
-    int current;
-    kj::Own<kj::CrossThreadPromiseFulfiller<int>> fulfiller;
-  };
-  struct Queue {
-    kj::Vector<Job> jobs;
-    bool ending = false;
-  };
+  struct Shared;  // with the thread
+
   void work();
 
-  kj::MutexGuarded<Queue> queue;
-  kj::Own<kj::Thread> thread;
+  kj::AutoCloseFd wake;  // an eventfd: the job is done
+  kj::UnixEventPort::FdObserver observer;
+  kj::Own<Shared> shared;
 };
 
 }  // namespace postern::host

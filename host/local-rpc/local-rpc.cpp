@@ -47,6 +47,11 @@ LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }
 
+LocalRpc::~LocalRpc() noexcept(false) {
+  // A peer that is gone already makes this fail, and nothing is left to be done then.
+  (void)kj::runCatchingExceptions([this]() { stream->shutdownWrite(); });
+}
+
 capnp::Capability::Client LocalRpc::peer() {
   capnp::MallocMessageBuilder message(4);
   auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();

@@ -25,6 +25,8 @@ class LocalRpc {
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap);
   // The end that connects.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket);
+  // Ends the connection for the peer, too, whoever else still holds a copy of the descriptor.
+  ~LocalRpc() noexcept(false);
   KJ_DISALLOW_COPY(LocalRpc);
 
   capnp::Capability::Client peer();

@@ -24,6 +24,17 @@ kj::StringPtr describe(postern::schema::Goodbye why) {
   return "the agent was stopped";
 }
 
+schema::SessionObserver::Loss lossOf(const SessionEnd& how) {
+  switch (how.reason) {
+    case EndReason::BAD_FRAME:
+    case EndReason::BAD_RECORD:
+    case EndReason::PROTOCOL_ERROR:
+      return schema::SessionObserver::Loss::PROTOCOL_ERROR;
+    default:
+      return schema::SessionObserver::Loss::CUT;
+  }
+}
+
 bool isZero(const Uint128& id) {
   return id == Uint128();
 }
@@ -140,23 +151,24 @@ void Hub::handshakeOver() {
 void Hub::reportFailure(const EstablishFailure& failure) {
   KJ_IF_MAYBE (refusal, failure.tryGet<HandshakeRefusal>()) {
     if (*refusal == HandshakeRefusal::WRONG_GUEST_KEY) {
-      observer.event(EventKind::TOKEN_REUSE,
-                     "a second key holds this VM's enrolment token; if nobody did that, revoke "
-                     "it with `postern vm rekey`"_kj);
+      tell(EventKind::TOKEN_REUSE,
+           "a second key holds this VM's enrolment token; if nobody did that, revoke "
+           "it with `postern vm rekey`"_kj);
       return;
     }
-    observer.event(EventKind::REFUSED, postern::describe(*refusal));
+    bool keys = *refusal == HandshakeRefusal::UNKNOWN_HINT || *refusal == HandshakeRefusal::BAD_TAG;
+    tell(EventKind::REFUSED, postern::describe(*refusal), static_cast<uint16_t>(keys ? Refused::KEYS : Refused::OTHER));
   }
 }
 
 void Hub::diskFailed(StateFileError error) {
-  observer.event(EventKind::TROUBLE, kj::str("the VM's state file ", postern::describe(error)));
+  tell(EventKind::TROUBLE, kj::str("the VM's state file ", postern::describe(error)));
 }
 
 // Arrivals ---------------------------------------------------------------------------------------------------------
 
-kj::Promise<void> Hub::refuse(kj::Own<IncomingSession> guest, CloseCode code, kj::StringPtr why) {
-  observer.event(EventKind::REFUSED, why);
+kj::Promise<void> Hub::refuse(kj::Own<IncomingSession> guest, CloseCode code, kj::StringPtr why, Refused reason) {
+  tell(EventKind::REFUSED, why, static_cast<uint16_t>(reason));
   auto done = guest->refuse(code);
   return done.attach(kj::mv(guest));
 }
@@ -172,10 +184,11 @@ kj::Promise<void> Hub::arrived(kj::Own<IncomingSession> guest, kj::String peer) 
     diskFailed(*error);
     return refuse(kj::mv(guest), CloseCode::INTERNAL, "its enrolment could not be stored");
   }
-  if (wasPending) observer.event(EventKind::ENROLLED, kj::str("guest key ", keys.guestFingerprint()));
+  if (wasPending) tell(EventKind::ENROLLED, kj::str("guest key ", keys.guestFingerprint()));
 
   if (isDuplicate(guest->confirmation())) {
-    return refuse(kj::mv(guest), CloseCode::DUPLICATE_IDENTITY, "two agents have this VM's identity");
+    return refuse(kj::mv(guest), CloseCode::DUPLICATE_IDENTITY, "two agents have this VM's identity",
+                  Refused::CLONED_IDENTITY);
   }
   auto counted = keys.count(guest->confirmation().sessionCounter);
   KJ_SWITCH_ONEOF(counted) {
@@ -185,10 +198,10 @@ kj::Promise<void> Hub::arrived(kj::Own<IncomingSession> guest, kj::String peer) 
     }
     KJ_CASE_ONEOF(counter, VmKeys::Counter) {
       if (counter == VmKeys::Counter::BACK) {
-        observer.event(EventKind::ROLLBACK,
-                       "the guest's session counter went back: it was reset to an earlier state"_kj);
+        tell(EventKind::ROLLBACK, "the guest's session counter went back: it was reset to an earlier state"_kj);
         if (rollback == schema::Rollback::DENY) {
-          return refuse(kj::mv(guest), CloseCode::POLICY, "rolled-back guests are not let in (rollback = \"deny\")");
+          return refuse(kj::mv(guest), CloseCode::POLICY, "rolled-back guests are not let in (rollback = \"deny\")",
+                        Refused::ROLLED_BACK);
         }
       }
     }
@@ -238,7 +251,7 @@ kj::Promise<void> Hub::arrivedToEnrol(kj::Own<IncomingSession> guest, kj::String
 void Hub::committed() {
   auto end = kj::mv(KJ_ASSERT_NONNULL(enrolling));
   enrolling = nullptr;
-  observer.event(EventKind::ENROLLED, kj::str("guest key ", keys.guestFingerprint()));
+  tell(EventKind::ENROLLED, kj::str("guest key ", keys.guestFingerprint()));
   auto counted = keys.count(end->confirmation().sessionCounter);
   KJ_IF_MAYBE (error, counted.tryGet<StateFileError>()) diskFailed(*error);
   end->start();
@@ -255,9 +268,9 @@ bool Hub::isDuplicate(const Confirmation& confirmation) {
     while (!replacements.empty() && now - replacements.front() > REPLACEMENT_WINDOW) replacements.pop_front();
     replacements.push_back(now);
     if (replacements.size() > MAX_REPLACEMENTS) {
-      observer.event(EventKind::DUPLICATE_IDENTITY,
-                     "two agents connect with this VM's identity in turn: a cloned disk? The one that is connected "
-                     "stays"_kj);
+      tell(EventKind::DUPLICATE_IDENTITY,
+           "two agents connect with this VM's identity in turn: a cloned disk? The one that is connected "
+           "stays"_kj);
       duplicate = Duplicate{confirmation.agentInstance, now + DUPLICATE_REFUSAL};
       replacements.clear();
       return true;
@@ -277,7 +290,7 @@ kj::Promise<void> Hub::seat(kj::Own<GuestEnd> guest) {
   auto text = kj::str("session ", sessions, " from ", guest->peer());
   auto over = guest->session().onEnd().ignoreResult();
   primary = kj::mv(guest);
-  observer.event(EventKind::CONNECTED, text);
+  tell(EventKind::CONNECTED, text);
   observer.stateChanged();
   bootSeen(boot);
   return over;
@@ -286,7 +299,7 @@ kj::Promise<void> Hub::seat(kj::Own<GuestEnd> guest) {
 void Hub::bootSeen(const Uint128& id) {
   if (isZero(id)) return;
   KJ_IF_MAYBE (known, bootId) {
-    if (!(*known == id)) observer.event(EventKind::BOOTED, "the guest has booted since it was last here"_kj);
+    if (!(*known == id)) tell(EventKind::BOOTED, "the guest has booted since it was last here"_kj);
   }
   bootId = id;
 }
@@ -300,6 +313,7 @@ void Hub::heartbeat(GuestEnd& guest, Report report) {
     return;
   }
   heartbeatAt = timer().now();
+  report.session = sessions;
   report.heartbeats = ++heartbeats;
   observer.heartbeat(report);
   Uint128 boot{report.bootIdHigh, report.bootIdLow};
@@ -318,13 +332,13 @@ void Hub::heartbeat(GuestEnd& guest, Report report) {
 }
 
 void Hub::goodbye(GuestEnd&, postern::schema::Goodbye why) {
-  observer.event(EventKind::GOODBYE, describe(why));
+  tell(EventKind::GOODBYE, describe(why), static_cast<uint16_t>(why));
 }
 
 void Hub::ended(GuestEnd& guest, const SessionEnd& how) {
   KJ_IF_MAYBE (current, enrolling) {
     if (current->get() == &guest) {
-      observer.event(EventKind::REFUSED, kj::str("an enrolment was not finished: ", postern::describe(how)));
+      tell(EventKind::REFUSED, kj::str("an enrolment was not finished: ", postern::describe(how)));
       tasks.add(kj::evalLater([end = kj::mv(*current)]() {}));
       enrolling = nullptr;
       return;
@@ -334,7 +348,7 @@ void Hub::ended(GuestEnd& guest, const SessionEnd& how) {
     if (current->get() != &guest) return;
     auto end = kj::mv(*current);
     primary = nullptr;
-    observer.event(EventKind::LOST, kj::str(postern::describe(how)));
+    tell(EventKind::LOST, postern::describe(how), static_cast<uint16_t>(lossOf(how)));
     observer.stateChanged();
     departed(*end);
     tasks.add(kj::evalLater([end = kj::mv(end)]() {}));
@@ -355,7 +369,7 @@ void Hub::departed(GuestEnd& guest) {
 }
 
 void Hub::misfortune(kj::StringPtr text) {
-  observer.event(EventKind::TROUBLE, printable(text, 200));
+  tell(EventKind::TROUBLE, printable(text, 200));
 }
 
 kj::Promise<Hub::Gone> Hub::addDeparture(bool reboot) {
@@ -378,7 +392,7 @@ kj::Promise<void> Hub::close() {
 }
 
 void Hub::taskFailed(kj::Exception&& exception) {
-  observer.event(EventKind::TROUBLE, printable(exception.getDescription(), 200));
+  tell(EventKind::TROUBLE, printable(exception.getDescription(), 200));
 }
 
 }  // namespace postern::host

@@ -42,7 +42,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   class Observer {
    public:
     virtual void stateChanged() = 0;
-    virtual void event(EventKind kind, kj::StringPtr text) = 0;  // printable
+    // `text` is printable; `code` as in session-control.capnp.
+    virtual void event(EventKind kind, kj::StringPtr text, uint16_t code) = 0;
     virtual void heartbeat(const Report& report) = 0;
   };
 
@@ -131,7 +132,10 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   void committed();
   bool isDuplicate(const Confirmation& confirmation);
   kj::Promise<void> seat(kj::Own<GuestEnd> guest);
-  kj::Promise<void> refuse(kj::Own<IncomingSession> guest, CloseCode code, kj::StringPtr why);
+  using Refused = schema::SessionObserver::Refused;
+  kj::Promise<void> refuse(kj::Own<IncomingSession> guest, CloseCode code, kj::StringPtr why,
+                           Refused reason = Refused::OTHER);
+  void tell(EventKind kind, kj::StringPtr text, uint16_t code = 0) { observer.event(kind, text, code); }
   void handshakeOver();
   void reportFailure(const EstablishFailure& failure);
   void diskFailed(StateFileError error);

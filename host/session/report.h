@@ -27,7 +27,9 @@ struct Report {
   uint64_t load[3] = {};  // times 100
   uint64_t memoryTotalKiB = 0;
   uint64_t memoryAvailableKiB = 0;  // at most the total
-  uint64_t heartbeats = 0;          // since the session process began
+  uint64_t session = 0;             // the number of the guest's session, from 1, since the process began
+  uint64_t heartbeats = 0;          // since the process began
+                                    // since the session process began
   GuestCondition condition = GuestCondition::RUNNING;
   std::array<kj::byte, 32> policyHash{};
   std::array<char, 32> agentVersion{};  // zero-terminated, printable

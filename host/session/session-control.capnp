@@ -57,7 +57,9 @@ interface SessionObserver {
   # posternd, for the session.
 
   stateChanged @0 (state :SessionState) -> ();
-  event @1 (kind :Kind, text :Text) -> ();
+  event @1 (kind :Kind, text :Text, code :UInt16, session :UInt64) -> ();
+  # `code`: goodbye: guest.capnp's Goodbye; lost: Loss; refused: Refused. `session`: the number of the guest's session.
+
   operation @2 (grant :UInt64, call :Text, outcome :Text, microseconds :UInt64, bytes :UInt64) -> ();
   # For the audit log, when an operation is over.
 
@@ -74,5 +76,15 @@ interface SessionObserver {
     power @9;
     trouble @10;
     # Of this process: disk full, and the like.
+  }
+  enum Loss {
+    cut @0;
+    protocolError @1;
+  }
+  enum Refused {
+    other @0;
+    keys @1;
+    clonedIdentity @2;
+    rolledBack @3;
   }
 }

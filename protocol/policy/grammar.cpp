@@ -88,7 +88,7 @@ class FileReader {
           problems.error(place, "bad group name ", quote(entry.key), "; write ", PLAIN_NAME_RULE);
         }
         Group group{kj::heapString(entry.key), place, {}};
-        KJ_IF_MAYBE (texts, members.texts(entry.key)) group.members = readParties(*texts, PartyUse::MEMBER, problems);
+        KJ_IF_MAYBE (texts, members.texts(entry)) group.members = readParties(*texts, PartyUse::MEMBER, problems);
         document.groups.add(kj::mv(group));
       }
     }
@@ -102,7 +102,7 @@ class FileReader {
         if (!isVmName(entry.key)) {
           problems.error(place, "[port.NAME]: ", quote(entry.key), " is no VM's name; write ", VM_NAME_RULE);
         }
-        KJ_IF_MAYBE (table, names.subtable(entry.key)) {
+        KJ_IF_MAYBE (table, names.subtable(entry)) {
           TableReader port(*table, place, "[port.NAME]", problems);
           Port out{kj::heapString(entry.key), place, port.boolean("blocked").orDefault(false), {}};
           out.limits = readLimits(port, problems);
@@ -242,7 +242,7 @@ class FileReader {
         if (!isPlainName(entry.key)) {
           problems.error({file.file, entry.line}, "bad community name ", quote(entry.key), "; write ", PLAIN_NAME_RULE);
         }
-        KJ_IF_MAYBE (texts, inner.texts(entry.key)) {
+        KJ_IF_MAYBE (texts, inner.texts(entry)) {
           rule.communities.add(Community{kj::heapString(entry.key), readParties(*texts, PartyUse::SEGMENT, problems)});
         }
       }

@@ -1,12 +1,23 @@
 #include "protocol/policy/toml-text.h"
 
-// Compiled in and without exceptions, whatever the package's flags say: no shared library, errors are values.
+#include <algorithm>
+
+// toml++ asserts that its input is not wrong in ways in which it can be wrong ("[="), and assumes it where assertions
+// are off. Here a broken assertion is an error like any other.
+namespace {
+struct TomlAssertion {};
+[[noreturn]] bool failAssertion() {
+  throw TomlAssertion();
+}
+}  // namespace
+#undef NDEBUG
+#define TOML_ASSERT(condition) static_cast<void>((condition) || failAssertion())
+// Compiled in, whatever the package's flags say, so that no program needs its shared library.
 #undef TOML_HEADER_ONLY
 #undef TOML_SHARED_LIB
 #define TOML_HEADER_ONLY 1
-#define TOML_EXCEPTIONS 0
+#define TOML_EXCEPTIONS 1
 #define TOML_ENABLE_FORMATTERS 0
-#define TOML_ENABLE_UNRELEASED_FEATURES 0
 #include <toml++/toml.h>
 
 #include <kj/debug.h>
@@ -121,6 +132,31 @@ TomlTable tableOf(const toml::table& table) {
   return out;
 }
 
+std::string_view view(kj::ArrayPtr<const char> text) {
+  return std::string_view(text.begin(), text.size());
+}
+
+// The line at which toml++ gives up by assertion. It reads front to back, so a beginning of the text does so exactly if
+// it holds that line.
+unsigned lineOfAssertion(kj::ArrayPtr<const char> text) {
+  kj::Vector<size_t> ends;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n') ends.add(i + 1);
+  }
+  auto asserts = [&](size_t end) {
+    try {
+      static_cast<void>(toml::parse(view(text.slice(0, end))));
+    } catch (const toml::parse_error&) {
+      return false;
+    } catch (const TomlAssertion&) {
+      return true;
+    }
+    return false;
+  };
+  auto first = std::partition_point(ends.begin(), ends.end(), [&](size_t end) { return !asserts(end); });
+  return unsigned(first - ends.begin()) + 1;
+}
+
 }  // namespace
 
 kj::StringPtr whatIs(const TomlValue& value) {
@@ -138,16 +174,17 @@ kj::StringPtr whatIs(const TomlValue& value) {
 
 kj::OneOf<TomlTable, TomlError> parseToml(kj::ArrayPtr<const char> untrusted) {
   KJ_IF_MAYBE (wrong, checkShape(untrusted)) return kj::mv(*wrong);
-  auto result = toml::parse(std::string_view(untrusted.begin(), untrusted.size()));
-  if (!result) {
-    auto& error = result.error();
+  try {
+    return tableOf(toml::parse(view(untrusted)));
+  } catch (const toml::parse_error& error) {
     auto text = textOf(error.description());
     for (char& c : text) {
       if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
     }
     return TomlError{lineOf(error.source()), kj::str("not TOML: ", text)};
+  } catch (const TomlAssertion&) {
+    return TomlError{lineOfAssertion(untrusted), kj::str("not TOML: no key, table or value can be read here")};
   }
-  return tableOf(result.table());
 }
 
 }  // namespace postern::policy

@@ -7,9 +7,12 @@
 #include <kj/io.h>
 #include <kj/time.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <string>
 
 #include <boost/interprocess/file_mapping.hpp>
 
@@ -27,6 +30,7 @@ inline kj::TimePoint monotonicNow() {
 // A child process that runs `body` and ends; gives its wait status. It must not touch doctest.
 template <typename Body>
 int inChild(Body&& body) {
+  fflush(stdout);  // or the child prints it again
   pid_t pid = fork();
   KJ_ASSERT(pid >= 0);
   if (pid == 0) {
@@ -68,7 +72,7 @@ struct BoardFixture {
   }
   kj::Own<BoardReader> reader() {
     auto opened = BoardReader::open(path);
-    if (opened.is<kj::String>()) FAIL(opened.get<kj::String>().cStr());
+    if (opened.is<kj::String>()) FAIL(std::string(opened.get<kj::String>().cStr()));
     return kj::mv(opened.get<kj::Own<BoardReader>>());
   }
   kj::String refusal() {

@@ -1,0 +1,47 @@
+#pragma once
+// Events: what happened on this host, kept for who comes later and told to who listens. The last MAX_EVENTS are kept,
+// in memory alone: the audit log is the record. A listener that does not read loses nothing of others and is let go
+// when it has MAX_BEHIND unread.
+
+#include <kj/async.h>
+#include <kj/string.h>
+#include <kj/time.h>
+
+#include <deque>
+#include <list>
+
+namespace postern::host {
+
+constexpr size_t MAX_EVENTS = 4096;
+constexpr uint64_t MAX_BEHIND = 1024;
+
+struct Event {
+  uint64_t sequence;
+  kj::Date time;
+  kj::String vm;       // empty: of the host
+  kj::StringPtr kind;  // static
+  kj::String text;     // printable
+};
+
+class Events {
+ public:
+  void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+
+  // The kept ones after `sequence`. Valid until the next add().
+  template <typename Do>
+  void forEachAfter(uint64_t sequence, Do&& what) const {
+    for (auto& event : kept) {
+      if (event.sequence > sequence) what(event);
+    }
+  }
+  uint64_t last() const { return sequence; }
+  // When there is one after `sequence`.
+  kj::Promise<void> whenAfter(uint64_t sequence);
+
+ private:
+  std::deque<Event> kept;
+  uint64_t sequence = 0;
+  std::list<kj::Own<kj::PromiseFulfiller<void>>> waiting;
+};
+
+}  // namespace postern::host

@@ -1,0 +1,64 @@
+#include "host/daemon/live-grants.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+#include "host/log/log.h"
+
+namespace postern::host {
+
+struct LiveGrants::Live {
+  GrantEntry entry;
+  kj::AutoCloseFd socket;
+  // Neither reads nor writes: only the end of both directions is seen.
+  kj::UnixEventPort::FdObserver observer;
+
+  Live(kj::UnixEventPort& port, GrantEntry entry, kj::AutoCloseFd fd)
+      : entry(kj::mv(entry)),
+        socket(kj::mv(fd)),
+        observer(port, socket, kj::UnixEventPort::FdObserver::OBSERVE_URGENT) {}
+};
+
+LiveGrants::LiveGrants(kj::UnixEventPort& port) : port(port), tasks(*this) {}
+LiveGrants::~LiveGrants() noexcept(false) {}
+
+bool LiveGrants::hasRoomFor(uid_t uid) const {
+  unsigned count = 0;
+  for (auto& entry : live) {
+    if (entry.value->entry.caller->uid == uid) ++count;
+  }
+  return count < MAX_GRANTS_PER_USER;
+}
+
+void LiveGrants::add(GrantEntry entry, int socket) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(socket, F_DUPFD_CLOEXEC, 3));
+  auto id = entry.id;
+  auto grant = kj::heap<Live>(port, kj::mv(entry), kj::AutoCloseFd(copy));
+  auto over = grant->observer.whenWriteDisconnected();
+  live.insert(id, kj::mv(grant));
+  // Not from within the observer's own promise.
+  tasks.add(over.then([]() { return kj::evalLater([]() {}); }).then([this, id]() { live.erase(id); }));
+}
+
+kj::Maybe<const GrantEntry&> LiveGrants::find(uint64_t id) const {
+  KJ_IF_MAYBE (grant, live.find(id)) return (*grant)->entry;
+  return nullptr;
+}
+
+unsigned LiveGrants::cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowed) {
+  unsigned cut = 0;
+  for (auto& entry : live) {
+    if (allowed(entry.value->entry)) continue;
+    (void)shutdown(entry.value->socket, SHUT_RDWR);  // its end is seen like any other
+    ++cut;
+  }
+  return cut;
+}
+
+void LiveGrants::taskFailed(kj::Exception&& exception) {
+  logEvent(LogLevel::ERROR, "internal", exception.getDescription());
+}
+
+}  // namespace postern::host

@@ -1,0 +1,105 @@
+#pragma once
+// SessionClient: posternd's end of one VM's session process, and what keeps that process there.
+//
+// Finds the process that an earlier posternd left, or starts one; attaches; and when it is gone, tells its handler and
+// starts another: at once after one that lived, later and later (to RESTART_MAX) after ones that did not. What the
+// process says is a claim about its one VM: numbers and text are bounded before the handler sees them.
+//
+// Destroying it leaves the process running: a session outlives its posternd. stop() ends it. One loop.
+
+#include <kj/async-io.h>
+#include <kj/async-unix.h>
+
+#include "host/daemon/process-watch.h"
+#include "host/local-rpc/local-rpc.h"
+#include "host/session/report.h"
+#include "host/session/session-control.capnp.h"
+#include "protocol/bundle.h"
+#include "transport/connection.h"
+
+namespace postern::host {
+
+constexpr auto RESTART_FIRST = 100 * kj::MILLISECONDS;
+constexpr auto RESTART_MAX = 2 * kj::SECONDS;
+// A process that lived this long was not broken from the start.
+constexpr auto LIVED = 5 * kj::SECONDS;
+constexpr auto ATTACH_DEADLINE = 5 * kj::SECONDS;
+// From stop() to SIGKILL.
+constexpr auto STOP_DEADLINE = 2 * kj::SECONDS;
+
+class SessionClient final : private kj::TaskSet::ErrorHandler {
+ public:
+  class Handler {
+   public:
+    virtual void sessionAttached(schema::SessionState::Reader state, pid_t pid) = 0;
+    virtual void sessionState(schema::SessionState::Reader state) = 0;
+    virtual void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code,
+                              uint64_t session) = 0;
+    virtual void sessionReport(const Report& report) = 0;
+    virtual void sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                                  uint64_t bytes) = 0;
+    virtual void sessionGone(kj::StringPtr why) = 0;
+    // For the new process: the VM's state file. Null: not now, and why is logged.
+    virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;
+    virtual schema::Rollback rollback() = 0;
+  };
+
+  struct Environment {
+    kj::UnixEventPort& port;
+    kj::LowLevelAsyncIoProvider& provider;
+    kj::StringPtr program;        // path of postern-session
+    kj::StringPtr sessionFolder;  // for its socket
+  };
+
+  // Starts at once. Everything outlives this.
+  SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& handler, const Environment& environment);
+  ~SessionClient() noexcept(false);
+  KJ_DISALLOW_COPY(SessionClient);
+
+  bool isAttached() const { return control != nullptr; }
+
+  struct LinkResult {
+    bool proved;
+    kj::String reason;
+  };
+  // Fails if the process goes away meanwhile, or is not attached.
+  kj::Promise<LinkResult> link(Connection connection);
+  kj::Promise<void> introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill);
+
+  // Ends the process, by force after STOP_DEADLINE; no other is started. Once.
+  kj::Promise<void> stop();
+
+ private:
+  class Observer;
+
+  const kj::String vmName;
+  const VmId vm;
+  Handler& handler;
+  const Environment environment;
+  kj::Timer& timer;
+  const kj::String socketPath;
+
+  kj::Maybe<kj::Own<LocalRpc>> rpc;
+  kj::Maybe<schema::SessionControl::Client> control;  // once attached
+  kj::Maybe<kj::Own<ProcessWatch>> process;
+  kj::AutoCloseFd reports;
+  kj::Maybe<kj::UnixEventPort::FdObserver> reportObserver;
+  kj::Duration restartAfter = RESTART_FIRST;
+  bool stopping = false;
+  kj::TaskSet tasks;
+  kj::Promise<void> running;
+
+  kj::Promise<void> run();
+  kj::Promise<void> runOnce();
+  kj::Promise<void> attach(kj::AutoCloseFd socket);
+  kj::Promise<kj::Maybe<kj::AutoCloseFd>> connect();
+  bool spawn();
+  kj::Promise<void> receiveReports();
+  void reset(kj::StringPtr why);
+  // The process that was started last, by us or by an earlier posternd, if it still lives; null otherwise.
+  kj::Maybe<pid_t> lastStarted() const;
+  bool isOurs(pid_t pid) const;
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+}  // namespace postern::host

@@ -1,0 +1,127 @@
+#pragma once
+// Vm: one VM, as posternd sees it: its record, its session process, its way to connect, its health and its slot on the
+// status board. posternd reads no byte of the guest: it passes connections on, unread, and takes from the session
+// process bounded claims about this VM.
+//
+// By endpoint: unix and hybrid have a listener of their own; serial is connected to, again and again; vsock comes in at
+// the daemon's listeners, which find the VM by its CID (visit()).
+// One loop; owned by the Daemon.
+
+#include <kj/async-io.h>
+
+#include "host/board/board-writer.h"
+#include "host/daemon/events.h"
+#include "host/daemon/session-client.h"
+#include "host/health/health.h"
+#include "host/qmp/qmp-watch.h"
+#include "host/registry/registry.h"
+#include "protocol/random.h"
+#include "transport/doorkeeper.h"
+
+namespace postern::host {
+
+class Vm final : public SessionClient::Handler, public QmpWatch::Handler, private kj::TaskSet::ErrorHandler {
+ public:
+  class Handler {
+   public:
+    // A session process said so, of a grant that posternd gave.
+    virtual void operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                           uint64_t bytes) = 0;
+    // Its grants have nobody who would honour them.
+    virtual void sessionLost(Vm& vm) = 0;
+    virtual void event(Vm& vm, kj::StringPtr kind, kj::String text) = 0;
+  };
+  struct Environment {
+    kj::UnixEventPort& port;
+    kj::LowLevelAsyncIoProvider& provider;
+    kj::StringPtr sessionProgram;
+    kj::StringPtr sessionFolder;
+    Registry& registry;
+    Admission& admission;
+    BoardWriter& board;
+    Random& random;
+    Handler& handler;
+    schema::Rollback rollback;
+  };
+
+  // Starts its session process and its links. Everything outlives this.
+  Vm(VmRecord record, const Environment& environment);
+  ~Vm() noexcept(false);
+  KJ_DISALLOW_COPY(Vm);
+
+  const VmRecord& record() const { return vmRecord; }
+  // Another transport, tags or QMP socket.
+  void change(VmRecord record);
+
+  SessionClient& session() { return client; }
+  const Verdict& verdict() const { return lastVerdict; }
+  kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
+  void describe(schema::Vm::Builder vm) const;
+  void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
+
+  // A connection from this VM's address that was let in.
+  void visit(Visitor visitor);
+
+  // What time alone changes; to be called a few times a second.
+  void tick(kj::TimePoint now);
+
+  kj::Maybe<QmpWatch&> qmp();
+
+  // Ends the session process; the Vm may be destroyed then.
+  kj::Promise<void> stop();
+
+ private:
+  VmRecord vmRecord;
+  const Environment environment;
+  kj::Timer& timer;
+  Health health;
+  Verdict lastVerdict;
+  kj::Maybe<uint32_t> slot;
+  kj::Maybe<Report> report;
+  kj::Maybe<kj::TimePoint> heartbeatAt;
+  uint64_t endedSession = 0;  // reports of it, or of earlier ones, come too late
+  bool linkUp = false;
+  pid_t sessionPid = 0;
+  bool enrolled = false;
+  bool offerPending = false;
+  kj::String hostFingerprint, guestFingerprint, peer;
+  uint64_t sessions = 0;
+
+  // Null until the session is attached, and while a listener could not be made.
+  kj::Maybe<kj::Own<Listener>> listener;
+  kj::Maybe<kj::Own<Doorkeeper>> doorkeeper;
+  kj::Maybe<kj::Promise<void>> linking;
+  kj::Maybe<kj::Own<QmpWatch>> qmpWatch;
+  kj::TaskSet tasks;
+  SessionClient client;
+
+  void startLinks();
+  kj::Promise<void> listen();
+  kj::Promise<void> receiveAll();
+  kj::Promise<void> keepSerial(kj::Duration pause);
+  void startQmp();
+  void publish();
+  void healthMayHaveChanged(kj::TimePoint now);
+  void take(schema::SessionState::Reader state);
+  kj::TimePoint now() const { return timer.now(); }
+
+  // SessionClient::Handler.
+  void sessionAttached(schema::SessionState::Reader state, pid_t pid) override;
+  void sessionState(schema::SessionState::Reader state) override;
+  void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code, uint64_t session) override;
+  void sessionReport(const Report& report) override;
+  void sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
+                        uint64_t bytes) override;
+  void sessionGone(kj::StringPtr why) override;
+  kj::Maybe<kj::AutoCloseFd> openState() override;
+  schema::Rollback rollback() override { return environment.rollback; }
+
+  // QmpWatch::Handler.
+  void qmpEvent(QmpWatch::Event event) override;
+  void qmpConnected() override;
+  void qmpLost(kj::StringPtr why) override;
+
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+}  // namespace postern::host

@@ -1,0 +1,73 @@
+#pragma once
+// Registry: the VMs that this host knows, each a file of its own, VMS/NAME.toml, written by posternd alone. What a file
+// holds has been checked when it is read; a damaged one is an error that names it, and the other VMs go on.
+//
+//   uuid = "0123abcd-..."
+//   transport = "vsock:42"           from the host's side
+//   tags = ["prod"]
+//   qmp = "/run/vm/web1.qmp"
+//
+// Beside it NAME.state, of which the registry knows the place and nothing else.
+
+#include <kj/map.h>
+#include <kj/one-of.h>
+#include <kj/string.h>
+#include <kj/vector.h>
+
+#include "host/files/files.h"
+#include "protocol/bundle.h"
+#include "transport/endpoint.h"
+
+namespace postern::host {
+
+constexpr size_t MAX_VMS = 4096;  // as many as the status board has room for
+constexpr size_t MAX_VM_TAGS = 32;
+
+struct VmRecord {
+  kj::String name;
+  VmId uuid;
+  kj::String transport;  // as written; parses
+  kj::Vector<kj::String> tags;
+  kj::String qmp;  // empty: none
+
+  VmRecord clone() const;
+  Endpoint endpoint() const;
+};
+
+// The first thing that is wrong with it, for a person; also where a record would be for a listener of the guest's own
+// (vsock:any).
+kj::Maybe<kj::String> findProblem(const VmRecord& record);
+
+class Registry {
+ public:
+  struct Loaded {
+    kj::Own<Registry> registry;
+    kj::Vector<kj::String> problems;  // of files that were left out
+  };
+  static kj::OneOf<Loaded, FileError> open(kj::StringPtr folder);
+  explicit Registry(kj::StringPtr folder) : folder(kj::str(folder)) {}
+  KJ_DISALLOW_COPY(Registry);
+
+  kj::Maybe<const VmRecord&> find(kj::StringPtr name) const;
+  // Adds or replaces; on disk when it returns. A uuid, and an address, belong to one VM.
+  kj::Maybe<FileError> put(VmRecord record);
+  // Its keys, too.
+  kj::Maybe<FileError> remove(kj::StringPtr name);
+
+  // For the VM's session process; made if it is not there.
+  kj::OneOf<kj::AutoCloseFd, FileError> openState(kj::StringPtr name) const;
+
+  size_t size() const { return records.size(); }
+  template <typename Do>
+  void forEach(Do&& what) const {
+    for (auto& entry : records) what(entry.value);
+  }
+
+ private:
+  const kj::String folder;
+  kj::TreeMap<kj::String, VmRecord> records;
+
+  kj::String fileOf(kj::StringPtr name, kj::StringPtr ending) const { return kj::str(folder, '/', name, ending); }
+};
+
+}  // namespace postern::host

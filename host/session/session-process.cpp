@@ -1,0 +1,260 @@
+#include "host/session/session-process.h"
+
+#include <errno.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host/log/log.h"
+#include "protocol/limits.h"
+#include "transport/printable.h"
+
+namespace postern::host {
+
+namespace {
+
+// What posternd passes as numbers, checked; null if it is not from this build.
+kj::Maybe<TransportKind> transportFrom(uint8_t number) {
+  switch (static_cast<TransportKind>(number)) {
+    case TransportKind::UNIX:
+    case TransportKind::HYBRID:
+    case TransportKind::SERIAL:
+    case TransportKind::VSOCK:
+      return static_cast<TransportKind>(number);
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+// One posternd that has connected.
+struct SessionProcess::Daemon {
+  kj::Maybe<schema::SessionObserver::Client> observer;  // once attached
+  kj::AutoCloseFd reports;
+  kj::Maybe<kj::Own<LocalRpc>> rpc;
+};
+
+class SessionProcess::Control final : public schema::SessionControl::Server {
+ public:
+  Control(SessionProcess& process, Daemon& daemon) : process(process), daemon(daemon) {}
+
+  kj::Promise<void> attach(AttachContext context) override {
+    auto params = context.getParams();
+    process.hub.setRollback(params.getRollback());
+    auto observer = params.getObserver();
+    return takeDescriptor(params.getReports()).then([this, context, observer](kj::Maybe<kj::AutoCloseFd> fd) mutable {
+      KJ_IF_MAYBE (f, fd) daemon.reports = kj::mv(*f);
+      daemon.observer = kj::mv(observer);
+      auto results = context.getResults();
+      results.setPid(static_cast<uint32_t>(getpid()));
+      results.setVersion(POSTERN_VERSION);
+      auto& vm = process.hub.vmKeys().vmId();
+      results.setVm(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
+      process.fill(results.initState());
+      process.attachedNow(daemon);
+    });
+  }
+
+  kj::Promise<void> link(LinkContext context) override {
+    auto params = context.getParams();
+    auto kind = params.getDescriptorKind() == 0 ? DescriptorKind::SOCKET : DescriptorKind::SERIAL_DEVICE;
+    auto transport = KJ_REQUIRE_NONNULL(transportFrom(params.getTransport()));
+    return takeDescriptor(params.getSocket())
+        .then([this, kind, transport](kj::Maybe<kj::AutoCloseFd> fd) {
+          Connection connection{transport, kind, UnknownPeer(), kj::mv(KJ_REQUIRE_NONNULL(fd))};
+          return process.hub.link(kj::mv(connection));
+        })
+        .then([context](Hub::Outcome outcome) mutable {
+          auto result = context.getResults().initOutcome();
+          result.setProved(outcome.proved);
+          result.setReason(printable(outcome.reason, 256));
+        });
+  }
+
+  kj::Promise<void> introduce(IntroduceContext context) override {
+    return takeDescriptor(context.getParams().getSocket()).then([this, context](kj::Maybe<kj::AutoCloseFd> fd) mutable {
+      process.introduce(kj::mv(KJ_REQUIRE_NONNULL(fd)), context.getParams().getGrant());
+    });
+  }
+
+  kj::Promise<void> stop(StopContext) override {
+    process.end();
+    return kj::READY_NOW;
+  }
+
+ private:
+  SessionProcess& process;
+  Daemon& daemon;
+};
+
+SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::Environment& environment,
+                               kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd listeningParam)
+    : vmName(kj::str(vmName)),
+      port(environment.port),
+      provider(provider),
+      timer(environment.session.timer),
+      listening(kj::mv(listeningParam)),
+      listeningObserver(port, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      hub(keys, *this, environment),
+      callers(kj::heap<kj::TaskSet>(*this)),
+      ended(nullptr),
+      tasks(*this) {
+  auto end = kj::newPromiseAndFulfiller<void>();
+  endFulfiller = kj::mv(end.fulfiller);
+  ended = kj::mv(end.promise);
+}
+
+SessionProcess::~SessionProcess() noexcept(false) {}
+
+kj::Promise<void> SessionProcess::run() {
+  abandonment = timer.afterDelay(ABANDONED).then([this]() { abandoned(); }).eagerlyEvaluate(nullptr);
+  return acceptDaemons().exclusiveJoin(kj::mv(ended));
+}
+
+void SessionProcess::end() {
+  tasks.add(hub.close().then([this]() { endFulfiller->fulfill(); }));
+}
+
+kj::Promise<void> SessionProcess::acceptDaemons() {
+  for (;;) {
+    int fd = accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) break;
+    kj::AutoCloseFd socket(fd);
+    // Only this user's processes: the folder says so, too.
+    if (localPeerOf(socket).uid == geteuid()) serveDaemon(kj::mv(socket));
+  }
+  return listeningObserver.whenBecomesReadable().then([this]() { return acceptDaemons(); });
+}
+
+void SessionProcess::serveDaemon(kj::AutoCloseFd socket) {
+  auto daemon = kj::heap<Daemon>();
+  auto& reference = *daemon;
+  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::heap<Control>(*this, reference));
+  auto over = KJ_ASSERT_NONNULL(daemon->rpc)->onDisconnect().then([this, &reference]() { daemonLost(reference); });
+  tasks.add(over.attach(kj::mv(daemon)));
+}
+
+void SessionProcess::attachedNow(Daemon& daemon) {
+  attached = daemon;
+  abandonment = nullptr;
+  auto waiting = kj::mv(kept);
+  kept.clear();
+  for (auto& event : waiting) send(event);
+}
+
+void SessionProcess::daemonLost(Daemon& daemon) {
+  KJ_IF_MAYBE (current, attached) {
+    if (current != &daemon) return;
+    attached = nullptr;
+    unanswered = 0;
+    logEvent(LogLevel::WARNING, "posternd-lost", "posternd is gone; the guest stays connected", vmName);
+    abandonment = timer.afterDelay(ABANDONED).then([this]() { abandoned(); }).eagerlyEvaluate(nullptr);
+  }
+}
+
+void SessionProcess::abandoned() {
+  if (callerCount == 0) return;
+  logEvent(LogLevel::WARNING, "grants-ended", "posternd stayed away; what it granted ends", vmName);
+  callers = kj::heap<kj::TaskSet>(*this);
+  callerCount = 0;
+}
+
+void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
+  KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
+  ++callerCount;
+  auto rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), newVmCalls(hub, vmName, grant, *this));
+  auto over = rpc->onDisconnect().then([this]() { --callerCount; });
+  callers->add(over.attach(kj::mv(rpc)));
+}
+
+void SessionProcess::fill(schema::SessionState::Builder state) {
+  auto& keys = hub.vmKeys();
+  state.setEnrolled(keys.isEnrolled());
+  state.setOfferPending(keys.isOfferOut());
+  state.setHostFingerprint(keys.hostFingerprint());
+  state.setGuestFingerprint(keys.guestFingerprint());
+  state.setSessions(hub.sessionsMade());
+  KJ_IF_MAYBE (guest, hub.connected()) {
+    state.setConnected(true);
+    state.setPeer(guest->peer());
+  }
+}
+
+void SessionProcess::stateChanged() {
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->stateChangedRequest();
+      fill(request.initState());
+      tasks.add(request.send().ignoreResult());
+    }
+  }
+}
+
+void SessionProcess::event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) {
+  logEvent(kind == Hub::EventKind::TROUBLE ? LogLevel::ERROR : LogLevel::INFO, "guest", text, vmName);
+  KeptEvent event{kind, kj::str(text), code, hub.sessionsMade()};
+  if (attached != nullptr) return send(event);
+  if (kept.size() == MAX_KEPT_EVENTS) {
+    kept.pop_front();
+    ++eventsDropped;
+  }
+  kept.push_back(kj::mv(event));
+}
+
+void SessionProcess::send(const KeptEvent& event) {
+  if (unanswered >= MAX_UNANSWERED) {
+    ++eventsDropped;
+    return;
+  }
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->eventRequest();
+      request.setKind(event.kind);
+      request.setText(event.text);
+      request.setCode(event.code);
+      request.setSession(event.session);
+      ++unanswered;
+      tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
+    }
+  }
+}
+
+void SessionProcess::answered() {
+  if (unanswered > 0) --unanswered;
+}
+
+void SessionProcess::heartbeat(const Report& report) {
+  KJ_IF_MAYBE (daemon, attached) {
+    if (daemon->reports == nullptr) return;
+    kj::byte bytes[REPORT_BYTES];
+    writeReport(report, kj::arrayPtr(bytes, sizeof(bytes)));
+    // A full pair means that posternd is behind: it will see the next one.
+    (void)::send(daemon->reports, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+}
+
+void SessionProcess::operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) {
+  if (unanswered >= MAX_UNANSWERED) {
+    ++eventsDropped;
+    return;
+  }
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->operationRequest();
+      request.setGrant(grant);
+      request.setCall(call);
+      request.setOutcome(outcome);
+      request.setMicroseconds(uint64_t(took / kj::MICROSECONDS));
+      ++unanswered;
+      tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
+    }
+  }
+}
+
+void SessionProcess::taskFailed(kj::Exception&& exception) {
+  // A posternd that went away fails what was on its way to it.
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) return;
+  logEvent(LogLevel::ERROR, "internal", exception.getDescription(), vmName);
+}
+
+}  // namespace postern::host

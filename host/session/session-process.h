@@ -1,0 +1,87 @@
+#pragma once
+// SessionProcess: the part of postern-session that speaks with posternd, around the Hub that speaks with the guest.
+//
+// It outlives posternd: it listens on a socket that it was started with, and the newest posternd that attaches is the
+// one it reports to. Only processes of its own user may connect. While no posternd is attached, the guest's heartbeats
+// are answered and nothing new is granted; after ABANDONED, what was granted ends. Events of that time, up to
+// MAX_KEPT_EVENTS, are told to the next posternd.
+// One loop.
+
+#include <kj/async-io.h>
+#include <kj/async-unix.h>
+
+#include <deque>
+
+#include "host/local-rpc/local-rpc.h"
+#include "host/session/hub.h"
+#include "host/session/vm-calls.h"
+
+namespace postern::host {
+
+constexpr auto ABANDONED = 60 * kj::SECONDS;
+constexpr size_t MAX_KEPT_EVENTS = 64;
+// Calls to posternd that it has not answered; above it events are dropped and counted.
+constexpr unsigned MAX_UNANSWERED = 256;
+// Callers that have a socket at the same time.
+constexpr unsigned MAX_CALLERS = 256;
+
+class SessionProcess final : public Hub::Observer, public OperationLog, public kj::TaskSet::ErrorHandler {
+ public:
+  // `listening`: a listening Unix socket. Everything outlives this.
+  SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::Environment& environment,
+                 kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd listening);
+  ~SessionProcess() noexcept(false);
+  KJ_DISALLOW_COPY(SessionProcess);
+
+  // Until posternd says stop, or end() is called.
+  kj::Promise<void> run();
+  // Says goodbye to the guest; run() resolves then.
+  void end();
+
+ private:
+  class Control;
+  struct Daemon;
+  struct KeptEvent {
+    Hub::EventKind kind;
+    kj::String text;
+    uint16_t code;
+    uint64_t session;
+  };
+
+  const kj::String vmName;
+  kj::UnixEventPort& port;
+  kj::LowLevelAsyncIoProvider& provider;
+  kj::Timer& timer;
+  kj::AutoCloseFd listening;
+  kj::UnixEventPort::FdObserver listeningObserver;
+  Hub hub;
+
+  kj::Maybe<Daemon&> attached;  // owned by its task
+  kj::Maybe<kj::Promise<void>> abandonment;
+  std::deque<KeptEvent> kept;
+  uint64_t eventsDropped = 0;
+  unsigned unanswered = 0;
+  unsigned callerCount = 0;
+  kj::Own<kj::TaskSet> callers;
+  kj::Own<kj::PromiseFulfiller<void>> endFulfiller;
+  kj::Promise<void> ended;
+  kj::TaskSet tasks;
+
+  kj::Promise<void> acceptDaemons();
+  void serveDaemon(kj::AutoCloseFd socket);
+  void attachedNow(Daemon& daemon);
+  void daemonLost(Daemon& daemon);
+  void abandoned();
+  void answered();
+  void fill(schema::SessionState::Builder state);
+  void send(const KeptEvent& event);
+  void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant);
+
+  void stateChanged() override;
+  void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;
+  void heartbeat(const Report& report) override;
+  void operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) override;
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+}  // namespace postern::host
