@@ -85,6 +85,11 @@ kj::String commandLine(const CLI::App& command) {
                                          : kj::str(commandLine(*command.get_parent()), ' ', command.get_name().c_str());
 }
 
+kj::String helpOf(const CLI::App& command) {
+  auto* parent = command.get_parent();
+  return kj::str(command.help(parent == nullptr ? "" : commandLine(*parent).cStr()).c_str());
+}
+
 // One line of CLI11's that may have come with several.
 kj::String oneLine(const std::string& text) {
   return printable(kj::StringPtr(text.c_str()).asArray(), 300);
@@ -111,19 +116,20 @@ kj::OneOf<Arguments, HelpText, UsageError> parseArguments(kj::ArrayPtr<const kj:
   declarePolicy(app, declared);
 
   auto usage = [&](kj::String text) { return UsageError{kj::mv(text), asksForJson(words)}; };
-  auto seeHelp = [&]() { return kj::str("; see ", commandLine(innermost(app)), " --help"); };
+  auto seeHelp = [&]() { return kj::str(" (see ", commandLine(innermost(app)), " --help)"); };
   // CLI11 takes words off the end.
   std::vector<std::string> reversed;
   for (size_t i = words.size(); i > 0; --i) reversed.emplace_back(words[i - 1].cStr());
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {
-    return HelpText{kj::str(innermost(app).help().c_str())};
+    return HelpText{helpOf(innermost(app))};
   } catch (const CLI::CallForVersion& version) {
     return HelpText{kj::str(version.what(), '\n')};
   } catch (const CLI::ParseError& error) {
     auto left = app.remaining(/* recurse */ true);
     if (!left.empty()) return usage(kj::str(unwanted(app, left[0]), seeHelp()));
+    if (!subcommandNames(innermost(app)).empty()) return usage(kj::str("no command given", seeHelp()));
     return usage(kj::str(oneLine(error.what()), seeHelp()));
   }
   options.root = options.root.size() == 0 ? kj::String() : absolutePath(options.root, currentFolder);

@@ -78,6 +78,17 @@ struct EventsArguments {
   uint32_t backlog = 20;
 };
 
+struct PolicyCheckArguments {
+  Names files;    // empty: those of the folders
+  Names folders;  // none either: the host's own
+};
+struct PolicyTestArguments {
+  PolicyCheckArguments which;
+};
+struct PolicyDiffArguments {
+  kj::String before;  // a file or a folder, each
+  kj::String after;
+};
 struct PolicyExplainArguments {
   kj::String from;
   kj::String to;
@@ -89,10 +100,15 @@ struct PolicyReloadArguments {};
 struct AuditTailArguments {
   uint32_t lines = 10;
 };
+struct AuditVerifyArguments {
+  Names files;  // the oldest first; empty: the host's own
+  kj::String head;
+};
 
 using Command = kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments,
                           VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments,
-                          EventsArguments, PolicyExplainArguments, PolicyReloadArguments, AuditTailArguments>;
+                          EventsArguments, PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments,
+                          PolicyExplainArguments, PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

@@ -17,8 +17,12 @@ ExitStatus runVmSet(Invocation& run, const VmSetArguments& arguments);
 ExitStatus runVmRemove(Invocation& run, const VmRemoveArguments& arguments);
 ExitStatus runVmRekey(Invocation& run, const VmRekeyArguments& arguments);
 ExitStatus runPower(Invocation& run, const PowerArguments& arguments);
+ExitStatus runPolicyCheck(Invocation& run, const PolicyCheckArguments& arguments);
+ExitStatus runPolicyTest(Invocation& run, const PolicyTestArguments& arguments);
+ExitStatus runPolicyDiff(Invocation& run, const PolicyDiffArguments& arguments);
 ExitStatus runPolicyExplain(Invocation& run, const PolicyExplainArguments& arguments);
 ExitStatus runPolicyReload(Invocation& run);
 ExitStatus runAuditTail(Invocation& run, const AuditTailArguments& arguments);
+ExitStatus runAuditVerify(Invocation& run, const AuditVerifyArguments& arguments);
 
 }  // namespace postern::cli

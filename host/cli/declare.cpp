@@ -1,5 +1,7 @@
 #include "host/cli/declare.h"
 
+#include <stdlib.h>
+
 #include "host/cli/quantity.h"
 #include "protocol/bundle.h"
 #include "transport/printable.h"
@@ -26,6 +28,12 @@ std::string notVmName(const std::string& text) {
       .cStr();
 }
 
+std::string notNumber(const std::string& text, uint64_t max) {
+  bool digits = !text.empty() && text.size() <= 19 && text.find_first_not_of("0123456789") == std::string::npos;
+  if (digits && strtoull(text.c_str(), nullptr, 10) <= max) return {};
+  return kj::str("'", printable(view(text)), "' is no whole number of at most ", max).cStr();
+}
+
 CLI::Option* addText(CLI::App& app, const char* name, kj::String& target, const char* help) {
   return app.add_option_function<std::string>(
       name, [&target](const std::string& value) { target = kj::str(value.c_str()); }, help);
@@ -49,8 +57,8 @@ CLI::Option* addDuration(CLI::App& app, const char* name, const char* help, std:
   return app
       .add_option_function<std::string>(
           name, [target](const std::string& value) { target(KJ_ASSERT_NONNULL(parseDuration(view(value)))); }, help)
-      ->check(CLI::Validator(notDuration, "S", "duration"))
-      ->type_name("");
+      ->check(CLI::Validator(notDuration, "", "duration"))
+      ->type_name("S");
 }
 
 CLI::Option* addVm(CLI::App& app, kj::String& target) {

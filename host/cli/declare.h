@@ -41,16 +41,25 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
                        [](const T&) -> kj::Maybe<kj::String> { return nullptr; });
 }
 
+// Checks for CLI11: empty, or what is wrong.
+std::string notVmName(const std::string& text);
+std::string notNumber(const std::string& text, uint64_t max);
+
 CLI::Option* addText(CLI::App& app, const char* name, kj::String& target, const char* help);
 CLI::Option* addText(CLI::App& app, const char* name, kj::Maybe<kj::String>& target, const char* help);
 // Several: as several words, or separated by commas.
 CLI::Option* addNames(CLI::App& app, const char* name, Names& target, const char* help);
 CLI::Option* addDuration(CLI::App& app, const char* name, const char* help, std::function<void(kj::Duration)> target);
+// A whole number of at most `max`; its default is shown.
+template <typename T>
+CLI::Option* addNumber(CLI::App& app, const char* name, T& target, T max, const char* help) {
+  return app.add_option(name, target, help)
+      ->capture_default_str()
+      ->check(CLI::Validator([max](const std::string& text) { return notNumber(text, max); }, "", "number"))
+      ->type_name("N");
+}
 // A VM's name, checked: it becomes part of file names and of lines on the terminal.
 CLI::Option* addVm(CLI::App& app, kj::String& target);
 CLI::Option* addVms(CLI::App& app, Names& target);
-
-// Checks for CLI11: empty, or what is wrong.
-std::string notVmName(const std::string& text);
 
 }  // namespace postern::cli

@@ -42,6 +42,18 @@ ExitStatus runCommand(Invocation& run, const Command& command) {
     KJ_CASE_ONEOF(arguments, PowerArguments) {
       return runPower(run, arguments);
     }
+    KJ_CASE_ONEOF(arguments, PolicyCheckArguments) {
+      return runPolicyCheck(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PolicyTestArguments) {
+      return runPolicyTest(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PolicyDiffArguments) {
+      return runPolicyDiff(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, AuditVerifyArguments) {
+      return runAuditVerify(run, arguments);
+    }
     KJ_CASE_ONEOF(arguments, PolicyExplainArguments) {
       return runPolicyExplain(run, arguments);
     }
