@@ -1,0 +1,28 @@
+#pragma once
+// postern's commands. Each prints its result as text or, with --json, as one JSON document, and gives the exit status;
+// what goes wrong is thrown as a CommandFailure (invocation.h). Whatever came from elsewhere is made printable first.
+
+#include "host/cli/invocation.h"
+
+namespace postern::cli {
+
+ExitStatus runStatus(Invocation& run, const StatusArguments& arguments);
+ExitStatus runPing(Invocation& run, const PingArguments& arguments);
+ExitStatus runInfo(Invocation& run, const InfoArguments& arguments);
+ExitStatus runEvents(Invocation& run, const EventsArguments& arguments);
+ExitStatus runEnroll(Invocation& run, const EnrollArguments& arguments);
+ExitStatus runVmList(Invocation& run);
+ExitStatus runVmShow(Invocation& run, const VmShowArguments& arguments);
+ExitStatus runVmSet(Invocation& run, const VmSetArguments& arguments);
+ExitStatus runVmRemove(Invocation& run, const VmRemoveArguments& arguments);
+ExitStatus runVmRekey(Invocation& run, const VmRekeyArguments& arguments);
+ExitStatus runPower(Invocation& run, const PowerArguments& arguments);
+ExitStatus runPolicyCheck(Invocation& run, const PolicyCheckArguments& arguments);
+ExitStatus runPolicyTest(Invocation& run, const PolicyTestArguments& arguments);
+ExitStatus runPolicyDiff(Invocation& run, const PolicyDiffArguments& arguments);
+ExitStatus runPolicyExplain(Invocation& run, const PolicyExplainArguments& arguments);
+ExitStatus runPolicyReload(Invocation& run);
+ExitStatus runAuditTail(Invocation& run, const AuditTailArguments& arguments);
+ExitStatus runAuditVerify(Invocation& run, const AuditVerifyArguments& arguments);
+
+}  // namespace postern::cli

@@ -1,0 +1,113 @@
+#include "host/cli/declare.h"
+#include "protocol/bundle.h"
+#include "transport/endpoint.h"
+
+namespace postern::cli {
+
+namespace {
+
+constexpr auto SHORTEST_LIFETIME = 1 * kj::SECONDS;
+constexpr auto LONGEST_LIFETIME = 7 * kj::DAYS;
+
+std::string notEndpoint(const std::string& text) {
+  auto parsed = parseEndpoint(kj::arrayPtr(text.data(), text.size()));
+  return parsed.is<EndpointError>() ? std::string(parsed.get<EndpointError>().text.cStr()) : std::string();
+}
+
+std::string notUuid(const std::string& text) {
+  if (parseVmId(kj::arrayPtr(text.data(), text.size())) != nullptr) return {};
+  return "a UUID has 8-4-4-4-12 hexadecimal digits, as in the VM's libvirt XML";
+}
+
+CLI::Option* addEndpoint(CLI::App& app, const char* name, kj::String& target, const char* help) {
+  return addText(app, name, target, help)->check(CLI::Validator(notEndpoint, "", "endpoint"))->type_name("ENDPOINT");
+}
+
+void addBundle(CLI::App& app, BundleArguments& bundle) {
+  addText(app, "--bundle-file", bundle.file, "Where the bundle goes (default: VM.bundle here); readable by you alone")
+      ->type_name("FILE");
+  addDuration(app, "--lifetime", "How long the bundle is good for (default: 15m; at most 7d)",
+              [&bundle](kj::Duration value) { bundle.lifetime = value; });
+  addText(app, "--guest-transport", bundle.guestTransport,
+          "Where the guest finds the host, from its side (default: what fits --transport)")
+      ->check(CLI::Validator(notEndpoint, "", "endpoint"))
+      ->type_name("ENDPOINT");
+  app.add_flag("--force", bundle.force, "Replaces the bundle's file if there is one");
+}
+
+kj::Maybe<kj::String> checkBundle(const BundleArguments& bundle) {
+  if (bundle.lifetime < SHORTEST_LIFETIME || bundle.lifetime > LONGEST_LIFETIME) {
+    return kj::str("--lifetime is at least 1 s and at most 7d");
+  }
+  return nullptr;
+}
+
+void declareEnroll(CLI::App& app, Declared& declared) {
+  addCommand<EnrollArguments>(
+      app, "enroll", "Registers a VM and makes the bundle with which its agent enrols", declared,
+      [](CLI::App& sub, EnrollArguments& arguments) {
+        addVm(sub, arguments.vm);
+        addEndpoint(sub, "--transport", arguments.transport,
+                    "The host's side: unix:PATH, hybrid:PATH[:PORT], serial:PATH, vsock:CID[:PORT]")
+            ->required();
+        addText(sub, "--uuid", arguments.uuid, "The VM's UUID (default: a random one)")
+            ->check(CLI::Validator(notUuid, "", "uuid"))
+            ->type_name("UUID");
+        addBundle(sub, arguments.bundle);
+        addNames(sub, "--grant", arguments.grants, "Writes a rule that allows these calls: ping,info,power,...")
+            ->delimiter(',')
+            ->type_name("CALLS");
+        addNames(sub, "--to", arguments.to, "Whom --grant allows them: user:NAME, group:NAME (default: you)")
+            ->delimiter(',')
+            ->type_name("WHO");
+        addText(sub, "--qmp", arguments.qmp, "QEMU's QMP socket, for --force-after and for news of the VM")
+            ->type_name("SOCKET");
+      },
+      [](const EnrollArguments& arguments) -> kj::Maybe<kj::String> {
+        if (arguments.grants.empty() && !arguments.to.empty()) return kj::str("--to needs --grant");
+        return checkBundle(arguments.bundle);
+      });
+}
+
+void declareSet(CLI::App& vm, Declared& declared) {
+  addCommand<VmSetArguments>(
+      vm, "set", "Changes a VM's transport, tags or QMP socket; what is not named stays", declared,
+      [](CLI::App& sub, VmSetArguments& arguments) {
+        addVm(sub, arguments.vm);
+        addEndpoint(sub, "--transport", arguments.transport, "The host's side, as for enroll");
+        addNames(sub, "--tag", arguments.tags, "The VM's tags, in place of those it has")
+            ->delimiter(',')
+            ->type_name("TAGS");
+        addText(sub, "--qmp", arguments.qmp, "QEMU's QMP socket")->type_name("SOCKET");
+      },
+      [](const VmSetArguments& arguments) -> kj::Maybe<kj::String> {
+        if (arguments.transport.size() == 0 && arguments.tags.empty() && arguments.qmp.size() == 0) {
+          return kj::str("nothing to set: name --transport, --tag or --qmp");
+        }
+        return nullptr;
+      });
+}
+
+}  // namespace
+
+void declareRegistry(CLI::App& app, Declared& declared) {
+  declareEnroll(app, declared);
+  auto& vm = *app.add_subcommand("vm", "Shows and changes the register of VMs");
+  vm.require_subcommand(1);
+  addCommand<VmListArguments>(vm, "list", "Lists the VMs", declared, [](CLI::App&, VmListArguments&) {});
+  addCommand<VmShowArguments>(vm, "show", "Shows everything that is known of a VM", declared,
+                              [](CLI::App& sub, VmShowArguments& arguments) { addVm(sub, arguments.vm); });
+  declareSet(vm, declared);
+  addCommand<VmRemoveArguments>(vm, "remove", "Ends its session, forgets its keys and the rules of enroll --grant",
+                                declared,
+                                [](CLI::App& sub, VmRemoveArguments& arguments) { addVm(sub, arguments.vm); });
+  addCommand<VmRekeyArguments>(
+      vm, "rekey", "Makes a new bundle; the old keys are good until it has been used", declared,
+      [](CLI::App& sub, VmRekeyArguments& arguments) {
+        addVm(sub, arguments.vm);
+        addBundle(sub, arguments.bundle);
+      },
+      [](const VmRekeyArguments& arguments) { return checkBundle(arguments.bundle); });
+}
+
+}  // namespace postern::cli

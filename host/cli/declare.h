@@ -1,0 +1,65 @@
+#pragma once
+// How postern's commands are told to CLI11: what the files declare-*.cpp share. Only they and arguments.cpp know CLI11.
+
+#include <kj/string.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <utility>
+
+#include "host/cli/arguments.h"
+
+namespace postern::cli {
+
+// What parsing found.
+struct Declared {
+  kj::Maybe<Command> command;
+  kj::Maybe<kj::String> problem;  // the words fit, and together they make no sense
+};
+
+void declareMonitoring(CLI::App& app, Declared& declared);  // status, ping, info, events
+void declareRegistry(CLI::App& app, Declared& declared);    // enroll, vm ...
+void declarePower(CLI::App& app, Declared& declared);       // shutdown, restart, suspend
+void declarePolicy(CLI::App& app, Declared& declared);      // policy ..., audit ...
+
+// A command whose arguments are a T: `declare` adds the options that fill it in, `check` says what makes no sense.
+template <typename T, typename Declare, typename Check>
+CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Declared& declared, Declare&& declare,
+                     Check&& check, T initial = T()) {
+  auto* sub = parent.add_subcommand(name, help);
+  auto arguments = std::make_shared<T>(kj::mv(initial));  // CLI11 copies its callbacks
+  declare(*sub, *arguments);
+  sub->callback([arguments, &declared, check]() {
+    declared.problem = check(*arguments);
+    declared.command = Command(kj::mv(*arguments));
+  });
+  return sub;
+}
+template <typename T, typename Declare>
+CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Declared& declared, Declare&& declare) {
+  return addCommand<T>(parent, name, help, declared, kj::fwd<Declare>(declare),
+                       [](const T&) -> kj::Maybe<kj::String> { return nullptr; });
+}
+
+// Checks for CLI11: empty, or what is wrong.
+std::string notVmName(const std::string& text);
+std::string notNumber(const std::string& text, uint64_t max);
+
+CLI::Option* addText(CLI::App& app, const char* name, kj::String& target, const char* help);
+CLI::Option* addText(CLI::App& app, const char* name, kj::Maybe<kj::String>& target, const char* help);
+// Several: as several words, or separated by commas.
+CLI::Option* addNames(CLI::App& app, const char* name, Names& target, const char* help);
+CLI::Option* addDuration(CLI::App& app, const char* name, const char* help, std::function<void(kj::Duration)> target);
+// A whole number of at most `max`; its default is shown.
+template <typename T>
+CLI::Option* addNumber(CLI::App& app, const char* name, T& target, T max, const char* help) {
+  return app.add_option(name, target, help)
+      ->capture_default_str()
+      ->check(CLI::Validator([max](const std::string& text) { return notNumber(text, max); }, "", "number"))
+      ->type_name("N");
+}
+// A VM's name, checked: it becomes part of file names and of lines on the terminal.
+CLI::Option* addVm(CLI::App& app, kj::String& target);
+CLI::Option* addVms(CLI::App& app, Names& target);
+
+}  // namespace postern::cli

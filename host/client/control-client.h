@@ -1,0 +1,62 @@
+#pragma once
+// ControlClient: a program's connection to posternd; VmClient: its connection to one VM's session process, which
+// posternd introduces. Everything that a caller may ask is in host/control/control.capnp.
+//
+// posternd knows the caller by the credentials of the socket: there is nothing to log in with. What is granted ends
+// with the VmClient, or when posternd cuts its socket (calls then fail as if the session had gone).
+//
+//   auto outcome = ControlClient::connect(io, timer, host::Paths("").controlSocket).wait(waitScope);
+//   auto& client = *outcome.get<kj::Own<ControlClient>>();  // or its Failure
+//   auto vm = kj::mv(client.openVm("web1", {"ping"_kj}).wait(waitScope).get<kj::Own<VmClient>>());
+//   vm->calls().pingRequest().send().wait(waitScope).getLinkNanoseconds();
+//
+// No function here has a time limit of its own: the caller cancels by dropping the promise. All on one loop; the
+// provider and the timer outlive the clients, a VmClient may outlive its ControlClient.
+
+#include <kj/async-io.h>
+#include <kj/timer.h>
+
+#include "host/client/failure.h"
+#include "host/local-rpc/local-rpc.h"
+
+namespace postern::client {
+
+class VmClient {
+ public:
+  VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted);
+  KJ_DISALLOW_COPY(VmClient);
+
+  host::schema::VmCalls::Client calls() { return vmCalls; }
+  // Which of the calls that were asked for policy granted.
+  kj::ArrayPtr<const kj::String> granted() const { return grantedCalls; }
+
+ private:
+  host::LocalRpc connection;
+  host::schema::VmCalls::Client vmCalls;
+  kj::Array<kj::String> grantedCalls;
+};
+
+class ControlClient {
+ public:
+  // posternd's socket is `path` (host/paths.h). The failure says whether posternd is not running or who may ask it.
+  static kj::Promise<Outcome<kj::Own<ControlClient>>> connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
+                                                              kj::StringPtr path);
+
+  ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket);
+  KJ_DISALLOW_COPY(ControlClient);
+
+  host::schema::Control::Client control() { return controlCalls; }
+
+  // Fails if policy grants none of the calls.
+  kj::Promise<Outcome<kj::Own<VmClient>>> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls);
+
+ private:
+  kj::LowLevelAsyncIoProvider& io;
+  host::LocalRpc connection;
+  host::schema::Control::Client controlCalls;
+};
+
+// A socket that is connected to the one at `path`. Waits while the listener's queue is full.
+kj::Promise<Outcome<kj::AutoCloseFd>> connectToSocket(kj::Timer& timer, kj::StringPtr path);
+
+}  // namespace postern::client
