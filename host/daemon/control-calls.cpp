@@ -19,6 +19,8 @@ using Kind = schema::Failure::Kind;
 // What a caller may ask a VM's session for, at most, in one open().
 constexpr unsigned MAX_CALLS_PER_OPEN = 16;
 constexpr unsigned MAX_AUDIT_LINES = 1000;
+// For a session process that is being started.
+constexpr auto SESSION_PATIENCE = 5 * kj::SECONDS;
 
 class ControlCalls final : public schema::Control::Server {
  public:
@@ -113,17 +115,25 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
       auto decision = onHost ? daemon.decideOnHost(*who, granted[0]) : daemon.decide(*who, *vm, granted[0]);
       auto list = results.initGranted(static_cast<unsigned>(granted.size()));
       for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
-      if (!vm->session().isAttached()) {
-        setFailure(failure, Kind::NOT_CONNECTED, "its session process is starting; try again in a moment");
-        return kj::READY_NOW;
-      }
       results.disownFailure();
-      return daemon.introduce(*vm, kj::mv(who), kj::mv(granted), decision.ruleId())
-          .then([context](kj::AutoCloseFd socket) mutable {
-            context.getResults().setSocket(newDescriptor(kj::mv(socket)));
+      auto name = kj::str(params.getVm());
+      return vm->session()
+          .whenAttached(SESSION_PATIENCE)
+          .then([this, context, name = kj::mv(name), who = kj::mv(who), granted = kj::mv(granted),
+                 rule = kj::str(decision.ruleId())]() mutable -> kj::Promise<void> {
+            KJ_IF_MAYBE (vm, daemon.findVm(name)) {
+              if (vm->session().isAttached()) {
+                return daemon.introduce(*vm, kj::mv(who), kj::mv(granted), rule)
+                    .then([context](kj::AutoCloseFd socket) mutable {
+                      context.getResults().setSocket(newDescriptor(kj::mv(socket)));
+                    });
+              }
+            }
+            return KJ_EXCEPTION(DISCONNECTED, "no session process");
           })
           .catch_([context](kj::Exception&&) mutable {
-            setFailure(context.getResults().initFailure(), Kind::FAILED, "its session process did not take the call");
+            setFailure(context.getResults().initFailure(), Kind::NOT_CONNECTED,
+                       "its session process does not run; posternd's log says why");
           });
     }
     visibleVm(*who, params.getVm(), results.initFailure());

@@ -212,6 +212,8 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         control = kj::mv(client);
         reportObserver.emplace(environment.port, reports, kj::UnixEventPort::FdObserver::OBSERVE_READ);
         handler.sessionAttached(answer.getState(), pid);
+        for (auto& waiter : attachWaiters) waiter->fulfill();
+        attachWaiters.clear();
         // A process of another version is replaced: what the two say to each other may have changed.
         if (answer.getVersion() != POSTERN_VERSION) {
           tasks.add(KJ_ASSERT_NONNULL(control).stopRequest().send().ignoreResult());
@@ -272,6 +274,13 @@ void SessionClient::reset(kj::StringPtr why) {
     process = nullptr;
   }
   if (wasAttached) handler.sessionGone(why);
+}
+
+kj::Promise<void> SessionClient::whenAttached(kj::Duration atMost) {
+  if (isAttached()) return kj::READY_NOW;
+  auto waiter = kj::newPromiseAndFulfiller<void>();
+  attachWaiters.add(kj::mv(waiter.fulfiller));
+  return waiter.promise.exclusiveJoin(timer.afterDelay(atMost));
 }
 
 kj::Promise<SessionClient::LinkResult> SessionClient::link(Connection connection) {

@@ -57,6 +57,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   KJ_DISALLOW_COPY(SessionClient);
 
   bool isAttached() const { return control != nullptr; }
+  // When it is attached, or after `atMost`.
+  kj::Promise<void> whenAttached(kj::Duration atMost);
 
   struct LinkResult {
     bool proved;
@@ -86,6 +88,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Maybe<kj::UnixEventPort::FdObserver> reportObserver;
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
+  kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
   kj::TaskSet tasks;
   kj::Promise<void> running;
 
