@@ -55,7 +55,10 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
   if (index == attempts.size()) return pace;
   auto attempt = attempts[index];
   return entrance.enter(attempt).then([this, index, attempts = kj::mv(attempts)](Entry entry) mutable {
-    if (entry.is<Entered>()) return entered(kj::mv(entry.get<Entered>().session));
+    if (entry.is<Entered>()) {
+      begin(kj::mv(entry.get<Entered>().session));
+      return serve();
+    }
     if (entry.is<NoLink>()) {
       tell("no-link", kj::mv(entry.get<NoLink>().text));
       // The next keys would find nobody either.
@@ -78,17 +81,12 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
   });
 }
 
-kj::Promise<Agent::Pace> Agent::entered(kj::Own<Session> session) {
-  begin(kj::mv(session));
-  return serve();
-}
-
 void Agent::begin(kj::Own<Session> session) {
-  live = nullptr;  // first, so that a renewal's old session says nothing more
+  live = nullptr;
   live = kj::heap<LiveSession>(kj::mv(session), newGuestServer(services), heartbeats, timer);
   liveSince = timer.now();
   renewing = false;
-  lastTold = nullptr;
+  told.clear();
   kj::String vm;
   KJ_IF_MAYBE (id, pairing.vm()) vm = toString(*id);
   logInfo("connected", kj::str("session with the host, as VM ", vm));
@@ -105,19 +103,19 @@ void Agent::settle() {
 }
 
 kj::Promise<Agent::Pace> Agent::serve() {
-  auto& session = *KJ_ASSERT_NONNULL(live);
   auto over = whenOver().then([this](SessionEnd end) {
-    auto pace = paceAfter(end);
     logWarning("disconnected", kj::str("the session with the host is over: ", describe(end)));
-    return kj::Promise<Pace>(pace);
+    return Next(paceAfter(end));
   });
-  auto renewed = session.onRenewalDue().then([this]() { return renew(); }).then([this](bool overlapped) {
-    return overlapped ? serve() : kj::Promise<Pace>(Pace::AT_ONCE);
+  auto renewed = KJ_ASSERT_NONNULL(live)->onRenewalDue().then([this]() { return renew(); });
+  return over.exclusiveJoin(kj::mv(renewed)).then([this](Next next) -> kj::Promise<Pace> {
+    if (next.is<Pace>()) return next.get<Pace>();
+    begin(kj::mv(next.get<kj::Own<Session>>()));
+    return serve();
   });
-  return over.exclusiveJoin(kj::mv(renewed));
 }
 
-// The session's end, unless it is that a renewal has replaced it.
+// The session's end, unless it is that the host has put the renewed one in its place, which is about to be known here.
 kj::Promise<SessionEnd> Agent::whenOver() {
   return KJ_ASSERT_NONNULL(live)->onEnd().then([this](SessionEnd end) -> kj::Promise<SessionEnd> {
     bool replaced = false;
@@ -127,21 +125,21 @@ kj::Promise<SessionEnd> Agent::whenOver() {
   });
 }
 
-// True if there is a new session, in `live`; false if the old one was closed first, to make place.
-kj::Promise<bool> Agent::renew() {
+// The next session; or, where there cannot be two links, the old one is closed to make place.
+kj::Promise<Agent::Next> Agent::renew() {
   logInfo("renewal", "a new handshake is due, for fresh keys");
-  if (!links.canOverlap()) return KJ_ASSERT_NONNULL(live)->close(CloseCode::REPLACED).then([]() { return false; });
+  if (!links.canOverlap()) {
+    return KJ_ASSERT_NONNULL(live)->close(CloseCode::REPLACED).then([]() { return Next(Pace::AT_ONCE); });
+  }
   renewing = true;
-  auto attempt = pairing.attempts().back();
-  return entrance.enter(attempt).then([this](Entry entry) -> kj::Promise<bool> {
-    if (entry.is<Entered>()) {
-      begin(kj::mv(entry.get<Entered>().session));
-      return true;
-    }
-    renewing = false;
-    logWarning("renewal-failed", "no new session; the old one works on");
-    return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
-  });
+  return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION})
+      .then([this](Entry entry) -> kj::Promise<Next> {
+        if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
+        renewing = false;
+        if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
+        logWarning("renewal-failed", "no new session; the old one works on");
+        return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
+      });
 }
 
 Agent::Pace Agent::paceAfter(const SessionEnd& end) {
@@ -180,7 +178,7 @@ kj::Promise<void> Agent::interrupted() {
 }
 
 void Agent::keysChanged() {
-  lastTold = nullptr;
+  told.clear();
   KJ_IF_MAYBE (i, interruption) (*i)->fulfill();
 }
 
@@ -194,9 +192,10 @@ kj::Promise<void> Agent::stop() {
 }
 
 void Agent::tell(kj::StringPtr event, kj::String text) {
-  if (text == lastTold) return;
+  kj::StringPtr last = told.findOrCreate(event, [&]() { return kj::TreeMap<kj::StringPtr, kj::String>::Entry{event, {}}; });
+  if (text == last) return;
   logWarning(event, text);
-  lastTold = kj::mv(text);
+  told.upsert(event, kj::mv(text));
 }
 
 void Agent::taskFailed(kj::Exception&& exception) {

@@ -13,6 +13,7 @@
 // Each change is one line in the log; what repeats itself is told once.
 
 #include <kj/async-unix.h>
+#include <kj/map.h>
 
 #include "guest-agent/agent/entrance.h"
 #include "guest-agent/agent/guest-server.h"
@@ -58,6 +59,8 @@ class Agent final : private kj::TaskSet::ErrorHandler {
     REFUSED,  // somebody refused: a person must mend it
   };
 
+  using Next = kj::OneOf<Pace, kj::Own<Session>>;  // after a session
+
   kj::Timer& timer;
   BrokerClient& broker;
   Pairing& pairing;
@@ -75,17 +78,16 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::TimePoint liveSince;
   bool renewing = false;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> interruption;  // of what keysChanged() may cut short
-  kj::String lastTold;                                          // why there is no session
+  kj::TreeMap<kj::StringPtr, kj::String> told;                  // why there is no session: each event's last text
   kj::TaskSet tasks;
 
   kj::Promise<Pace> round();
   kj::Promise<Pace> tryFrom(kj::Vector<Pairing::Attempt> attempts, size_t index, Pace pace);
-  kj::Promise<Pace> entered(kj::Own<Session> session);
   void begin(kj::Own<Session> session);
   void settle();
   kj::Promise<Pace> serve();
   kj::Promise<SessionEnd> whenOver();
-  kj::Promise<bool> renew();
+  kj::Promise<Next> renew();
   Pace paceAfter(const SessionEnd& end);
   kj::Promise<void> pause(Pace pace);
   kj::Promise<void> interrupted();

@@ -41,6 +41,7 @@ class LiveSession {
 
   // Once: the session is over. A line for the log is describe(SessionEnd)'s.
   kj::Promise<SessionEnd> onEnd();
+  bool isOver() const { return session->isOver(); }
   // Once: fresh keys are due.
   kj::Promise<void> onRenewalDue() { return kj::mv(renewalDue.promise); }
   // Says goodbye to the host and closes with CLOSE. At most limits::CLOSE_LINGER for each of the two.
