@@ -192,10 +192,10 @@ kj::Promise<void> Agent::stop() {
 }
 
 void Agent::tell(kj::StringPtr event, kj::String text) {
-  kj::StringPtr last = told.findOrCreate(event, [&]() { return kj::TreeMap<kj::StringPtr, kj::String>::Entry{event, {}}; });
+  auto& last = told.findOrCreate(event, [&]() { return Told::Entry{event, kj::String()}; });
   if (text == last) return;
   logWarning(event, text);
-  told.upsert(event, kj::mv(text));
+  last = kj::mv(text);
 }
 
 void Agent::taskFailed(kj::Exception&& exception) {

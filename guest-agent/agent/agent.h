@@ -59,6 +59,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
     REFUSED,  // somebody refused: a person must mend it
   };
 
+  using Told = kj::TreeMap<kj::StringPtr, kj::String>;  // why there is no session: each event's last text
   using Next = kj::OneOf<Pace, kj::Own<Session>>;  // after a session
 
   kj::Timer& timer;
@@ -78,7 +79,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::TimePoint liveSince;
   bool renewing = false;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> interruption;  // of what keysChanged() may cut short
-  kj::TreeMap<kj::StringPtr, kj::String> told;                  // why there is no session: each event's last text
+  Told told;
   kj::TaskSet tasks;
 
   kj::Promise<Pace> round();

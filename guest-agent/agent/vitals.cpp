@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "guest-agent/identity/small-file.h"
+#include "guest-agent/identity/bounded-file.h"
 #include "protocol/bundle.h"
 
 namespace postern::guest {
@@ -94,7 +94,7 @@ Vitals::Vitals(kj::Maybe<kj::AutoCloseFd> loadavg, kj::Maybe<kj::AutoCloseFd> me
 
 Vitals Vitals::open(kj::StringPtr root, const Clocks& clocks) {
   Uint128 bootId;
-  auto content = readSmallFile(kj::str(root, "/proc/sys/kernel/random/boot_id"), 64);
+  auto content = readBounded(kj::str(root, "/proc/sys/kernel/random/boot_id"), 64);
   if (content.is<kj::Array<char>>()) bootId = parseBootId(content.get<kj::Array<char>>());
   return Vitals(openForReading(kj::str(root, "/proc/loadavg")), openForReading(kj::str(root, "/proc/meminfo")), clocks,
                 bootId);

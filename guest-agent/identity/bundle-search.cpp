@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "guest-agent/identity/small-file.h"
+#include "guest-agent/identity/bounded-file.h"
 #include "guest-agent/identity/smbios.h"
 
 namespace postern::guest {
@@ -26,7 +26,7 @@ class Search {
   explicit Search(BundleSearch& out) : out(out) {}
 
   void file(kj::StringPtr path, Wanted wanted, SymbolicLinks links) {
-    auto content = readSmallFile(path, MAX_BUNDLE_FILE_BYTES, links);
+    auto content = readBounded(path, MAX_BUNDLE_FILE_BYTES, links);
     KJ_SWITCH_ONEOF(content) {
       KJ_CASE_ONEOF(missing, FileMissing) {
         if (wanted == Wanted::YES) out.problems.add(kj::str(path, ": there is no such file"));
@@ -43,7 +43,7 @@ class Search {
 
   void smbios(kj::StringPtr entriesFolder) {
     for (auto& entry : typeElevenOf(entriesFolder)) {
-      auto content = readSmallFile(kj::str(entriesFolder, "/", entry, "/raw"), MAX_SMBIOS_BYTES);
+      auto content = readBounded(kj::str(entriesFolder, "/", entry, "/raw"), MAX_SMBIOS_BYTES);
       if (content.is<FileTrouble>()) out.problems.add(kj::mv(content.get<FileTrouble>().text));
       if (!content.is<kj::Array<char>>()) continue;
       auto& raw = content.get<kj::Array<char>>();

@@ -2,7 +2,7 @@
 
 #include <sodium.h>
 
-#include "guest-agent/identity/small-file.h"
+#include "guest-agent/identity/bounded-file.h"
 #include "protocol/bundle.h"
 
 namespace postern::guest {
@@ -39,7 +39,7 @@ bool isNobodys(const VmId& uuid) {
 }
 
 kj::Maybe<MachineHash> uuidHashOf(kj::StringPtr path) {
-  auto content = readSmallFile(path, MAX_ID_BYTES);
+  auto content = readBounded(path, MAX_ID_BYTES);
   if (!content.is<kj::Array<char>>()) return nullptr;
   KJ_IF_MAYBE (uuid, parseVmId(trimmed(content.get<kj::Array<char>>()))) {
     if (!isNobodys(*uuid)) return hashOf(UUID_CONTEXT, toString(*uuid).asArray());
@@ -48,7 +48,7 @@ kj::Maybe<MachineHash> uuidHashOf(kj::StringPtr path) {
 }
 
 kj::Maybe<MachineHash> machineIdHashOf(kj::StringPtr path) {
-  auto content = readSmallFile(path, MAX_ID_BYTES);
+  auto content = readBounded(path, MAX_ID_BYTES);
   if (!content.is<kj::Array<char>>()) return nullptr;
   auto id = trimmed(content.get<kj::Array<char>>());
   // systemd writes "uninitialized" into an image that has not booted yet.

@@ -15,6 +15,6 @@ struct FileTrouble {
 };
 using FileContent = kj::OneOf<kj::Array<char>, FileMissing, FileTrouble>;
 
-FileContent readSmallFile(kj::StringPtr path, size_t most, SymbolicLinks links = SymbolicLinks::FOLLOW);
+FileContent readBounded(kj::StringPtr path, size_t most, SymbolicLinks links = SymbolicLinks::FOLLOW);
 
 }  // namespace postern::guest

@@ -1,4 +1,4 @@
-#include "guest-agent/identity/small-file.h"
+#include "guest-agent/identity/bounded-file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ FileContent trouble(kj::StringPtr path, int error) {
 
 }  // namespace
 
-FileContent readSmallFile(kj::StringPtr path, size_t most, SymbolicLinks links) {
+FileContent readBounded(kj::StringPtr path, size_t most, SymbolicLinks links) {
   int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::REFUSE ? O_NOFOLLOW : 0);
   int opened = open(path.cStr(), flags);
   if (opened < 0) return trouble(path, errno);
