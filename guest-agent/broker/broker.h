@@ -1,8 +1,8 @@
 #pragma once
 // Broker: the agent's privileged half, on the broker's loop. It takes the requests of broker-wire.h from one agent at a
-// time and does what they say within fixed bounds. The agent speaks with the host and may have been taken over by it, so
-// that nothing it sends is believed: whatever is not a well-formed request in its turn ends the service to this agent,
-// and what is well-formed is decided again here.
+// time and does what they say within fixed bounds. The agent speaks with the host and may have been taken over by it,
+// so that nothing it sends is believed: whatever is not a well-formed request in its turn ends the service to this
+// agent, and what is well-formed is decided again here.
 //
 // What an agent that was taken over gets from here: the link's transport, the outcome of probes that run as itself, the
 // hooks and power actions which the guest's own policy allows, and lines to the users' terminals.
@@ -11,6 +11,7 @@
 
 #include <kj/async-unix.h>
 #include <kj/function.h>
+#include <kj/vector.h>
 
 #include "guest-agent/broker/broker-client.h"
 #include "guest-agent/broker/children.h"
@@ -49,24 +50,35 @@ struct AgentBrokeRule {
   kj::String text;  // for the log
 };
 
-class Broker {
+class Broker final : private kj::TaskSet::ErrorHandler {
  public:
   Broker(kj::UnixEventPort& port, BrokerOptions options);
   ~Broker() noexcept(false);
   KJ_DISALLOW_COPY(Broker);
 
-  // Serves the agent at the other end of a SOCK_SEQPACKET socket until it is gone or breaks a rule; then everything that
-  // was started for it is killed (a power action that was started goes on), and the socket is closed. Dropping the
+  // Serves the agent at the other end of a SOCK_SEQPACKET socket until it is gone or breaks a rule; then everything
+  // that was started for it is killed (a power action that was started goes on), and the socket is closed. Dropping the
   // promise does the same.
   kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> serve(kj::AutoCloseFd socket);
 
  private:
   class Service;
+  // A power action that was started, or is being started, whatever becomes of who asked.
+  struct Started {
+    PowerAction action;
+    bool known = false;  // that it was
+    kj::Vector<kj::Own<kj::PromiseFulfiller<kj::Maybe<kj::String>>>> waiting;
+  };
 
   kj::UnixEventPort& port;
   BrokerOptions options;
   Children children;
-  kj::Maybe<PowerAction> started;  // not for suspend, which ends
+  kj::Maybe<Started> started;
+  kj::TaskSet starting;
+
+  kj::Promise<kj::Maybe<kj::String>> power(PowerAction action, kj::StringPtr caller);
+  void startEnded(kj::Maybe<kj::String> failure);
+  void taskFailed(kj::Exception&& exception) override;
 };
 
 // A socket pair for the two: close-on-exec, non-blocking.
