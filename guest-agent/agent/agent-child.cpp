@@ -1,7 +1,7 @@
 #include "guest-agent/agent/agent-child.h"
 
 #include <fcntl.h>
-#include <grp.h>
+#include <errno.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <signal.h>

@@ -14,6 +14,7 @@
 #include "guest-agent/identity/bounded-file.h"
 #include "guest-agent/identity/machine.h"
 #include "protocol/identity.h"
+#include "protocol/state-file.h"
 #include "transport/connection.h"
 
 namespace postern::guest {

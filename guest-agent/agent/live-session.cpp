@@ -19,7 +19,10 @@ LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bo
     : source(source),
       timer(timer),
       session(kj::mv(sessionParam)),
-      rpc(*session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr text) { logWarning("call-failed", text); }),
+      rpc(*session, Role::GUEST, kj::mv(bootstrap),
+          [this](kj::StringPtr text) {
+            if (!session->isOver()) logWarning("call-failed", text);
+          }),
       host(rpc.peer().castAs<schema::Host>()),
       renewalDue(kj::newPromiseAndFulfiller<void>()),
       next(timer.now()),

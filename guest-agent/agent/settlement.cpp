@@ -9,6 +9,7 @@
 #include "guest-agent/agent/lock-file.h"
 #include "guest-agent/identity/bounded-file.h"
 #include "protocol/identity.h"
+#include "protocol/state-file.h"
 #include "transport/connection.h"
 
 namespace postern::guest {

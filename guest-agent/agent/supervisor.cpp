@@ -138,7 +138,7 @@ class Supervisor {
       KJ_IF_MAYBE (denial, configuration.policy->decide(*caller, call)) return kj::mv(denial->detail);
       return nullptr;
     }
-    return kj::mv(GuestPolicy::unknownCaller().detail);
+    return GuestPolicy::unknownCaller().detail;
   }
 
   // A bundle is made by the host's administrator, who shall not choose among this guest's devices and sockets.
@@ -168,7 +168,8 @@ class Supervisor {
     return autoEndpoint(paths.virtioPort, VSOCK_DEVICE);
   }
   static Endpoint copy(const Endpoint& endpoint) {
-    return kj::mv(parseEndpoint(toString(endpoint)).get<Endpoint>());
+    auto parsed = parseEndpoint(toString(endpoint));
+    return kj::mv(parsed.get<Endpoint>());
   }
 
   kj::Promise<Connected> connect() {
