@@ -14,7 +14,6 @@
 // Of what comes from the host: text is bounded and made printable here, numbers are bounded here.
 
 #include <kj/async.h>
-#include <kj/list.h>
 #include <kj/timer.h>
 
 #include <deque>
@@ -33,13 +32,16 @@ constexpr size_t MAX_MESSAGE_BYTES = 512;
 // Those who wait for one request: its caller, again after each reconnect. More are refused.
 constexpr size_t MAX_OBSERVERS = 16;
 
+// After a suspend was started: how long, in time that the guest runs, until it counts as over.
+constexpr auto SUSPEND_SETTLES = 5 * kj::SECONDS;
+
 class PowerOperation;
 struct PowerOutcome;
 
-class PowerService {
+class PowerService final : private kj::TaskSet::ErrorHandler {
  public:
-  // `bootClock` goes on while the guest is suspended (CLOCK_BOOTTIME). `aboutToStop` is called once the system's shutdown
-  // or suspend has been started, after the observers' `stopping` was sent. All outlive this.
+  // `bootClock` goes on while the guest is suspended (CLOCK_BOOTTIME). `aboutToStop` is called once the system's
+  // shutdown or suspend has been started, after the observers' `stopping` was sent. All outlive this.
   PowerService(BrokerClient& broker, kj::Timer& timer, const kj::MonotonicClock& bootClock,
                kj::Function<void(schema::Goodbye)> aboutToStop);
   ~PowerService() noexcept(false);
@@ -64,17 +66,25 @@ class PowerService {
   schema::Heartbeat::State state() const;
 
  private:
-  friend class PowerOperation;
-
   BrokerClient& broker;
   kj::Timer& timer;
   const kj::MonotonicClock& bootClock;
   kj::Function<void(schema::Goodbye)> aboutToStop;
   uint64_t lastOperation = 0;
-  kj::Maybe<kj::Own<PowerOperation>> current;
-  std::deque<kj::Own<PowerOutcome>> remembered;  // oldest first
   bool stopping = false;
-  kj::Promise<void> settled = nullptr;  // a suspend that was started: until it counts as over
+  std::deque<kj::Own<PowerOutcome>> remembered;  // oldest first
+  kj::Maybe<PowerOperation&> current;
+  kj::TaskSet tasks;  // owns the current one
+
+  // What becomes of a request whose id is known, or that comes while another runs; null: it is the first of its kind.
+  kj::Maybe<kj::Promise<kj::Maybe<kj::Own<Interest>>>> answerAtOnce(schema::PowerRequest::Reader request,
+                                                                    schema::PowerObserver::Client& observer,
+                                                                    schema::GuestCalls::PowerResults::Builder results);
+  kj::Promise<kj::Maybe<kj::Own<Interest>>> join(PowerOperation& operation, schema::PowerObserver::Client observer,
+                                                 schema::GuestCalls::PowerResults::Builder results);
+  void begin(kj::Own<PowerOperation> operation);
+  void ended(PowerOperation& operation);
+  void taskFailed(kj::Exception&& exception) override;
 };
 
 }  // namespace postern::guest
