@@ -1,7 +1,7 @@
 #include "guest-agent/agent/agent-child.h"
 
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <signal.h>
@@ -59,13 +59,11 @@ kj::Vector<char*> pointers(kj::Vector<kj::String>& strings) {
   _exit(EXIT_NOT_STARTED);
 }
 
-pid_t start(const AgentDescriptors& descriptors, const RunAs& runAs, kj::StringPtr root, kj::StringPtr stateFile) {
+pid_t start(const AgentDescriptors& descriptors, const RunAs& runAs, kj::StringPtr stateFile) {
   kj::Vector<kj::String> arguments;
   arguments.add(kj::str("postern-agent"));
   arguments.add(kj::str("--agent-process"));
   arguments.add(kj::str(getpid()));
-  arguments.add(kj::str("--root"));
-  arguments.add(kj::str(root.size() == 0 ? "/"_kj : root));
   arguments.add(kj::str("--state-file"));
   arguments.add(kj::str(stateFile));
   auto argv = pointers(arguments);
@@ -86,9 +84,9 @@ kj::AutoCloseFd openPidfd(pid_t pid) {
 
 }  // namespace
 
-AgentChild::AgentChild(kj::UnixEventPort& port, AgentDescriptors descriptors, const RunAs& runAs, kj::StringPtr root,
+AgentChild::AgentChild(kj::UnixEventPort& port, AgentDescriptors descriptors, const RunAs& runAs,
                        kj::StringPtr stateFile)
-    : process(start(descriptors, runAs, root, stateFile)),
+    : process(start(descriptors, runAs, stateFile)),
       pidfd(openPidfd(process)),
       observer(port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ) {}
 

@@ -21,9 +21,8 @@ struct AgentDescriptors {
 
 class AgentChild {
  public:
-  // `root` and `stateFile` go on its command line. Throws if no process can be made.
-  AgentChild(kj::UnixEventPort& port, AgentDescriptors descriptors, const RunAs& runAs, kj::StringPtr root,
-             kj::StringPtr stateFile);
+  // `stateFile` goes on its command line, for errors. Throws if no process can be made.
+  AgentChild(kj::UnixEventPort& port, AgentDescriptors descriptors, const RunAs& runAs, kj::StringPtr stateFile);
   ~AgentChild() noexcept(false);
   KJ_DISALLOW_COPY(AgentChild);
 

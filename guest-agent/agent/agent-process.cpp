@@ -2,7 +2,6 @@
 
 #include <kj/async-io.h>
 #include <kj/async-unix.h>
-#include <malloc.h>
 #include <signal.h>
 #include <sodium.h>
 #include <sys/prctl.h>
@@ -10,6 +9,7 @@
 
 #include "guest-agent/agent/agent.h"
 #include "guest-agent/agent/briefing.h"
+#include "guest-agent/agent/memory.h"
 #include "guest-agent/agent/sandbox.h"
 #include "guest-agent/broker/broker.h"
 #include "guest-agent/log/log.h"
@@ -29,14 +29,6 @@ class BootClock final : public kj::MonotonicClock {
   const Clocks& clocks;
 };
 
-// One arena, and what is freed goes back: a heartbeat agent stays small for years.
-void tuneMemory() {
-  mallopt(M_ARENA_MAX, 1);
-  mallopt(M_TRIM_THRESHOLD, 64 << 10);
-  mallopt(M_MMAP_THRESHOLD, 64 << 10);
-  mallopt(M_TOP_PAD, 16 << 10);
-}
-
 Uint128 drawInstance(Random& random) {
   Uint128 instance;
   random.fill(kj::arrayPtr(&instance, 1).asBytes());
@@ -50,14 +42,13 @@ kj::Array<kj::String> featuresOfAgent() {
 
 class AgentProcess final : private kj::TaskSet::ErrorHandler {
  public:
-  AgentProcess(kj::LowLevelAsyncIoProvider& io, kj::UnixEventPort& port, kj::StringPtr root, Vault& current,
-               Vault& successor)
+  AgentProcess(kj::LowLevelAsyncIoProvider& io, kj::UnixEventPort& port, Vault& current, Vault& successor)
       : port(port),
         timer(port.getTimer()),
         current(current),
         successor(successor),
         briefings(io.wrapSocketFd(BRIEFING_FD, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
-        vitals(Vitals::open(root, clocks)),
+        vitals(Vitals::open(clocks)),
         gaps(clocks),
         bootClock(clocks),
         broker(newBrokerClient(kj::AutoCloseFd(BROKER_FD), port)),
@@ -171,9 +162,9 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
   }
   kj::Promise<void> beat(kj::Duration interval) {
     static constexpr kj::byte ALIVE = 1;
-    return briefings->write(&ALIVE, 1).then([this, interval]() { return timer.afterDelay(interval); }).then([this, interval]() {
-      return beat(interval);
-    });
+    return briefings->write(&ALIVE, 1)
+        .then([this, interval]() { return timer.afterDelay(interval); })
+        .then([this, interval]() { return beat(interval); });
   }
 
   void taskFailed(kj::Exception&& exception) override { logWarning("not-done", exception.getDescription()); }
@@ -212,9 +203,10 @@ int runAgentProcess(const AgentProcessOptions& options) {
   signal(SIGPIPE, SIG_IGN);
   auto io = kj::setupAsyncIo();
   io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
-  AgentProcess process(*io.lowLevelProvider, io.unixEventPort, options.root, *vaults[0], *vaults[1]);
+  AgentProcess process(*io.lowLevelProvider, io.unixEventPort, *vaults[0], *vaults[1]);
   auto report = enterSandbox();
-  if (!report.landlock) logWarning("no-landlock", "this kernel has no Landlock; seccomp alone keeps the agent from files");
+  if (!report.landlock)
+    logWarning("no-landlock", "this kernel has no Landlock; seccomp alone keeps the agent from files");
 
   auto told = io.unixEventPort.onSignal(SIGTERM).exclusiveJoin(io.unixEventPort.onSignal(SIGINT));
   auto stopped = told.then([&](siginfo_t) { return process.stop(); }).then([]() { return 0; });

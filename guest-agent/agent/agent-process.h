@@ -22,7 +22,6 @@ constexpr int EXIT_NEEDS_PERSON = 78;
 constexpr int EXIT_BROKER_GONE = 69;
 
 struct AgentProcessOptions {
-  kj::StringPtr root;
   kj::StringPtr stateFile;  // for errors
   int brokerPid;
 };

@@ -19,7 +19,8 @@ Agent::Agent(const Parts& parts)
       pairing(parts.pairing),
       heartbeats(parts.heartbeats),
       services(parts.services),
-      pool(timer),
+      tidying(timer),
+      pool(tidying),
       environment{timer, pool, parts.random},
       links(broker, parts.port, timer, parts.random, scratch),
       entrance(links, pairing, Confirmation{0, 0, parts.bootId, parts.instance, nullptr}, environment),
@@ -44,8 +45,9 @@ kj::Promise<Agent::Pace> Agent::round() {
   auto attempts = pairing.attempts();
   if (attempts.empty()) {
     tell("no-bundle",
-         kj::str("this guest is not enrolled and has no bundle; on the host run `postern enroll`, and give the bundle to "
-                 "`postern-agent join`"));
+         kj::str(
+             "this guest is not enrolled and has no bundle; on the host run `postern enroll`, and give the bundle to "
+             "`postern-agent join`"));
     return kj::NEVER_DONE;
   }
   return tryFrom(kj::mv(attempts), 0, Pace::NOBODY);
@@ -74,8 +76,8 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
       tell("enrolment-refused", kj::str("the host did not take the bundle (", why,
                                         "); is it expired, used by another guest, or for another VM?"));
     } else {
-      tell("session-refused", kj::str("the host did not take this guest's keys (", why,
-                                      "); was this VM removed or enrolled anew there?"));
+      tell("session-refused",
+           kj::str("the host did not take this guest's keys (", why, "); was this VM removed or enrolled anew there?"));
     }
     return tryFrom(kj::mv(attempts), index + 1, Pace::REFUSED);
   });
@@ -91,6 +93,8 @@ void Agent::begin(kj::Own<Session> session) {
   KJ_IF_MAYBE (id, pairing.vm()) vm = toString(*id);
   logInfo("connected", kj::str("session with the host, as VM ", vm));
   if (pairing.isUnsettled()) settle();
+  if (!startIsOver) releaseStartupPages();
+  startIsOver = true;
 }
 
 // What follows from an enrolment beside keys; again with the next session if this process dies before it is done.
@@ -132,14 +136,13 @@ kj::Promise<Agent::Next> Agent::renew() {
     return KJ_ASSERT_NONNULL(live)->close(CloseCode::REPLACED).then([]() { return Next(Pace::AT_ONCE); });
   }
   renewing = true;
-  return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION})
-      .then([this](Entry entry) -> kj::Promise<Next> {
-        if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
-        renewing = false;
-        if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
-        logWarning("renewal-failed", "no new session; the old one works on");
-        return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
-      });
+  return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION}).then([this](Entry entry) -> kj::Promise<Next> {
+    if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
+    renewing = false;
+    if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
+    logWarning("renewal-failed", "no new session; the old one works on");
+    return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
+  });
 }
 
 Agent::Pace Agent::paceAfter(const SessionEnd& end) {

@@ -6,7 +6,8 @@
 //   round              tries what Pairing gives, in its order, until one attempt makes a session
 //   session            heartbeats, calls; until it ends, or until fresh keys are due, when the next session is made
 //                      beside it where the transport allows
-//   back-off           a host that does not answer is tried again after 0.2 to 2 s; one that refuses, after up to 30 s; so
+//   back-off           a host that does not answer is tried again after 0.2 to 2 s; one that refuses, after up to 30 s;
+//   so
 //                      is one that says that another agent has this identity
 //   disk               a state file that cannot be written: tried again, like a host that refuses
 //
@@ -18,6 +19,7 @@
 #include "guest-agent/agent/entrance.h"
 #include "guest-agent/agent/guest-server.h"
 #include "guest-agent/agent/live-session.h"
+#include "guest-agent/agent/memory.h"
 #include "transport/backoff.h"
 
 namespace postern::guest {
@@ -60,13 +62,14 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   };
 
   using Told = kj::TreeMap<kj::StringPtr, kj::String>;  // why there is no session: each event's last text
-  using Next = kj::OneOf<Pace, kj::Own<Session>>;  // after a session
+  using Next = kj::OneOf<Pace, kj::Own<Session>>;       // after a session
 
   kj::Timer& timer;
   BrokerClient& broker;
   Pairing& pairing;
   HeartbeatSource& heartbeats;
   const GuestServices& services;
+  PatientTimer tidying;
   BlockPool pool;
   ReadScratch scratch;
   SessionEnvironment environment;
@@ -78,6 +81,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::Maybe<kj::Own<LiveSession>> live;
   kj::TimePoint liveSince;
   bool renewing = false;
+  bool startIsOver = false;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> interruption;  // of what keysChanged() may cut short
   Told told;
   kj::TaskSet tasks;

@@ -1,6 +1,6 @@
 #pragma once
-// Entrance: one attempt at a session with the host, from the transport to a session that may carry RPC. Each phase of an
-// enrolment is on the disk before the next step (identity/pairing.h); a normal session's counter is, before CONFIRM.
+// Entrance: one attempt at a session with the host, from the transport to a session that may carry RPC. Each phase of
+// an enrolment is on the disk before the next step (identity/pairing.h); a normal session's counter is, before CONFIRM.
 
 #include <kj/async.h>
 #include <kj/one-of.h>

@@ -31,7 +31,9 @@ kj::OneOf<kj::Own<const GuestPolicy>, PolicyErrors> GuestPolicy::parse(kj::Strin
   if (result.is<policy::Loaded>()) {
     return kj::Own<const GuestPolicy>(kj::heap<GuestPolicy>(kj::mv(result.get<policy::Loaded>().policy)));
   }
-  return PolicyErrors{KJ_MAP(problem, result.get<kj::Array<policy::Problem>>()) { return problem.toString(); }};
+  return PolicyErrors{KJ_MAP(problem, result.get<kj::Array<policy::Problem>>()){return problem.toString();
+}
+};  // namespace postern::guest
 }
 
 kj::Maybe<Denial> GuestPolicy::decide(const VouchedCaller& caller, kj::StringPtr call) const {

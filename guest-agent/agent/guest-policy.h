@@ -1,6 +1,6 @@
 #pragma once
-// GuestPolicy: the guest's own lock: agent.toml's rules, asked for a caller whom the host vouches for. Without a file it
-// denies everything. Both processes of the agent have one, read from the same text.
+// GuestPolicy: the guest's own lock: agent.toml's rules, asked for a caller whom the host vouches for. Without a file
+// it denies everything. Both processes of the agent have one, read from the same text.
 
 #include <kj/memory.h>
 #include <kj/one-of.h>

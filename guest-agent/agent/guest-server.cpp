@@ -26,9 +26,10 @@ void fill(schema::Refusal::Builder out, const Denial& denial) {
 class CallsServer final : public schema::GuestCalls::Server {
  public:
   CallsServer(const GuestServices& services, kj::String callerText)
-      : services(services), text(kj::mv(callerText)), caller(parseCallerText(text)), decide([this](kj::StringPtr call) {
-          return verdict(call);
-        }) {}
+      : services(services),
+        text(kj::mv(callerText)),
+        caller(parseCallerText(text)),
+        decide([this](kj::StringPtr call) { return verdict(call); }) {}
 
  protected:
   kj::Promise<void> ping(PingContext context) override {

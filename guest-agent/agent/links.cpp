@@ -68,7 +68,8 @@ kj::Promise<Links::Result> Links::overStream(Connection connection, Hello hello)
   return openStreamLink(kj::mv(pipe), hello, scratch)
       .then([](kj::OneOf<kj::Own<FrameLink>, HelloError, LinkEnd> link) {
         if (link.is<kj::Own<FrameLink>>()) return Result(kj::mv(link.get<kj::Own<FrameLink>>()));
-        if (link.is<HelloError>()) return Result(NoLink{kj::str("no host of ours answers: ", describe(link.get<HelloError>()))});
+        if (link.is<HelloError>())
+          return Result(NoLink{kj::str("no host of ours answers: ", describe(link.get<HelloError>()))});
         return Result(NoLink{kj::str("the host closed the connection at once; is this VM known there?")});
       })
       .exclusiveJoin(kj::mv(late));

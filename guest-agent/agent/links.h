@@ -1,7 +1,7 @@
 #pragma once
-// Links: connections to the host on which HELLOs were exchanged, one after the other. The broker opens the transport; on
-// a stream each link has a connection of its own, and on a serial port one SerialLink gives them all for as long as the
-// device lives. Makes one attempt a call; when to try again is the caller's matter. Owned by the agent.
+// Links: connections to the host on which HELLOs were exchanged, one after the other. The broker opens the transport;
+// on a stream each link has a connection of its own, and on a serial port one SerialLink gives them all for as long as
+// the device lives. Makes one attempt a call; when to try again is the caller's matter. Owned by the agent.
 
 #include <kj/async-unix.h>
 #include <kj/one-of.h>

@@ -12,7 +12,7 @@ namespace postern::guest {
 namespace {
 
 struct flock wholeFile() {
-  struct flock lock{};
+  struct flock lock {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   return lock;

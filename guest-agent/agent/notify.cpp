@@ -9,7 +9,7 @@ void notifyReady() {
   sd_notify(0, "READY=1");
 }
 void notifyReloading() {
-  struct timespec now{};
+  struct timespec now {};
   clock_gettime(CLOCK_MONOTONIC, &now);
   auto microseconds = uint64_t(now.tv_sec) * 1000000 + uint64_t(now.tv_nsec) / 1000;
   sd_notify(0, kj::str("RELOADING=1\nMONOTONIC_USEC=", microseconds).cStr());

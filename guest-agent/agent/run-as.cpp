@@ -20,7 +20,8 @@ kj::OneOf<RunAs, RunAsError> findRunAs(kj::Maybe<kj::StringPtr> configured) {
   }
   if (same.uid != 0) return kj::mv(same);
   if (user == nullptr) {
-    same.warning = kj::str("there is no user '", name, "', so the agent runs as root, in its sandbox; create one with useradd --system ", name);
+    same.warning = kj::str("there is no user '", name,
+                           "', so the agent runs as root, in its sandbox; create one with useradd --system ", name);
     return kj::mv(same);
   }
   if (user->pw_uid == 0) return kj::mv(same);

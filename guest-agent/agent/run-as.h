@@ -13,7 +13,7 @@ constexpr kj::StringPtr DEFAULT_AGENT_USER = "postern-agent"_kj;
 struct RunAs {
   uid_t uid;
   gid_t gid;
-  bool change;  // this process is root and becomes that user; else it is as it is
+  bool change;         // this process is root and becomes that user; else it is as it is
   kj::String warning;  // empty, or a line for the log
 };
 struct RunAsError {

@@ -1,6 +1,6 @@
 #pragma once
-// The agent's sandbox, entered before it reads the first byte of a link. What it can do afterwards: read, write and wait
-// on the descriptors it has, get more from the broker over their socket, map memory, read clocks, and end.
+// The agent's sandbox, entered before it reads the first byte of a link. What it can do afterwards: read, write and
+// wait on the descriptors it has, get more from the broker over their socket, map memory, read clocks, and end.
 //
 //   no_new_privs, no capabilities, not dumpable (no core, no ptrace by others of its user)
 //   rlimits: no core, few descriptors, no file growth to speak of

@@ -12,12 +12,12 @@
 namespace postern::guest {
 
 struct Settlement {
-  bool adopted = false;            // grants.toml is new: read the configuration again
-  kj::Vector<kj::String> lines;    // for the log
+  bool adopted = false;          // grants.toml is new: read the configuration again
+  kj::Vector<kj::String> lines;  // for the log
 };
 
-// Which of the bundles was used is read from the state file, by the host's key: the agent has no say in it. Failures are
-// lines; the enrolment stands whatever becomes of this.
+// Which of the bundles was used is read from the state file, by the host's key: the agent has no say in it. Failures
+// are lines; the enrolment stands whatever becomes of this.
 Settlement settleEnrolment(const Paths& paths, const Configuration& configuration,
                            kj::ArrayPtr<const FoundBundle> bundles);
 

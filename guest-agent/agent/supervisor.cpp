@@ -53,7 +53,8 @@ kj::OneOf<kj::AutoCloseFd, kj::String> openForAgent(kj::StringPtr path, const Ru
 
 class Supervisor {
  public:
-  Supervisor(const SupervisorOptions& options, kj::AsyncIoContext& io, Configuration configurationParam, RunAs runAsParam)
+  Supervisor(const SupervisorOptions& options, kj::AsyncIoContext& io, Configuration configurationParam,
+             RunAs runAsParam)
       : options(options),
         io(io),
         port(io.unixEventPort),
@@ -81,8 +82,9 @@ class Supervisor {
         return runAgain();
       }
       if (status == EXIT_NEEDS_PERSON) return pauseForPerson().then([this]() { return runAgain(); });
-      logWarning("agent-died", status > 128 ? kj::str("the agent was ended by signal ", status - 128, "; starting it again")
-                                            : kj::str("the agent ended with status ", status, "; starting it again"));
+      logWarning("agent-died", status > 128
+                                   ? kj::str("the agent was ended by signal ", status - 128, "; starting it again")
+                                   : kj::str("the agent ended with status ", status, "; starting it again"));
       if (timer.now() - began >= GOOD_LIFE) restartDelay = 0 * kj::SECONDS;
       auto wait = restartDelay;
       restartDelay = kj::min(kj::max(restartDelay * 2, RESTART_FIRST), RESTART_MAX);
@@ -151,7 +153,8 @@ class Supervisor {
     bool good = endpoint.is<VsockEndpoint>() ||
                 (endpoint.is<SerialEndpoint>() && endpoint.get<SerialEndpoint>().path.startsWith(ports));
     if (good) return kj::mv(endpoint);
-    logWarning("transport-ignored", kj::str("a bundle names ", text, " as its transport; to use it, write it as `connect` "
+    logWarning("transport-ignored", kj::str("a bundle names ", text,
+                                            " as its transport; to use it, write it as `connect` "
                                             "into [agent]"));
     return nullptr;
   }
@@ -257,7 +260,8 @@ class Supervisor {
       auto& out = **stream;
       sending = sending.then([&out, bytes = kj::mv(bytes)]() mutable {
         auto writing = out.write(bytes.begin(), bytes.size());
-        return writing.attach(kj::defer([bytes = kj::mv(bytes)]() mutable { sodium_memzero(bytes.begin(), bytes.size()); }));
+        return writing.attach(
+            kj::defer([bytes = kj::mv(bytes)]() mutable { sodium_memzero(bytes.begin(), bytes.size()); }));
       });
       sending = sending.eagerlyEvaluate([](kj::Exception&&) {});  // the agent died
     }
@@ -281,7 +285,7 @@ class Supervisor {
 
   // One agent from its start to its end.
   kj::Promise<int> runOnce(Launch launch) {
-    auto started = kj::heap<AgentChild>(port, kj::mv(launch.descriptors), runAs, paths.root, paths.stateFile);
+    auto started = kj::heap<AgentChild>(port, kj::mv(launch.descriptors), runAs, paths.stateFile);
     auto& agent = *started;
     child = kj::mv(started);
     briefings = io.lowLevelProvider->wrapSocketFd(kj::mv(launch.briefing));
@@ -289,8 +293,8 @@ class Supervisor {
     sendBriefing();
     auto service = broker.serve(kj::mv(launch.broker)).then([&agent](kj::OneOf<AgentGone, AgentBrokeRule> why) {
       if (why.is<AgentBrokeRule>()) {
-        logError("agent-broke-rule", kj::str("the agent sent what no agent sends, and is ended: ",
-                                             why.get<AgentBrokeRule>().text));
+        logError("agent-broke-rule",
+                 kj::str("the agent sent what no agent sends, and is ended: ", why.get<AgentBrokeRule>().text));
       }
       agent.signal(SIGKILL);
       return kj::Promise<int>(kj::NEVER_DONE);
@@ -307,11 +311,14 @@ class Supervisor {
   kj::Promise<void> takePulses() {
     auto byte = kj::heap<kj::byte>(kj::byte(0));
     auto reading = KJ_ASSERT_NONNULL(briefings)->tryRead(byte.get(), 1, 1);
-    return reading.attach(kj::mv(byte)).then([this](size_t n) -> kj::Promise<void> {
-      if (n == 0) return kj::READY_NOW;
-      notifyAlive();
-      return takePulses();
-    }, [](kj::Exception&&) {});
+    return reading.attach(kj::mv(byte))
+        .then(
+            [this](size_t n) -> kj::Promise<void> {
+              if (n == 0) return kj::READY_NOW;
+              notifyAlive();
+              return takePulses();
+            },
+            [](kj::Exception&&) {});
   }
 
   kj::Promise<void> runAgain() {
@@ -363,8 +370,8 @@ int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io) {
   Paths paths(options.root);
   auto lock = takeLock(paths.lock);
   if (lock.is<LockHeld>()) {
-    logError("already-running", kj::str("an agent is running already (pid ", lock.get<LockHeld>().holder, ", ", paths.lock,
-                                        "); stop it, or give this one a --root of its own"));
+    logError("already-running", kj::str("an agent is running already (pid ", lock.get<LockHeld>().holder, ", ",
+                                        paths.lock, "); stop it, or give this one a --root of its own"));
     return 1;
   }
   if (lock.is<LockError>()) {
@@ -385,9 +392,11 @@ int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io) {
   if (runAs.get<RunAs>().warning.size() > 0) logWarning("runs-as-root", runAs.get<RunAs>().warning);
   auto basis = Machine::read(paths).basis();
   if (basis == Machine::Basis::MACHINE_ID) {
-    logInfo("machine-by-id", "no SMBIOS product UUID can be read; this machine is told from a copy of it by its machine-id");
+    logInfo("machine-by-id",
+            "no SMBIOS product UUID can be read; this machine is told from a copy of it by its machine-id");
   } else if (basis == Machine::Basis::NONE) {
-    logWarning("machine-unknown", "neither an SMBIOS product UUID nor a machine-id: a copy of this machine is not noticed");
+    logWarning("machine-unknown",
+               "neither an SMBIOS product UUID nor a machine-id: a copy of this machine is not noticed");
   }
   logInfo("started", kj::str("postern-agent ", POSTERN_VERSION,
                              read.policyFile.size() == 0 ? kj::str("; no policy: everything is denied")

@@ -32,8 +32,8 @@ struct SupervisorOptions {
   kj::Maybe<kj::StringPtr> credentials;  // $CREDENTIALS_DIRECTORY
 };
 
-// Its exit status: 0 after SIGTERM, 1 when it cannot begin. SIGHUP, SIGTERM and SIGINT must have been captured before the
-// event port was made.
+// Its exit status: 0 after SIGTERM, 1 when it cannot begin. SIGHUP, SIGTERM and SIGINT must have been captured before
+// the event port was made.
 int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io);
 
 }  // namespace postern::guest

@@ -20,7 +20,7 @@ constexpr size_t MEMINFO_BYTES = 512;
 constexpr size_t LOADAVG_BYTES = 64;
 
 kj::Duration read(clockid_t clock) {
-  struct timespec now{};
+  struct timespec now {};
   clock_gettime(clock, &now);
   return int64_t(now.tv_sec) * kj::SECONDS + int64_t(now.tv_nsec) * kj::NANOSECONDS;
 }
@@ -92,12 +92,11 @@ Vitals::Vitals(kj::Maybe<kj::AutoCloseFd> loadavg, kj::Maybe<kj::AutoCloseFd> me
                Uint128 bootId)
     : loadavg(kj::mv(loadavg)), meminfo(kj::mv(meminfo)), clocks(clocks), boot(bootId), began(clocks.boot()) {}
 
-Vitals Vitals::open(kj::StringPtr root, const Clocks& clocks) {
+Vitals Vitals::open(const Clocks& clocks) {
   Uint128 bootId;
-  auto content = readBounded(kj::str(root, "/proc/sys/kernel/random/boot_id"), 64);
+  auto content = readBounded("/proc/sys/kernel/random/boot_id", 64);
   if (content.is<kj::Array<char>>()) bootId = parseBootId(content.get<kj::Array<char>>());
-  return Vitals(openForReading(kj::str(root, "/proc/loadavg")), openForReading(kj::str(root, "/proc/meminfo")), clocks,
-                bootId);
+  return Vitals(openForReading("/proc/loadavg"), openForReading("/proc/meminfo"), clocks, bootId);
 }
 
 void Vitals::fill(schema::Heartbeat::Builder out) const {
@@ -146,7 +145,8 @@ uint64_t meminfoValue(kj::ArrayPtr<const char> text, kj::StringPtr name) {
     if (found == nullptr) return 0;  // cut off
     auto line = kj::arrayPtr(rest.begin(), found);
     at += line.size() + 1;
-    if (line.size() <= name.size() || line.slice(0, name.size()) != name.asArray() || line[name.size()] != ':') continue;
+    if (line.size() <= name.size() || line.slice(0, name.size()) != name.asArray() || line[name.size()] != ':')
+      continue;
     uint64_t value = 0;
     for (char c : line.slice(name.size() + 1, line.size())) {
       if (isDigit(c) && value < uint64_t(1) << 50) value = value * 10 + uint64_t(c - '0');

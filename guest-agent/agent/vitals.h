@@ -1,6 +1,6 @@
 #pragma once
-// Vitals: what a heartbeat says about this guest. Reads two descriptors of /proc that are opened before the sandbox, and
-// clocks. Allocates nothing.
+// Vitals: what a heartbeat says about this guest. Reads two descriptors of /proc that are opened before the sandbox,
+// and clocks. Allocates nothing.
 
 #include <kj/io.h>
 #include <kj/time.h>
@@ -43,8 +43,8 @@ class Vitals {
  public:
   // Null descriptors are allowed; what they would say is left at zero.
   Vitals(kj::Maybe<kj::AutoCloseFd> loadavg, kj::Maybe<kj::AutoCloseFd> meminfo, const Clocks& clocks, Uint128 bootId);
-  // Opens what is there below `root`.
-  static Vitals open(kj::StringPtr root, const Clocks& clocks);
+  // Of this machine, whatever --root says. Before the sandbox.
+  static Vitals open(const Clocks& clocks);
 
   Uint128 bootId() const { return boot; }
   // Uptimes, load, memory, boot id.

@@ -65,8 +65,7 @@ class Search {
       out.problems.add(kj::str(from, ": the bundle ", describe(parsed.get<BundleError>())));
       return;
     }
-    out.found.add(
-        FoundBundle{kj::mv(parsed.get<kj::Own<Bundle>>()), SecretText(kj::heapString(text)), kj::mv(from)});
+    out.found.add(FoundBundle{kj::mv(parsed.get<kj::Own<Bundle>>()), SecretText(kj::heapString(text)), kj::mv(from)});
   }
 
   static kj::Vector<kj::String> typeElevenOf(kj::StringPtr folder) {

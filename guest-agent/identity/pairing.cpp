@@ -25,9 +25,10 @@ bool knows(const kj::Maybe<kj::Own<GuestState>>& state, const Bundle& bundle) {
 }
 
 kj::String copiedText(const Vault& vault, const GuestState& state) {
-  return kj::str(vault.name(), ": this identity (VM ", toString(state.vm),
-                 ") was made on another machine and is not used here; if this machine is a copy, enrol it as a VM of its "
-                 "own: on the host `postern enroll`, here `postern-agent join --force BUNDLE`");
+  return kj::str(
+      vault.name(), ": this identity (VM ", toString(state.vm),
+      ") was made on another machine and is not used here; if this machine is a copy, enrol it as a VM of its "
+      "own: on the host `postern enroll`, here `postern-agent join --force BUNDLE`");
 }
 
 }  // namespace

@@ -18,8 +18,9 @@
 //
 // Every round of attempts begins with the successor and ends with the current identity, or the other way round while
 // the current one is only a first bundle without an ACCEPT; in each, KKpsk0 comes before XXpsk0, since a host may have
-// committed what this guest does not know of. What else could have been enrolled with is forgotten at a commit. Bound to its machine: one that was copied
-// onto another is refused (machine.h). Owned by the agent; keys lie in locked memory.
+// committed what this guest does not know of. What else could have been enrolled with is forgotten at a commit. Bound
+// to its machine: one that was copied onto another is refused (machine.h). Owned by the agent; keys lie in locked
+// memory.
 
 #include <kj/memory.h>
 #include <kj/one-of.h>

@@ -1,6 +1,6 @@
 #pragma once
-// Vault: where one identity lies: a StateFile, or in tests memory that can fail at the Nth write. Errors are lines for a
-// person that name the file and say what to do.
+// Vault: where one identity lies: a StateFile, or in tests memory that can fail at the Nth write. Errors are lines for
+// a person that name the file and say what to do.
 
 #include <kj/array.h>
 #include <kj/memory.h>

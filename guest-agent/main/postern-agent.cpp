@@ -74,9 +74,8 @@ int supervise(const CommandLine& line, kj::StringPtr root) {
 kj::Maybe<int> runHidden(int argc, char** argv) {
   auto is = [&](int index, const char* name) { return index + 1 < argc && strcmp(argv[index], name) == 0; };
   if (is(1, "--probe")) return runProbe(argv[2]);
-  if (is(1, "--agent-process") && is(3, "--root") && is(5, "--state-file")) {
-    kj::StringPtr root = argv[4];
-    return runAgentProcess({root == "/" ? ""_kj : root, argv[6], atoi(argv[2])});
+  if (is(1, "--agent-process") && is(3, "--state-file")) {
+    return runAgentProcess({argv[4], atoi(argv[2])});
   }
   return nullptr;
 }
@@ -84,7 +83,8 @@ kj::Maybe<int> runHidden(int argc, char** argv) {
 int run(int argc, char** argv) {
   KJ_IF_MAYBE (status, runHidden(argc, argv)) return *status;
   CommandLine line;
-  CLI::App app("Postern's guest agent: keeps an authenticated link to the host, and does what this guest's policy allows.");
+  CLI::App app(
+      "Postern's guest agent: keeps an authenticated link to the host, and does what this guest's policy allows.");
   app.set_version_flag("--version", "postern-agent " POSTERN_VERSION);
   app.add_option("--root", line.root, "Folder below which every file of the agent lies");
   app.add_option("--config", line.config, "Settings and policy (/etc/postern/agent.toml)");
