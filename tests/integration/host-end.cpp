@@ -10,7 +10,8 @@
 //   ping [USER]           calls GuestCalls.ping for that user: "ping ok" or "ping denied RULE"
 //   quit
 //
-// Events: "session N", "session over: WHY", "enrolled", "refused", "heartbeat N", "goodbye WHY", "not established: WHY".
+// Events: "session N", "session over: WHY", "enrolled", "refused", "heartbeat N", "goodbye WHY", "not established:
+// WHY".
 
 #include <kj/async-io.h>
 #include <kj/async-unix.h>

@@ -74,8 +74,7 @@ struct SmallHost::Live {
   RpcConnection rpc;
 
   Live(kj::Own<Session> sessionParam, SmallHost& host)
-      : session(kj::mv(sessionParam)),
-        rpc(*session, Role::HOST, kj::heap<Server>(host), [](kj::StringPtr) {}) {}
+      : session(kj::mv(sessionParam)), rpc(*session, Role::HOST, kj::heap<Server>(host), [](kj::StringPtr) {}) {}
 };
 
 SmallHost::SmallHost(kj::Timer& timer, Random& random)
