@@ -43,12 +43,14 @@ class BrokerClient {
   virtual kj::Promise<kj::Array<kj::String>> inhibitors(PowerAction action) = 0;
   // The hooks that there are for `action`, in the order in which they run.
   virtual kj::Promise<kj::Array<kj::String>> hooks(PowerAction action) = 0;
-  // Runs one of them to its end, or for the settings' time at most. Null: it ended with status 0.
-  virtual kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction action, kj::StringPtr name) = 0;
+  // Runs one of them to its end, or for the settings' time at most. A refusal is the hook's veto (guest-agent/power/hooks.h
+  // says what counts as one). `caller` as below.
+  virtual kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction action, kj::StringPtr name, kj::StringPtr caller) = 0;
   // Tells the guest's users (wall). Best effort.
   virtual kj::Promise<void> tellUsers(kj::StringPtr message) = 0;
-  // The point of no return. `caller` is whom the host vouches for, for the broker's own look at the policy. Null: it was
-  // started. Once it was, the same call reports the same, whatever comes later.
+  // The point of no return. `caller` is whom the host vouches for, for the broker's own look at the policy, as text
+  // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same, whatever comes
+  // later.
   virtual kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) = 0;
 
   // The enrolment with the bundle that the broker found is committed: its grants may be adopted (if settings allow and

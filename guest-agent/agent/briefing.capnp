@@ -1,0 +1,22 @@
+@0xd0a4f9be3e0c61b7;
+# What the broker tells the agent, over a private socket, when it starts it and at each reload: all that the agent needs
+# and may not read itself. Holds tokens: both ends wipe it.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("postern::guest::wire");
+
+struct Briefing {
+  heartbeatMilliseconds @0 :UInt32;
+  # Until the host wants another interval.
+  policyFile @1 :Text;
+  # Its name, for errors.
+  policy @2 :Text;
+  # The text of agent.toml, or of grants.toml; empty: everything is denied. It has been loaded without errors.
+  bundles @3 :List(Text);
+  # As they were found; sound ones only.
+  productUuidHash @4 :Data;
+  machineIdHash @5 :Data;
+  # guest-agent/identity/machine.h; empty if unknown.
+  pulseMilliseconds @6 :UInt32;
+  # How often the agent writes one byte to show that its loop is alive; 0: never.
+}

@@ -1,0 +1,59 @@
+#include "guest-agent/agent/guest-policy.h"
+
+#include <kj/vector.h>
+
+#include "protocol/policy/load.h"
+
+namespace postern::guest {
+
+namespace {
+
+constexpr kj::StringPtr OTHER_KEYS[] = {"agent"_kj};
+
+policy::Caller callerOf(const VouchedCaller& caller, kj::Vector<kj::StringPtr>& groups) {
+  KJ_IF_MAYBE (vm, caller.tryGet<VouchedVm>()) return policy::Vm{vm->name, nullptr};
+  auto& user = caller.get<VouchedUser>();
+  for (auto& group : user.groups) groups.add(group);
+  return policy::HostCaller{user.name, groups};
+}
+
+}  // namespace
+
+kj::Own<const GuestPolicy> GuestPolicy::denyAll() {
+  return kj::heap<GuestPolicy>(policy::Policy::denyAll(policy::Side::GUEST));
+}
+
+kj::OneOf<kj::Own<const GuestPolicy>, PolicyErrors> GuestPolicy::parse(kj::StringPtr fileName, kj::StringPtr text) {
+  policy::SourceText source{fileName, text};
+  policy::LoadOptions options{policy::Side::GUEST, kj::systemCoarseCalendarClock().now(),
+                              kj::arrayPtr(OTHER_KEYS, kj::size(OTHER_KEYS))};
+  auto result = policy::load(kj::arrayPtr(&source, 1), options);
+  if (result.is<policy::Loaded>()) {
+    return kj::Own<const GuestPolicy>(kj::heap<GuestPolicy>(kj::mv(result.get<policy::Loaded>().policy)));
+  }
+  return PolicyErrors{KJ_MAP(problem, result.get<kj::Array<policy::Problem>>()){return problem.toString();
+}
+};  // namespace postern::guest
+}
+
+kj::Maybe<Denial> GuestPolicy::decide(const VouchedCaller& caller, kj::StringPtr call) const {
+  kj::Vector<kj::StringPtr> groups;
+  policy::Request request;
+  request.caller = callerOf(caller, groups);
+  request.target = policy::Vm{nullptr, nullptr};
+  request.call = call;
+  request.now = kj::systemCoarseCalendarClock().now();
+  auto decision = rules->decide(request);
+  if (decision.isAllowed()) return nullptr;
+  auto advice = rules->advise(request);
+  kj::String suggestion;
+  KJ_IF_MAYBE (toml, advice.toml) suggestion = kj::mv(*toml);
+  return Denial{kj::str(decision.toString(), ". ", advice.text), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
+}
+
+Denial GuestPolicy::unknownCaller() {
+  return Denial{kj::str("the host names a caller that cannot be: a name that is empty, too long or not one"),
+                kj::String(), kj::String()};
+}
+
+}  // namespace postern::guest

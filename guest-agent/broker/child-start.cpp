@@ -1,0 +1,169 @@
+#include "guest-agent/broker/child-start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "transport/connection.h"
+
+namespace postern::guest {
+
+namespace {
+
+// Where the child keeps the pipe that tells of its failure, until execve() closes it.
+constexpr int FAILURE_FD = 3;
+
+struct Failure {
+  int step;  // index into STEPS
+  int error;
+};
+constexpr kj::StringPtr STEPS[] = {"its descriptors"_kj, "its group"_kj, "its identity"_kj, "the program"_kj};
+enum Step { DESCRIPTORS, GROUP, IDENTITY, PROGRAM };
+
+struct Pipe {
+  kj::AutoCloseFd read;
+  kj::AutoCloseFd write;
+};
+
+// Both ends above 9, out of the way of what the child puts at 0 to 3.
+Pipe newPipe() {
+  int fds[2];
+  KJ_SYSCALL(pipe2(fds, O_CLOEXEC));
+  kj::AutoCloseFd first(fds[0]), second(fds[1]);
+  int read, write;
+  KJ_SYSCALL(read = fcntl(first, F_DUPFD_CLOEXEC, 10));
+  kj::AutoCloseFd ownedRead(read);
+  KJ_SYSCALL(write = fcntl(second, F_DUPFD_CLOEXEC, 10));
+  return {kj::mv(ownedRead), kj::AutoCloseFd(write)};
+}
+
+// All that the child needs after fork(), where nothing may allocate.
+struct Plan {
+  kj::Vector<char*> argv;
+  kj::Vector<char*> environment;
+  kj::Maybe<Identity> identity;
+  bool detached;
+  pid_t parent;
+  int input;
+  int output;
+  int failure;
+};
+
+[[noreturn]] void fail(Step step) {
+  Failure failure{step, errno};
+  ssize_t written = write(FAILURE_FD, &failure, sizeof(failure));
+  _exit(written == sizeof(failure) ? 127 : 126);
+}
+
+void takeDescriptors(const Plan& plan) {
+  bool done = dup2(plan.failure, FAILURE_FD) >= 0 && fcntl(FAILURE_FD, F_SETFD, FD_CLOEXEC) == 0 &&
+              dup2(plan.input, STDIN_FILENO) >= 0 && dup2(plan.output, STDOUT_FILENO) >= 0 &&
+              close_range(FAILURE_FD + 1, ~0u, 0) == 0;
+  if (!done) fail(DESCRIPTORS);
+}
+
+void takeDefaults() {
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);  // those that cannot be set stay
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  rlimit noCore{0, 0};
+  setrlimit(RLIMIT_CORE, &noCore);
+  umask(022);
+}
+
+void takeIdentity(const Plan& plan) {
+  KJ_IF_MAYBE (identity, plan.identity) {
+    bool done =
+        geteuid() != 0 || (setgroups(0, nullptr) == 0 && setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
+                           setresuid(identity->uid, identity->uid, identity->uid) == 0);
+    if (!done || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(IDENTITY);
+  }
+}
+
+[[noreturn]] void becomeChild(const Plan& plan) {
+  takeDescriptors(plan);
+  takeDefaults();
+  if ((plan.detached ? setsid() : setpgid(0, 0)) < 0 || chdir("/") < 0) fail(GROUP);
+  takeIdentity(plan);
+  // After the identity, whose change undoes it. The parent may have died before.
+  if (!plan.detached) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != plan.parent) _exit(126);
+  }
+  execve(plan.argv[0], plan.argv.begin(), plan.environment.begin());
+  fail(PROGRAM);
+}
+
+kj::Vector<char*> pointers(kj::ArrayPtr<const kj::String> texts) {
+  kj::Vector<char*> result;
+  for (auto& text : texts) result.add(const_cast<char*>(text.cStr()));
+  result.add(nullptr);
+  return result;
+}
+
+kj::Maybe<kj::String> failureOf(int fd, kj::StringPtr program) {
+  Failure failure;
+  ssize_t got;
+  do {
+    got = read(fd, &failure, sizeof(failure));
+  } while (got < 0 && errno == EINTR);
+  if (got != sizeof(failure) || failure.step < 0 || failure.step > PROGRAM) return nullptr;
+  return kj::str("cannot start ", program, ": ", STEPS[failure.step], ": ", errorWords(failure.error));
+}
+
+}  // namespace
+
+kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description) {
+  KJ_REQUIRE(description.argv.size() > 0 && description.argv[0].startsWith("/"), "a program without an absolute path");
+  KJ_REQUIRE(description.input.size() <= 4096, "an input that may not fit into its pipe");
+  auto input = newPipe();
+  auto output = newPipe();
+  auto failure = newPipe();
+  ssize_t written;
+  KJ_SYSCALL(written = write(input.write, description.input.begin(), description.input.size()));
+  KJ_ASSERT(size_t(written) == description.input.size());
+  input.write = nullptr;
+
+  Plan plan{pointers(description.argv),
+            pointers(description.environment),
+            description.identity,
+            description.detached,
+            getpid(),
+            input.read,
+            output.write,
+            failure.write};
+  pid_t pid = fork();
+  if (pid == 0) becomeChild(plan);
+  if (pid < 0) {
+    int error = errno;
+    return kj::str("cannot start ", description.argv[0], ": ", errorWords(error));
+  }
+  // The child does it as well; whoever comes first.
+  if (!description.detached) setpgid(pid, pid);
+  output.write = nullptr;
+  failure.write = nullptr;
+  int pidfd = int(syscall(SYS_pidfd_open, pid, 0));
+  auto why = failureOf(failure.read, description.argv[0]);
+  if (pidfd < 0 && why == nullptr) why = kj::str("cannot watch processes: the kernel is older than 5.3");
+  KJ_IF_MAYBE (text, why) {
+    kill(pid, SIGKILL);
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
+    kj::AutoCloseFd owned(pidfd);
+    return kj::mv(*text);
+  }
+  KJ_SYSCALL(fcntl(output.read, F_SETFL, O_NONBLOCK));
+  return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(output.read)};
+}
+
+}  // namespace postern::guest

@@ -1,0 +1,21 @@
+#pragma once
+// The start of one child: fork, what its description says, execve. For Children.
+
+#include <kj/io.h>
+#include <kj/one-of.h>
+
+#include "guest-agent/broker/children.h"
+
+namespace postern::guest {
+
+struct StartedChild {
+  pid_t pid;  // also its group; unreaped
+  kj::AutoCloseFd pidfd;
+  kj::AutoCloseFd output;  // its standard output, non-blocking
+};
+
+// Returns once the program runs, or with a line that says why it does not; nothing of it is left then. The process has
+// one thread, as the broker has.
+kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description);
+
+}  // namespace postern::guest

@@ -1,0 +1,225 @@
+#include "guest-agent/broker/children.h"
+
+#include <errno.h>
+#include <kj/debug.h>
+#include <kj/io.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest-agent/broker/child-start.h"
+#include "guest-agent/broker/process-group.h"
+
+namespace postern::guest {
+
+// From its start until it is reaped or left behind. Owned by its task.
+class Children::Child {
+ public:
+  Child(Children& children, StartedChild started, const ChildDescription& description);
+  ~Child() noexcept(false);
+  KJ_DISALLOW_COPY(Child);
+
+  kj::Promise<void> live(kj::Duration limit);
+
+ private:
+  friend class Waiting;
+  enum class Event { EXITED, LIMIT, ABANDONED };
+
+  Children& children;
+  pid_t pid;
+  bool detached;
+  bool gone = false;  // reaped, or left behind
+  kj::AutoCloseFd pidfd;
+  kj::AutoCloseFd output;
+  kj::UnixEventPort::FdObserver exitObserver;
+  kj::UnixEventPort::FdObserver outputObserver;
+  kj::Vector<kj::byte> taken;
+  kj::Maybe<Waiting&> waiting;
+  kj::Own<kj::PromiseFulfiller<void>> abandoned;
+  kj::ForkedPromise<void> exited = nullptr;
+  kj::Promise<void> pumping = nullptr;
+
+  kj::Timer& timer() { return children.port.getTimer(); }
+  void report(ChildEnd end);
+  bool takeOutput();  // false if there may be more at once
+  kj::Promise<void> pump();
+  kj::Promise<void> untilExit();
+  kj::Promise<bool> exitsWithin(kj::Duration time);  // whether it did
+  kj::Promise<void> onEvent(Event event);
+  kj::Promise<void> terminate();
+  kj::Promise<void> killHard();
+  ChildEnd reap();
+  kj::Promise<void> finish();
+};
+
+// Who waits for the end; told to the child when he no longer does.
+class Children::Waiting {
+ public:
+  Waiting(kj::PromiseFulfiller<ChildEnd>& fulfiller, Child& child) : fulfiller(fulfiller), child(child) {
+    child.waiting = *this;
+  }
+  ~Waiting() noexcept(false) {
+    KJ_IF_MAYBE (still, child) {
+      still->waiting = nullptr;
+      still->abandoned->fulfill();
+    }
+  }
+  KJ_DISALLOW_COPY(Waiting);
+
+  void end(ChildEnd end) {
+    child = nullptr;
+    fulfiller.fulfill(kj::mv(end));
+  }
+
+ private:
+  kj::PromiseFulfiller<ChildEnd>& fulfiller;
+  kj::Maybe<Child&> child;
+};
+
+Children::Child::Child(Children& children, StartedChild started, const ChildDescription& description)
+    : children(children),
+      pid(started.pid),
+      detached(description.detached),
+      pidfd(kj::mv(started.pidfd)),
+      output(kj::mv(started.output)),
+      exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      outputObserver(children.port, output, kj::UnixEventPort::FdObserver::OBSERVE_READ) {
+  ++children.alive;
+  exited = untilExit().fork();
+  pumping = pump().eagerlyEvaluate(nullptr);
+}
+
+Children::Child::~Child() noexcept(false) {
+  --children.alive;
+  report(ChildNotStarted{kj::str("the broker ends")});
+  if (gone || detached) return;
+  kill(-pid, SIGKILL);
+  waitpid(pid, nullptr, WNOHANG);
+}
+
+void Children::Child::report(ChildEnd end) {
+  KJ_IF_MAYBE (one, waiting) {
+    one->end(kj::mv(end));
+    waiting = nullptr;
+  }
+}
+
+bool Children::Child::takeOutput() {
+  kj::byte buffer[4096];
+  // A child that writes without end gets its turn, not the loop.
+  for (size_t turn = 0; turn < MAX_CHILD_OUTPUT / sizeof(buffer); ++turn) {
+    ssize_t got = read(output, buffer, sizeof(buffer));
+    if (got <= 0) return got == 0 || errno != EINTR;
+    taken.addAll(buffer, buffer + kj::min(size_t(got), MAX_CHILD_OUTPUT - taken.size()));
+  }
+  return false;
+}
+
+kj::Promise<void> Children::Child::pump() {
+  auto more = takeOutput() ? outputObserver.whenBecomesReadable() : kj::Promise<void>(kj::READY_NOW);
+  return more.then([this] { return pump(); });
+}
+
+kj::Promise<void> Children::Child::untilExit() {
+  return exitObserver.whenBecomesReadable().then([this]() -> kj::Promise<void> {
+    siginfo_t info{};
+    bool spurious = waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+    return spurious ? untilExit() : kj::READY_NOW;
+  });
+}
+
+kj::Promise<bool> Children::Child::exitsWithin(kj::Duration time) {
+  return exited.addBranch().then([] { return true; }).exclusiveJoin(timer().afterDelay(time).then([] {
+    return false;
+  }));
+}
+
+kj::Promise<void> Children::Child::live(kj::Duration limit) {
+  auto whenAbandoned = kj::newPromiseAndFulfiller<void>();
+  abandoned = kj::mv(whenAbandoned.fulfiller);
+  return exited.addBranch()
+      .then([] { return Event::EXITED; })
+      .exclusiveJoin(timer().afterDelay(limit).then([] { return Event::LIMIT; }))
+      .exclusiveJoin(whenAbandoned.promise.then([] { return Event::ABANDONED; }))
+      .then([this](Event event) { return onEvent(event); });
+}
+
+kj::Promise<void> Children::Child::onEvent(Event event) {
+  if (event == Event::EXITED) return finish();
+  if (event == Event::LIMIT) report(ChildTimedOut{});
+  if (detached) return exited.addBranch().then([this] { return finish(); });
+  return terminate();
+}
+
+kj::Promise<void> Children::Child::terminate() {
+  kill(-pid, SIGTERM);
+  return exitsWithin(CHILD_GRACE).then([this](bool exited) { return exited ? finish() : killHard(); });
+}
+
+kj::Promise<void> Children::Child::killHard() {
+  kill(-pid, SIGKILL);
+  return exitsWithin(CHILD_GRACE).then([this](bool exited) -> kj::Promise<void> {
+    if (exited) return finish();
+    gone = true;
+    children.stuck.add(Stuck{pid, false});
+    spdlog::warn("child-left-behind pid={}: it does not die of SIGKILL; is a disk or a network file system dead?", pid);
+    return kj::READY_NOW;
+  });
+}
+
+ChildEnd Children::Child::reap() {
+  // Its group first, while the dead leader keeps the number from being used again.
+  if (!detached) kill(-pid, SIGKILL);
+  int status = 0;
+  gone = true;
+  pid_t reaped = waitpid(pid, &status, WNOHANG);
+  if (reaped != pid) return ChildKilled{0};  // somebody else has reaped it
+  if (WIFSIGNALED(status)) return ChildKilled{WTERMSIG(status)};
+  return ChildExited{WEXITSTATUS(status), taken.releaseAsArray()};
+}
+
+kj::Promise<void> Children::Child::finish() {
+  pumping = nullptr;
+  takeOutput();
+  report(reap());
+  if (detached || kill(-pid, 0) < 0) return kj::READY_NOW;
+  // What it left in the background has been killed, too, and gets time to die.
+  return timer().afterDelay(CHILD_GRACE).then([this] {
+    if (groupRuns(pid)) children.stuck.add(Stuck{pid, true});
+  });
+}
+
+Children::Children(kj::UnixEventPort& port) : port(port), tasks(*this) {}
+Children::~Children() noexcept(false) {}
+
+kj::Promise<ChildEnd> Children::run(ChildDescription description) {
+  if (leftBehind() >= MAX_LEFT_BEHIND) {
+    return ChildEnd(
+        ChildNotStarted{kj::str("too many processes hang in this guest (a dead disk or network file system)")});
+  }
+  if (alive >= MAX_CHILDREN) return ChildEnd(ChildNotStarted{kj::str("too many programs run already")});
+  auto started = startChild(description);
+  KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildEnd(ChildNotStarted{kj::mv(*error)});
+  auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description);
+  auto& borrowed = *child;
+  auto end = kj::newAdaptedPromise<ChildEnd, Waiting>(borrowed);
+  tasks.add(borrowed.live(description.limit).attach(kj::mv(child)));
+  return end;
+}
+
+size_t Children::leftBehind() {
+  kj::Vector<Stuck> still;
+  for (auto& one : stuck) {
+    if (!one.leaderReaped) one.leaderReaped = waitpid(one.group, nullptr, WNOHANG) != 0;
+    if (!one.leaderReaped || groupRuns(one.group)) still.add(one);
+  }
+  stuck = kj::mv(still);
+  return stuck.size();
+}
+
+void Children::taskFailed(kj::Exception&& exception) {
+  spdlog::error("child-failed: {}", kj::str(exception).cStr());
+}
+
+}  // namespace postern::guest

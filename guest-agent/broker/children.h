@@ -1,0 +1,92 @@
+#pragma once
+// Children: the programs that the broker starts. Never a shell: argv goes to execve(2) as it is. Each child has
+//
+//   - a process group of its own, which is killed as a whole, also when the child itself ended well: what a child
+//   leaves
+//     running in the background does not outlive it (a hook that starts a service asks the service manager)
+//   - no open descriptor but 0, 1 and 2; its standard error is the broker's
+//   - exactly the environment, working directory and identity that its description says; signal dispositions at default
+//   - a time limit: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
+//   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
+//   - an end with the broker's own, by the kernel (PR_SET_PDEATHSIG)
+//
+// A group that SIGKILL does not end (a process in uninterruptible sleep, on a dead disk or network file system) is left
+// behind and counted until it is gone; while MAX_LEFT_BEHIND of them exist, nothing new is started.
+//
+// Ends are learnt by pidfd, so that SIGCHLD and its handlers stay free.
+
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/one-of.h>
+#include <kj/string.h>
+#include <kj/vector.h>
+#include <sys/types.h>
+
+namespace postern::guest {
+
+constexpr size_t MAX_CHILD_OUTPUT = size_t(64) << 10;
+constexpr size_t MAX_CHILDREN = 32;
+constexpr size_t MAX_LEFT_BEHIND = 8;
+constexpr auto CHILD_GRACE = 1 * kj::SECONDS;
+
+// The environment's PATH of everything that is started.
+constexpr kj::StringPtr CHILD_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"_kj;
+
+struct Identity {
+  uid_t uid;
+  gid_t gid;
+};
+
+struct ChildDescription {
+  kj::Array<kj::String> argv;         // [0] is an absolute path
+  kj::Array<kj::String> environment;  // "NAME=value"
+  kj::Maybe<Identity> identity;  // given up to, when this process is root, with no other groups; never to be regained
+  kj::String input;              // standard input, at most 4 KiB; then its end
+  kj::Duration limit;
+  // It gets a session of its own, outlives the broker and everything else, and only its start is waited for.
+  bool detached = false;
+};
+
+struct ChildExited {
+  int status;  // as exit() was given it
+  kj::Array<kj::byte> output;
+};
+struct ChildKilled {  // by a signal that was not ours
+  int signal;
+};
+struct ChildTimedOut {};
+struct ChildNotStarted {
+  kj::String text;  // for a person
+};
+using ChildEnd = kj::OneOf<ChildExited, ChildKilled, ChildTimedOut, ChildNotStarted>;
+
+class Children final : private kj::TaskSet::ErrorHandler {
+ public:
+  explicit Children(kj::UnixEventPort& port);
+  // Kills what runs, without waiting; detached ones live on.
+  ~Children() noexcept(false);
+  KJ_DISALLOW_COPY(Children);
+
+  // Resolves at the child's end or at its time limit, whichever is first; it may be still dying then. Does not throw.
+  kj::Promise<ChildEnd> run(ChildDescription description);
+
+  size_t running() const { return alive; }
+  size_t leftBehind();
+
+ private:
+  class Child;
+  class Waiting;
+  struct Stuck {
+    pid_t group;
+    bool leaderReaped;
+  };
+
+  kj::UnixEventPort& port;
+  kj::Vector<Stuck> stuck;
+  size_t alive = 0;
+  kj::TaskSet tasks;  // a Child each
+
+  void taskFailed(kj::Exception&& exception) override;
+};
+
+}  // namespace postern::guest

@@ -1,0 +1,208 @@
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include "guest-agent/bounded-text.h"
+#include "guest-agent/broker/broker-wire.h"
+#include "guest-agent/broker/broker.h"
+#include "guest-agent/broker/packet-socket.h"
+
+namespace postern::guest {
+
+namespace {
+
+kj::Exception brokerGone() {
+  return KJ_EXCEPTION(DISCONNECTED, "the broker is gone");
+}
+
+struct Reply {
+  Answer answer;
+  kj::Maybe<kj::AutoCloseFd> fd;
+};
+
+BrokerRefusal refusalOf(const Answer& answer) {
+  return {boundedText(answer.payload.asChars(), MAX_TEXT_BYTES)};
+}
+
+kj::String orFailed(kj::StringPtr text) {
+  return text.size() > 0 ? kj::str(text) : kj::str("the broker did not do it");
+}
+
+// Requests above the broker's bound wait here.
+class SocketBrokerClient final : public BrokerClient {
+ public:
+  SocketBrokerClient(kj::AutoCloseFd fd, kj::UnixEventPort& port)
+      : socket(kj::mv(fd), port, MAX_ANSWER_BYTES, PacketSocket::Descriptors::TAKEN),
+        reading(read().eagerlyEvaluate([this](kj::Exception&&) { end(); })) {}
+  ~SocketBrokerClient() noexcept(false) { end(); }
+  KJ_DISALLOW_COPY(SocketBrokerClient);
+
+  kj::Promise<Connected> connect() override;
+  kj::Promise<kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>> probe(Probe which,
+                                                                                  kj::Duration deadline) override;
+  kj::Promise<kj::Array<kj::String>> inhibitors(PowerAction action) override {
+    return texts(ask(InhibitorsRequest{action}));
+  }
+  kj::Promise<kj::Array<kj::String>> hooks(PowerAction action) override { return texts(ask(HooksRequest{action})); }
+  kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction action, kj::StringPtr name, kj::StringPtr caller) override {
+    if (!isHookName(name)) return kj::Maybe<BrokerRefusal>(BrokerRefusal{kj::str("no hook has such a name")});
+    return doneOrRefused(ask(RunHookRequest{action, kj::str(name), kj::str(caller)}));
+  }
+  kj::Promise<void> tellUsers(kj::StringPtr message) override {
+    auto bounded = boundedLines(message, MAX_TELL_BYTES);
+    if (bounded.size() == 0) return kj::READY_NOW;
+    return ask(TellUsersRequest{kj::mv(bounded)}).ignoreResult();
+  }
+  kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) override {
+    return doneOrRefused(ask(PowerRequest{action, kj::str(caller)}));
+  }
+  kj::Promise<bool> enrolled() override {
+    return ask(EnrolledRequest{}).then([](Reply reply) {
+      return reply.answer.outcome == Answer::Outcome::DONE && reply.answer.flag;
+    });
+  }
+
+ private:
+  // A promise for one reply. Dropped before it, it cancels the request.
+  class Asking {
+   public:
+    Asking(kj::PromiseFulfiller<Reply>& fulfiller, SocketBrokerClient& client, decltype(Request::what) what)
+        : fulfiller(fulfiller), client(client), what(kj::mv(what)) {
+      client.admit(*this);
+    }
+    ~Asking() noexcept(false) {
+      KJ_IF_MAYBE (still, client) still->forget(*this);
+    }
+    KJ_DISALLOW_COPY(Asking);
+
+    kj::PromiseFulfiller<Reply>& fulfiller;
+    kj::Maybe<SocketBrokerClient&> client;  // null once it is answered
+    decltype(Request::what) what;
+    uint64_t number = 0;  // once it was sent
+  };
+
+  PacketSocket socket;
+  bool ended = false;
+  uint64_t lastNumber = 0;
+  std::deque<Asking*> waiting;
+  std::map<uint64_t, kj::Maybe<Asking&>> sent;  // unanswered; null: cancelled
+  kj::Promise<void> reading;
+
+  kj::Promise<Reply> ask(decltype(Request::what) what) {
+    if (ended) return brokerGone();
+    return kj::newAdaptedPromise<Reply, Asking>(*this, kj::mv(what));
+  }
+
+  void admit(Asking& asking) {
+    waiting.push_back(&asking);
+    sendWaiting();
+  }
+  void sendWaiting() {
+    while (!waiting.empty() && sent.size() < MAX_BROKER_REQUESTS) {
+      auto& asking = *waiting.front();
+      waiting.pop_front();
+      asking.number = ++lastNumber;
+      sent.emplace(asking.number, asking);
+      socket.send({requestBytes({asking.number, kj::mv(asking.what)}), nullptr});
+    }
+  }
+  void forget(Asking& asking) {
+    if (asking.number == 0) {
+      waiting.erase(std::find(waiting.begin(), waiting.end(), &asking));
+      return;
+    }
+    sent.at(asking.number) = nullptr;
+    socket.send({requestBytes({++lastNumber, CancelRequest{asking.number}}), nullptr});
+  }
+
+  // Ends, or fails, when there is no broker any more.
+  kj::Promise<void> read() {
+    return socket.receive().then([this](kj::OneOf<Packet, PacketsEnded, PacketTooMuch> received) {
+      KJ_IF_MAYBE (packet, received.tryGet<Packet>()) {
+        take(kj::mv(*packet));
+        return read();
+      }
+      return kj::Promise<void>(brokerGone());
+    });
+  }
+  void take(Packet packet) {
+    auto parsed = parseAnswer(packet.bytes);
+    auto& answer = KJ_REQUIRE_NONNULL(parsed.tryGet<Answer>(), "the broker's answer is malformed");
+    auto found = sent.find(answer.number);
+    KJ_REQUIRE(found != sent.end(), "the broker answered what was not asked");
+    auto asking = found->second;
+    sent.erase(found);
+    KJ_IF_MAYBE (one, asking) {
+      one->client = nullptr;
+      one->fulfiller.fulfill(Reply{kj::mv(answer), kj::mv(packet.fd)});
+    }
+    sendWaiting();
+  }
+  void end() {
+    ended = true;
+    for (auto& entry : sent) {
+      KJ_IF_MAYBE (asking, entry.second) fail(*asking);
+    }
+    for (auto* asking : waiting) fail(*asking);
+    sent.clear();
+    waiting.clear();
+  }
+  static void fail(Asking& asking) {
+    asking.client = nullptr;
+    asking.fulfiller.reject(brokerGone());
+  }
+
+  static kj::Promise<kj::Array<kj::String>> texts(kj::Promise<Reply> asked) {
+    return asked.then([](Reply reply) { return textsOf(reply.answer.payload); });
+  }
+  static kj::Promise<kj::Maybe<BrokerRefusal>> doneOrRefused(kj::Promise<Reply> asked) {
+    return asked.then([](Reply reply) -> kj::Maybe<BrokerRefusal> {
+      if (reply.answer.outcome == Answer::Outcome::DONE) return nullptr;
+      return BrokerRefusal{orFailed(refusalOf(reply.answer).text)};
+    });
+  }
+};
+
+kj::Promise<Connected> SocketBrokerClient::connect() {
+  return ask(ConnectRequest{}).then([](Reply reply) -> Connected {
+    if (reply.answer.outcome != Answer::Outcome::CONNECTED) {
+      return TransportError{orFailed(refusalOf(reply.answer).text)};
+    }
+    KJ_IF_MAYBE (fd, reply.fd) {
+      KJ_IF_MAYBE (connection, connectionOf(reply.answer.connection, kj::mv(*fd))) return kj::mv(*connection);
+    }
+    return TransportError{kj::str("the broker connected, but its descriptor did not arrive; are too many files open?")};
+  });
+}
+
+kj::Promise<kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>> SocketBrokerClient::probe(
+    Probe which, kj::Duration deadline) {
+  using Result = kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>;
+  return ask(ProbeRequest{which, deadline}).then([](Reply reply) -> Result {
+    switch (reply.answer.outcome) {
+      case Answer::Outcome::DONE:
+        return kj::mv(reply.answer.payload);
+      case Answer::Outcome::TIMED_OUT:
+        return ProbeTimedOut{};
+      default:
+        return BrokerRefusal{orFailed(refusalOf(reply.answer).text)};
+    }
+  });
+}
+
+}  // namespace
+
+kj::Own<BrokerClient> newBrokerClient(kj::AutoCloseFd socket, kj::UnixEventPort& port) {
+  return kj::heap<SocketBrokerClient>(kj::mv(socket), port);
+}
+
+BrokerSockets newBrokerSockets() {
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+  return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
+}
+
+}  // namespace postern::guest

@@ -1,0 +1,155 @@
+// host-end SOCKET
+//
+// A SmallHost at a Unix socket, driven by lines on standard input and told about by lines on standard output:
+//
+//   offer [GRANTS-FILE]   prints "bundle TEXT" for a new offer; the VM stays the same
+//   refuse | accept       from now on no session is taken, or every one again
+//   drop | close CODE     ends the live session: as if killed, or with a CLOSE of that number
+//   interval MS           what the answers to heartbeats want
+//   mute | answer         heartbeats get no answer, or one again
+//   ping [USER]           calls GuestCalls.ping for that user: "ping ok" or "ping denied RULE"
+//   quit
+//
+// Events: "session N", "session over: WHY", "enrolled", "refused", "heartbeat N", "goodbye WHY", "not established:
+// WHY".
+
+#include <kj/async-io.h>
+#include <kj/async-unix.h>
+#include <kj/debug.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "protocol/limits.h"
+#include "tests/support/small-host.h"
+#include "transport/endpoint.h"
+#include "transport/listener.h"
+#include "transport/random.h"
+
+namespace postern::test {
+namespace {
+
+void say(kj::StringPtr line) {
+  printf("%s\n", line.cStr());
+  fflush(stdout);
+}
+
+class HostEnd final : private kj::TaskSet::ErrorHandler {
+ public:
+  HostEnd(kj::UnixEventPort& port, Listener& listener, kj::AsyncInputStream& commands)
+      : port(port), listener(listener), commands(commands), host(port.getTimer(), random), tasks(*this) {
+    host.onEvent = [](kj::StringPtr text) { say(text); };
+    tasks.add(acceptAll());
+  }
+
+  kj::Promise<void> run() {
+    return commands.tryRead(buffer, 1, sizeof(buffer)).then([this](size_t n) -> kj::Promise<void> {
+      if (n == 0) return kj::READY_NOW;
+      for (char c : kj::arrayPtr(buffer, n)) {
+        if (c != '\n') {
+          line += c;
+          continue;
+        }
+        if (line == "quit") return kj::READY_NOW;
+        obey();
+        line.clear();
+      }
+      return run();
+    });
+  }
+
+ private:
+  kj::UnixEventPort& port;
+  Listener& listener;
+  kj::AsyncInputStream& commands;
+  SystemRandom random;
+  SmallHost host;
+  kj::TaskSet tasks;
+  char buffer[512];
+  std::string line;
+
+  kj::Promise<void> acceptAll() {
+    return listener.accept().then([this](Connection connection) {
+      host.serve(newPipe(port, kj::mv(connection)));
+      return acceptAll();
+    });
+  }
+
+  void obey() {
+    std::istringstream in(line);
+    std::string verb, argument;
+    in >> verb >> argument;
+    if (verb == "offer") {
+      auto bundle = host.offer();
+      if (!argument.empty()) {
+        std::ifstream file(argument);
+        std::stringstream text;
+        text << file.rdbuf();
+        bundle->grants = kj::heapString(text.str().c_str());
+      }
+      say(kj::str("bundle ", encodeBundle(*bundle).get()));
+    } else if (verb == "refuse" || verb == "accept") {
+      host.refuses = verb == "refuse";
+    } else if (verb == "mute" || verb == "answer") {
+      host.answersHeartbeats = verb == "answer";
+    } else if (verb == "drop") {
+      host.drop();
+    } else if (verb == "close") {
+      host.drop(static_cast<CloseCode>(atoi(argument.c_str())));
+    } else if (verb == "interval") {
+      host.interval = static_cast<uint32_t>(atoi(argument.c_str()));
+    } else if (verb == "ping") {
+      ping(kj::heapString(argument.empty() ? "alice" : argument.c_str()));
+    } else {
+      say("what?");
+    }
+    if (verb != "offer" && verb != "ping") say(kj::str("did ", verb.c_str()));
+  }
+
+  void ping(kj::String user) {
+    if (!host.isConnected()) return say("ping: not connected");
+    auto request = host.guest().callsForRequest();
+    auto caller = request.initCaller().initUser();
+    caller.setName(user);
+    caller.setUid(1000);
+    tasks.add(request.send().getCalls().pingRequest().send().then(
+        [](capnp::Response<schema::GuestCalls::PingResults> answer) {
+          if (answer.hasRefusal()) {
+            say(kj::str("ping denied ", answer.getRefusal().getDetail()));
+          } else {
+            say("ping ok");
+          }
+        }));
+  }
+
+  void taskFailed(kj::Exception&& exception) override { say(kj::str("failed: ", exception.getDescription())); }
+};
+
+int run(const char* socket) {
+  signal(SIGPIPE, SIG_IGN);
+  auto io = kj::setupAsyncIo();
+  io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
+  auto endpoint = parseEndpoint(kj::str("unix:", socket));
+  KJ_REQUIRE(endpoint.is<Endpoint>());
+  auto listening = listenOn(io.unixEventPort, io.unixEventPort.getTimer(), endpoint.get<Endpoint>());
+  KJ_REQUIRE(listening.is<kj::Own<Listener>>(), listening.get<TransportError>().text);
+  auto commands = io.lowLevelProvider->wrapInputFd(STDIN_FILENO);
+  HostEnd end(io.unixEventPort, *listening.get<kj::Own<Listener>>(), *commands);
+  say("listening");
+  end.run().wait(io.waitScope);
+  return 0;
+}
+
+}  // namespace
+}  // namespace postern::test
+
+int main(int argc, char** argv) {
+  if (argc != 2 || sodium_init() < 0) return 2;
+  return postern::test::run(argv[1]);
+}
