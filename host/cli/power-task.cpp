@@ -57,7 +57,8 @@ PowerTask::PowerTask(Invocation& run, const PowerArguments& arguments, kj::Strin
       opening(nullptr),
       force(nullptr),
       request(nullptr),
-      gone(nullptr) {}
+      gone(nullptr),
+      off(nullptr) {}
 
 PowerTask::~PowerTask() noexcept(false) {}
 
@@ -88,6 +89,7 @@ kj::Promise<void> PowerTask::go() {
 
 void PowerTask::begin(kj::Own<client::VmClient> vmClient) {
   session = kj::mv(vmClient);
+  watchQemu();
   watchForGone();  // before the guest is asked, so that nothing is missed
   ask();
 }
@@ -129,6 +131,25 @@ void PowerTask::watchForGone() {
              .eagerlyEvaluate([this](kj::Exception&& e) {
                if (arguments.wait) fail(client::failureOf(e, "its session"));
              });
+}
+
+void PowerTask::watchQemu() {
+  if (!arguments.wait || arguments.action == Action::SUSPEND) return;
+  qemuDone = false;
+  auto call = run.control().control().whenOffRequest();
+  call.setVm(vm);
+  call.setReset(arguments.action == Action::RESTART);
+  off = call.send()
+            .then([this](capnp::Response<host::schema::Control::WhenOffResults> response) {
+              // A failure: this VM has no QMP socket, and the guest's word is all there is.
+              if (!response.hasFailure()) step("off", kj::str("QEMU: ", shown(response.getHow(), 100)));
+              qemuDone = true;
+              if (guestGone) finish();
+            })
+            .eagerlyEvaluate([this](kj::Exception&&) {
+              qemuDone = true;
+              if (guestGone) finish();
+            });
 }
 
 kj::Promise<void> PowerTask::forceByQemu() {
@@ -182,7 +203,8 @@ void PowerTask::wentAway(kj::StringPtr how) {
   bool back = arguments.action == Action::RESTART;
   auto detail = how.size() == 0 ? kj::str() : kj::str(" (", shown(how, 100), ")");
   step(back ? "back"_kj : "gone"_kj, kj::str(back ? "back" : "gone", detail));
-  finish();
+  guestGone = true;
+  if (qemuDone || !arguments.wait) finish();
 }
 
 void PowerTask::step(kj::StringPtr word, kj::String text) {
