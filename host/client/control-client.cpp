@@ -4,9 +4,6 @@ namespace postern::client {
 
 namespace {
 
-// posternd's list of some ten thousand VMs, read a few times.
-constexpr uint64_t MAX_CONTROL_MESSAGE_WORDS = uint64_t(1) << 21;
-
 using OpenResponse = capnp::Response<host::schema::Control::OpenResults>;
 
 Failure noSocket() {
@@ -28,7 +25,7 @@ VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
     : io(io),
-      connection(io, kj::mv(socket), MAX_CONTROL_MESSAGE_WORDS),
+      connection(io, kj::mv(socket), host::CONTROL_MESSAGE_WORDS),
       controlCalls(connection.peer().castAs<host::schema::Control>()) {}
 
 kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,

@@ -33,9 +33,10 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 
 }  // namespace
 
-LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap)
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
+                   uint64_t maxMessageWords)
     : stream(wrap(provider, kj::mv(socket))),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(LOCAL_MESSAGE_WORDS)),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }

@@ -103,8 +103,14 @@ class FakeSession final : public hs::VmCalls::Server {
 
 class FakeControl final : public hs::Control::Server {
  public:
+  struct Served {
+    kj::AutoCloseFd handle;
+    kj::Own<host::LocalRpc> rpc;
+  };
   struct Script {
     Behaviour behaviour;
+    // Not the server's own: a call that is being cancelled may keep that beyond the end of the loop.
+    kj::Vector<Served> sessions;
     bool giveNoSocket = false;
     kj::Vector<kj::String> unknown;  // VMs that open() does not know
     kj::Vector<kj::String> offline;  // VMs that it finds not connected
@@ -145,11 +151,6 @@ class FakeControl final : public hs::Control::Server {
   Script& script;
   FakeSession::Script& session;
   kj::LowLevelAsyncIoProvider& io;
-  struct Served {
-    kj::AutoCloseFd handle;
-    kj::Own<host::LocalRpc> rpc;
-  };
-  kj::Vector<Served> served;
 };
 
 // The program's surroundings; `run` is postern with these words.
