@@ -133,6 +133,10 @@ class FileReader {
       problems.error(rule.place, "a rule without call; add one, such as call = \"power.*\", or \"*\" for every call");
     }
     rule.expires = reader.time("expires");
+    // A frequent slip: in TOML everything behind a [[table]] belongs to it.
+    for (auto key : {"policy"_kj, "vm-to-vm"_kj, "groups"_kj, "test"_kj}) {
+      reader.refuse(key, "belongs to the file and not to this rule; put it before the first [[...]]");
+    }
     return rule;
   }
 
