@@ -111,7 +111,7 @@ void PowerTask::ask() {
                   if (response.hasFailure()) {
                     fail(client::failureOf(response.getFailure()));
                   } else {
-                    step("accepted", kj::str("accepted"));
+                    accept();
                   }
                 })
                 .eagerlyEvaluate([this](kj::Exception&& e) { fail(client::failureOf(e, "its session")); });
@@ -154,10 +154,13 @@ void PowerTask::progress(schema::PowerStep::Reader progress) {
   if (over) return;
   switch (progress.which()) {
     case schema::PowerStep::HOOK:
+      accept();
       return step("hook", kj::str("hook ", shown(progress.getHook(), 80)));
     case schema::PowerStep::WAITING:
+      accept();
       return step("waiting", kj::str("in ", progress.getWaiting(), " s"));
     case schema::PowerStep::STOPPING:
+      accept();
       step("stopping", kj::str("stopping"));
       if (!arguments.wait) finish();
       return;
@@ -165,6 +168,13 @@ void PowerTask::progress(schema::PowerStep::Reader progress) {
       return fail(client::failureOf(progress.getRefused()));
   }
   // Of a newer guest: whatever it is, it is not the end.
+}
+
+// By the answer, or by a step that has overtaken it.
+void PowerTask::accept() {
+  if (accepted) return;
+  accepted = true;
+  step("accepted", kj::str("accepted"));
 }
 
 void PowerTask::wentAway(kj::StringPtr how) {

@@ -47,6 +47,7 @@ class PowerTask {
 
   kj::Vector<Step> done;
   kj::Maybe<client::Failure> failed;
+  bool accepted = false;
   bool over = false;
   bool forced = false;
   kj::PromiseFulfillerPair<void> end;
@@ -66,6 +67,7 @@ class PowerTask {
   bool mayProceed() const;
   void step(kj::StringPtr word, kj::String text);
   void progress(schema::PowerStep::Reader progress);
+  void accept();
   void wentAway(kj::StringPtr how);
   void fail(client::Failure failure);
   void late();
