@@ -16,7 +16,8 @@ constexpr size_t MAX_RULES = 16384;
 constexpr size_t MAX_GROUPS = 1024;
 constexpr size_t MAX_TESTS = 16384;
 constexpr size_t MAX_PORTS = 16384;
-// Globs of one rule, and the bytes of one.
+// Calls of one rule; globs of one rule, and the bytes of one.
+constexpr size_t MAX_CALLS = 64;
 constexpr size_t MAX_GLOBS = 64;
 constexpr size_t MAX_GLOB_BYTES = 512;
 // A path that is asked for: the kernel's PATH_MAX and NAME_MAX.
@@ -25,7 +26,6 @@ constexpr size_t MAX_COMPONENT_BYTES = 255;
 constexpr size_t MAX_NAME_BYTES = 64;
 // User and group names of the host come from directories of companies as well (user@example.com).
 constexpr size_t MAX_HOST_NAME_BYTES = 128;
-// Groups of the host that a caller is in; the kernel's NGROUPS_MAX is higher, and nobody's policy is.
 // Errors told of one policy; a person mends the first ones first.
 constexpr size_t MAX_PROBLEMS = 100;
 

@@ -139,6 +139,7 @@ class Checker {
   kj::Maybe<size_t> groupOf(const Party& party) {
     if (party.kind != Party::Kind::GROUP) return nullptr;
     KJ_IF_MAYBE (number, groupNumbers.find(party.name)) return *number;
+    if (problems.isFull()) return nullptr;
     problems.error(party.place, "unknown group ", quote(kj::str(party)), didYouMean(party.name, groupNames),
                    groupNames.empty() ? "; the policy has no groups"_kj : ""_kj);
     return nullptr;

@@ -94,6 +94,7 @@ void readUnit(TableReader& table, kj::StringPtr key, Parse&& parse, kj::Maybe<ui
 kj::Vector<Party> readParties(kj::ArrayPtr<const PlacedText> texts, PartyUse use, Problems& problems) {
   kj::Vector<Party> out;
   for (auto& text : texts) {
+    if (problems.isFull()) break;
     auto parsed = parseParty(text);
     KJ_IF_MAYBE (wrong, parsed.tryGet<kj::String>()) {
       problems.error(text.place, *wrong);
@@ -112,6 +113,11 @@ kj::Vector<Party> readParties(kj::ArrayPtr<const PlacedText> texts, PartyUse use
 kj::Vector<CallPattern> readCalls(kj::ArrayPtr<const PlacedText> texts, Problems& problems) {
   kj::Vector<CallPattern> out;
   for (auto& text : texts) {
+    if (&text - texts.begin() == MAX_CALLS) {
+      problems.error(text.place, "over ", MAX_CALLS,
+                     " calls in one rule; write '*', a family's 'power.*', or two rules");
+      break;
+    }
     auto parsed = parseCallPattern(text.text);
     KJ_IF_MAYBE (wrong, parsed.tryGet<kj::String>()) {
       problems.error(text.place, *wrong);
@@ -125,6 +131,7 @@ kj::Vector<CallPattern> readCalls(kj::ArrayPtr<const PlacedText> texts, Problems
 kj::Vector<PathGlob> readGlobs(kj::ArrayPtr<const PlacedText> texts, Problems& problems) {
   kj::Vector<PathGlob> out;
   for (auto& text : texts) {
+    if (problems.isFull()) break;
     auto parsed = PathGlob::parse(text.text);
     KJ_IF_MAYBE (wrong, parsed.tryGet<kj::String>()) {
       problems.error(text.place, *wrong);

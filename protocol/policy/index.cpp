@@ -6,6 +6,11 @@ namespace postern::policy {
 
 namespace {
 
+// Lists grow in ascending order; a name that stands twice in one place counts once.
+void addOnce(kj::Vector<uint16_t>& numbers, uint16_t number) {
+  if (numbers.empty() || numbers.back() != number) numbers.add(number);
+}
+
 size_t clauseCount(const Document& document) {
   size_t count = 0;
   for (auto& rule : document.rules) count += rule.kind == Rule::Kind::SEGMENT ? 2 + rule.communities.size() : 1;
@@ -53,9 +58,9 @@ void Index::addGroups() {
   for (size_t i = 0; i < count; ++i) {
     for (auto& member : document.groups[i].members) {
       if (member.kind == Party::Kind::GROUP) {
-        parents[KJ_REQUIRE_NONNULL(groupNumber(member.name))].add(uint16_t(i));
+        addOnce(parents[KJ_REQUIRE_NONNULL(groupNumber(member.name))], uint16_t(i));
       } else {
-        entryFor(member).groups.add(uint16_t(i));
+        addOnce(entryFor(member).groups, uint16_t(i));
       }
     }
   }
@@ -100,10 +105,10 @@ uint16_t Index::addClause(const Rule& rule) {
             .add(number);
         break;
       case CallPattern::Kind::FAMILY:
-        familyCalls[size_t(call.family)].add(number);
+        addOnce(familyCalls[size_t(call.family)], number);
         break;
       case CallPattern::Kind::EVERY:
-        everyCall.add(number);
+        addOnce(everyCall, number);
         break;
     }
   }
@@ -113,11 +118,11 @@ uint16_t Index::addClause(const Rule& rule) {
 void Index::addParty(const Party& party, List list, uint16_t clause) {
   bool isFrom = list == &Entry::from;
   if (party.kind == Party::Kind::HOST) {
-    (isFrom ? fromHost : toHost).add(clause);
+    addOnce(isFrom ? fromHost : toHost, clause);
   } else if (party.kind == Party::Kind::ANY) {
-    (isFrom ? fromAny : toAny).add(clause);
+    addOnce(isFrom ? fromAny : toAny, clause);
   } else {
-    (entryFor(party).*list).add(clause);
+    addOnce(entryFor(party).*list, clause);
   }
 }
 

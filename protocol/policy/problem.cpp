@@ -15,6 +15,10 @@ kj::String Problem::toString() const {
   return kj::str(Place{file, line}, ": ", text);
 }
 
+bool Problems::isFull() const {
+  return errors.size() >= MAX_PROBLEMS;
+}
+
 void Problems::add(kj::Vector<Problem>& list, Place place, kj::String text) {
   if (list.size() >= MAX_PROBLEMS) return;
   list.add(Problem{kj::heapString(place.file), place.line, kj::mv(text)});

@@ -41,6 +41,8 @@ class Problems {
     add(warnings, place, kj::str(kj::fwd<Parts>(parts)...));
   }
   bool hasErrors() const { return !errors.empty(); }
+  // Further errors are dropped, so that none needs to be looked for.
+  bool isFull() const;
 
   // Sorted by file and line.
   kj::Array<Problem> takeErrors() { return sorted(errors); }

@@ -68,33 +68,39 @@ kj::Maybe<int64_t> TableReader::time(kj::StringPtr key) {
 }
 
 kj::Maybe<const TomlTable&> TableReader::subtable(kj::StringPtr key) {
-  KJ_IF_MAYBE (value, take(key)) {
-    KJ_IF_MAYBE (inner, value->content.tryGet<TomlTable>()) return *inner;
-    wrongType(key, *value, "a table, { ... }");
-  }
+  KJ_IF_MAYBE (value, take(key)) return subtableOf(key, *value);
+  return nullptr;
+}
+
+kj::Maybe<const TomlTable&> TableReader::subtableOf(kj::StringPtr key, const TomlValue& value) {
+  KJ_IF_MAYBE (inner, value.content.tryGet<TomlTable>()) return *inner;
+  wrongType(key, value, "a table, { ... }");
   return nullptr;
 }
 
 kj::Maybe<kj::Vector<PlacedText>> TableReader::texts(kj::StringPtr key) {
-  KJ_IF_MAYBE (value, take(key)) {
-    kj::Vector<PlacedText> out;
-    KJ_IF_MAYBE (text, value->content.tryGet<kj::String>()) {
-      out.add(PlacedText{*text, at(value->line)});
-      return kj::mv(out);
-    }
-    KJ_IF_MAYBE (array, value->content.tryGet<TomlArray>()) {
-      for (auto& element : array->values) {
-        KJ_IF_MAYBE (text, element.content.tryGet<kj::String>()) {
-          out.add(PlacedText{*text, at(element.line)});
-        } else {
-          wrongType(key, element, "texts in quotes");
-          return nullptr;
-        }
-      }
-      return kj::mv(out);
-    }
-    wrongType(key, *value, "a text or a list of texts");
+  KJ_IF_MAYBE (value, take(key)) return textsOf(key, *value);
+  return nullptr;
+}
+
+kj::Maybe<kj::Vector<PlacedText>> TableReader::textsOf(kj::StringPtr key, const TomlValue& value) {
+  kj::Vector<PlacedText> out;
+  KJ_IF_MAYBE (text, value.content.tryGet<kj::String>()) {
+    out.add(PlacedText{*text, at(value.line)});
+    return kj::mv(out);
   }
+  KJ_IF_MAYBE (array, value.content.tryGet<TomlArray>()) {
+    for (auto& element : array->values) {
+      KJ_IF_MAYBE (text, element.content.tryGet<kj::String>()) {
+        out.add(PlacedText{*text, at(element.line)});
+      } else {
+        wrongType(key, element, "texts in quotes");
+        return nullptr;
+      }
+    }
+    return kj::mv(out);
+  }
+  wrongType(key, value, "a text or a list of texts");
   return nullptr;
 }
 
@@ -129,6 +135,7 @@ void TableReader::finish() {
     return false;
   };
   for (auto& entry : table.entries) {
+    if (problems.isFull()) return;
     if (contains(asked, entry.key) || contains(refused, entry.key)) continue;
     auto hint = didYouMean(entry.key, asked);
     if (hint.size() == 0) hint = kj::str("; there are ", kj::strArray(asked, ", "));

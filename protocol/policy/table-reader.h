@@ -29,6 +29,10 @@ class TableReader {
   kj::Maybe<const TomlTable&> subtable(kj::StringPtr key);
   // A text or a list of texts, which is not empty. Null as above.
   kj::Maybe<kj::Vector<PlacedText>> texts(kj::StringPtr key);
+  // The same for an entry of a table whose keys are names: every key is as good as any, and nothing is left to
+  // finish().
+  kj::Maybe<const TomlTable&> subtable(const TomlEntry& entry) { return subtableOf(entry.key, *entry.value); }
+  kj::Maybe<kj::Vector<PlacedText>> texts(const TomlEntry& entry) { return textsOf(entry.key, *entry.value); }
   // Tables: [[key]], or a list of inline tables.
   kj::Vector<const TomlValue*> tables(kj::StringPtr key);
 
@@ -54,6 +58,8 @@ class TableReader {
   kj::Maybe<const TomlEntry&> find(kj::StringPtr key) const;
   kj::Maybe<const TomlValue&> take(kj::StringPtr key);
   Place at(unsigned line) const { return {tablePlace.file, line}; }
+  kj::Maybe<const TomlTable&> subtableOf(kj::StringPtr key, const TomlValue& value);
+  kj::Maybe<kj::Vector<PlacedText>> textsOf(kj::StringPtr key, const TomlValue& value);
   void wrongType(kj::StringPtr key, const TomlValue& value, kj::StringPtr wanted);
 };
 
