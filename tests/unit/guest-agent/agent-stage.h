@@ -75,17 +75,24 @@ class FixedClocks final : public Clocks {
 
 class StageBroker final : public BrokerClient {
  public:
-  StageBroker(kj::UnixEventPort& port, kj::Maybe<SmallHost&>& host) : port(port), host(host) {}
+  StageBroker(kj::UnixEventPort& port, kj::Maybe<SmallHost&>& host, const TransportKind& transport)
+      : port(port), host(host), transport(transport) {}
 
   unsigned settled = 0;
+  unsigned connects = 0;
 
   kj::Promise<Connected> connect() override {
     KJ_IF_MAYBE (h, host) {
       int ends[2];
       KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
-      h->serve(newSocketPipe(port, kj::AutoCloseFd(ends[1])));
-      return Connected(
-          Connection{TransportKind::UNIX, DescriptorKind::SOCKET, UnknownPeer(), kj::AutoCloseFd(ends[0])});
+      auto pipe = newSocketPipe(port, kj::AutoCloseFd(ends[1]));
+      ++connects;
+      if (transport == TransportKind::SERIAL) {
+        h->serveSerial(kj::mv(pipe));
+      } else {
+        h->serve(kj::mv(pipe));
+      }
+      return Connected(Connection{transport, DescriptorKind::SOCKET, UnknownPeer(), kj::AutoCloseFd(ends[0])});
     }
     return Connected(TransportError{kj::str("nobody there")});
   }
@@ -107,6 +114,7 @@ class StageBroker final : public BrokerClient {
  private:
   kj::UnixEventPort& port;
   kj::Maybe<SmallHost&>& host;
+  const TransportKind& transport;
 };
 
 class AgentStage {
@@ -126,6 +134,7 @@ class AgentStage {
   Disk disk;
   kj::Own<SmallHost> ownHost;
   kj::Maybe<SmallHost&> host;  // null: nobody answers
+  TransportKind transport = TransportKind::UNIX;
   Machine machine{MachineHash{1}, nullptr};
 
   // One life of the agent's process.
@@ -150,7 +159,7 @@ class AgentStage {
           clocks(stage.timer),
           vitals(nullptr, nullptr, clocks, Uint128{1, 2}),
           gaps(clocks),
-          broker(stage.port, stage.host),
+          broker(stage.port, stage.host, stage.transport),
           info(broker, stage.timer, nullptr),
           power(broker, stage.timer, stage.timer, [](schema::Goodbye) {}),
           services{policy, info, power},

@@ -171,3 +171,31 @@ TEST_CASE("a caller who cannot be is denied everything, whatever the policy") {
   request.initCaller().initUser().setName(kj::heapString(100000));
   CHECK(request.send().getCalls().pingRequest().send().wait(stage.waitScope).hasRefusal());
 }
+
+TEST_CASE("over a serial line: enrolment, sessions one after the other on one device, and a new life of the agent") {
+  AgentStage stage;
+  stage.transport = TransportKind::SERIAL;
+  auto bundles = one(stage.ownHost->offer());
+  REQUIRE(stage.start(bundles));
+  REQUIRE(stage.isWorking());
+  CHECK(stage.ownHost->enrolments == 1);
+  for (unsigned i = 0; i < 3; ++i) {
+    stage.ownHost->drop();
+    CHECK(stage.isWorking());
+  }
+  CHECK(stage.broker().connects == 1);
+  stage.kill();
+  REQUIRE(stage.start(nullptr));
+  CHECK(stage.isWorking());
+}
+
+TEST_CASE("over a serial line a new bundle is enrolled by closing the session that there is") {
+  AgentStage stage;
+  stage.transport = TransportKind::SERIAL;
+  REQUIRE(stage.start(one(stage.ownHost->offer())));
+  REQUIRE(stage.isWorking());
+  stage.give(one(stage.ownHost->offer()));
+  CHECK(stage.until([&]() { return stage.ownHost->enrolments == 2; }));
+  CHECK(stage.isWorking());
+  CHECK(stage.broker().connects == 1);
+}
