@@ -4,6 +4,9 @@ namespace postern::client {
 
 namespace {
 
+// posternd's list of some ten thousand VMs, read a few times.
+constexpr uint64_t MAX_CONTROL_MESSAGE_WORDS = uint64_t(1) << 21;
+
 using OpenResponse = capnp::Response<host::schema::Control::OpenResults>;
 
 Failure noSocket() {
@@ -24,7 +27,9 @@ VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::
       grantedCalls(kj::mv(granted)) {}
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
-    : io(io), connection(io, kj::mv(socket)), controlCalls(connection.peer().castAs<host::schema::Control>()) {}
+    : io(io),
+      connection(io, kj::mv(socket), MAX_CONTROL_MESSAGE_WORDS),
+      controlCalls(connection.peer().castAs<host::schema::Control>()) {}
 
 kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
                                                                     kj::StringPtr path) {

@@ -11,9 +11,9 @@ namespace {
 
 using capnp::rpc::twoparty::Side;
 
-capnp::ReaderOptions readerOptions() {
+capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = LOCAL_FLOW_WORDS / 4;
+  options.traversalLimitInWords = maxMessageWords;
   options.nestingLimit = 32;
   return options;
 }
@@ -35,14 +35,14 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap)
     : stream(wrap(provider, kj::mv(socket))),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions()),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(LOCAL_MESSAGE_WORDS)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }
 
-LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket)
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
     : stream(wrap(provider, kj::mv(socket))),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions()),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions(maxMessageWords)),
       system(network, nullptr) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }

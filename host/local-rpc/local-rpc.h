@@ -16,15 +16,18 @@
 
 namespace postern::host {
 
-// Of calls that one local peer has in progress. A message is at most a quarter of it.
+// Of calls that one local peer has in progress.
 constexpr uint64_t LOCAL_FLOW_WORDS = uint64_t(1) << 17;
+// A message.
+constexpr uint64_t LOCAL_MESSAGE_WORDS = LOCAL_FLOW_WORDS / 4;
 
 class LocalRpc {
  public:
   // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap);
-  // The end that connects.
-  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket);
+  // The end that connects. It takes messages of up to `maxMessageWords`.
+  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
   // Ends the connection for the peer, too, whoever else still holds a copy of the descriptor.
   ~LocalRpc() noexcept(false);
   KJ_DISALLOW_COPY(LocalRpc);

@@ -154,6 +154,16 @@ kj::Promise<void> FakeControl::forcePower(ForcePowerContext context) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> FakeControl::whenOff(WhenOffContext context) {
+  KJ_IF_MAYBE (off, script.qemuOff) {
+    auto ending = kj::mv(*off);
+    script.qemuOff = nullptr;
+    return ending.then([context]() mutable { context.getResults().setHow("SHUTDOWN"); });
+  }
+  context.getResults().initFailure().setKind(hs::Failure::Kind::INVALID);
+  return kj::READY_NOW;
+}
+
 kj::Promise<void> FakeControl::explainPolicy(ExplainPolicyContext context) {
   ANSWER_UNLESS_SCRIPTED(context);
   context.getResults().setText(script.explanation);

@@ -122,6 +122,7 @@ class FakeControl final : public hs::Control::Server {
     kj::Vector<kj::String> addedGrants;
     kj::Vector<kj::String> tags;
     kj::Maybe<bool> forcedReset;
+    kj::Maybe<kj::Promise<void>> qemuOff;  // null: no QMP socket
   };
   FakeControl(Script& script, FakeSession::Script& session, kj::LowLevelAsyncIoProvider& io)
       : script(script), session(session), io(io) {}
@@ -135,6 +136,7 @@ class FakeControl final : public hs::Control::Server {
   kj::Promise<void> status(StatusContext context) override;
   kj::Promise<void> events(EventsContext context) override;
   kj::Promise<void> forcePower(ForcePowerContext context) override;
+  kj::Promise<void> whenOff(WhenOffContext context) override;
   kj::Promise<void> explainPolicy(ExplainPolicyContext context) override;
   kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
   kj::Promise<void> audit(AuditContext context) override;

@@ -50,6 +50,18 @@ TEST_CASE("a shutdown's steps are separate lines, and with --wait it ends with g
   CHECK_TEXT(world.errors(), "");
 }
 
+TEST_CASE("with --wait and a QMP socket the end is QEMU's word, whichever comes last") {
+  CliWorld world;
+  shutsDownWell(world);
+  world.control.qemuOff = world.timer().afterDelay(100 * kj::MILLISECONDS);
+  CHECK(world.run({"shutdown", "web1", "--wait"}) == ExitStatus::DONE);
+  CHECK_TEXT(world.output(), "web1: accepted\nweb1: stopping\nweb1: gone (goodbye)\nweb1: QEMU: SHUTDOWN\n");
+  shutsDownWell(world);
+  world.control.qemuOff = kj::Promise<void>(kj::NEVER_DONE);
+  CHECK(world.run({"shutdown", "web1", "--wait", "--timeout", "0.2"}) == ExitStatus::TIMED_OUT);
+  CHECK(contains(world.errors(), "no further than 'gone'"));
+}
+
 TEST_CASE("without --wait a shutdown ends with stopping") {
   CliWorld world;
   world.session.power = [](Observer observer) { return stopping(observer); };
