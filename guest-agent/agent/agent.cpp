@@ -9,7 +9,7 @@ namespace {
 // A session that lived as long as this was a good one: what comes after it begins with short waits again.
 constexpr auto GOOD_SESSION = 10 * kj::SECONDS;
 // A renewal that did not work is tried again after this; the old session works on.
-constexpr auto RENEWAL_RETRY = 1 * kj::MINUTES;
+constexpr auto RENEWAL_RETRY = 15 * kj::SECONDS;
 
 }  // namespace
 
@@ -32,13 +32,21 @@ Agent::Agent(const Parts& parts)
 Agent::~Agent() noexcept(false) {}
 
 kj::Promise<void> Agent::run() {
+  auto cutShort = interrupted().then([this]() { return makePlace(); });
   return round()
-      .exclusiveJoin(interrupted().then([]() { return Pace::AT_ONCE; }))
+      .exclusiveJoin(kj::mv(cutShort))
       .then([this](Pace pace) {
         live = nullptr;
         return pause(pace);
       })
       .then([this]() { return run(); });
+}
+
+// A session is closed for the one that follows.
+kj::Promise<Agent::Pace> Agent::makePlace() {
+  kj::Promise<void> closed = kj::READY_NOW;
+  KJ_IF_MAYBE (session, live) closed = (*session)->close(CloseCode::REPLACED);
+  return closed.then([]() { return Pace::AT_ONCE; });
 }
 
 kj::Promise<Agent::Pace> Agent::round() {
@@ -79,6 +87,8 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
       tell("session-refused",
            kj::str("the host did not take this guest's keys (", why, "); was this VM removed or enrolled anew there?"));
     }
+    // A bundle that waited for the place of the one that was just refused.
+    if (attempts[index].slot == Pairing::Slot::SUCCESSOR && pairing.hasUntried()) return round();
     return tryFrom(kj::mv(attempts), index + 1, Pace::REFUSED);
   });
 }
@@ -111,7 +121,7 @@ kj::Promise<Agent::Pace> Agent::serve() {
     logWarning("disconnected", kj::str("the session with the host is over: ", describe(end)));
     return Next(paceAfter(end));
   });
-  auto renewed = KJ_ASSERT_NONNULL(live)->onRenewalDue().then([this]() { return renew(); });
+  auto renewed = renewWhenDue();
   return over.exclusiveJoin(kj::mv(renewed)).then([this](Next next) -> kj::Promise<Pace> {
     if (next.is<Pace>()) return next.get<Pace>();
     begin(kj::mv(next.get<kj::Own<Session>>()));
@@ -129,20 +139,37 @@ kj::Promise<SessionEnd> Agent::whenOver() {
   });
 }
 
-// The next session; or, where there cannot be two links, the old one is closed to make place.
-kj::Promise<Agent::Next> Agent::renew() {
-  logInfo("renewal", "a new handshake is due, for fresh keys");
-  if (!links.canOverlap()) {
-    return KJ_ASSERT_NONNULL(live)->close(CloseCode::REPLACED).then([]() { return Next(Pace::AT_ONCE); });
+// Fresh keys, and a successor that has not found its place: the host was just restarting when it was tried.
+kj::Promise<Agent::Next> Agent::renewWhenDue() {
+  auto due = KJ_ASSERT_NONNULL(live)->onRenewalDue();
+  if (pairing.attempts().front().slot == Pairing::Slot::SUCCESSOR) {
+    due = due.exclusiveJoin(timer.afterDelay(RENEWAL_RETRY));
   }
+  return due.then([this]() { return renew(); });
+}
+
+// The next session, made beside the old one; or, where there cannot be two links, the old one is closed to make place.
+kj::Promise<Agent::Next> Agent::renew() {
+  logInfo("renewal", "a new handshake is due");
+  if (!links.canOverlap()) return makePlace().then([](Pace pace) { return Next(pace); });
   renewing = true;
-  return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION}).then([this](Entry entry) -> kj::Promise<Next> {
-    if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
-    renewing = false;
-    if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
-    logWarning("renewal-failed", "no new session; the old one works on");
-    return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
-  });
+  return renewBy(pairing.attempts(), 0);
+}
+
+kj::Promise<Agent::Next> Agent::renewBy(kj::Vector<Pairing::Attempt> attempts, size_t index) {
+  auto attempt = attempts[index];
+  return entrance.enter(attempt).then(
+      [this, index, attempts = kj::mv(attempts)](Entry entry) mutable -> kj::Promise<Next> {
+        if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
+        // The current identity has a session; there is nothing to try it for.
+        bool more = attempts[index].slot == Pairing::Slot::SUCCESSOR && index + 1 < attempts.size() &&
+                    attempts[index + 1].slot == Pairing::Slot::SUCCESSOR;
+        if (more) return renewBy(kj::mv(attempts), index + 1);
+        renewing = false;
+        if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
+        logWarning("renewal-failed", "no new session; the old one works on");
+        return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renewWhenDue(); });
+      });
 }
 
 Agent::Pace Agent::paceAfter(const SessionEnd& end) {
@@ -154,12 +181,14 @@ Agent::Pace Agent::paceAfter(const SessionEnd& end) {
     case EndReason::CLOSED_BY_PEER:
       KJ_IF_MAYBE (code, end.code) return *code == CloseCode::GOODBYE ? Pace::NOBODY : Pace::REFUSED;
       return Pace::REFUSED;
+    case EndReason::PROTOCOL_ERROR:
+      return end.detail == HEARTBEAT_LOST ? Pace::NOBODY : Pace::REFUSED;
     case EndReason::BAD_FRAME:
     case EndReason::BAD_RECORD:
-    case EndReason::PROTOCOL_ERROR:
     case EndReason::FAILED_HERE:
       return Pace::REFUSED;
     case EndReason::CLOSED_HERE:
+      return Pace::AT_ONCE;
     case EndReason::LINK_ENDED:
     case EndReason::PEER_RESTARTED:
     case EndReason::PING_TIMEOUT:

@@ -87,12 +87,15 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks;
 
   kj::Promise<Pace> round();
+  kj::Promise<Pace> makePlace();
   kj::Promise<Pace> tryFrom(kj::Vector<Pairing::Attempt> attempts, size_t index, Pace pace);
   void begin(kj::Own<Session> session);
   void settle();
   kj::Promise<Pace> serve();
   kj::Promise<SessionEnd> whenOver();
+  kj::Promise<Next> renewWhenDue();
   kj::Promise<Next> renew();
+  kj::Promise<Next> renewBy(kj::Vector<Pairing::Attempt> attempts, size_t index);
   Pace paceAfter(const SessionEnd& end);
   kj::Promise<void> pause(Pace pace);
   kj::Promise<void> interrupted();

@@ -12,6 +12,12 @@ kj::Duration bounded(uint32_t milliseconds) {
   return interval < MIN_HEARTBEAT ? MIN_HEARTBEAT : interval > MAX_HEARTBEAT ? MAX_HEARTBEAT : interval;
 }
 
+kj::ForkedPromise<void> newFulfiller(kj::Own<kj::PromiseFulfiller<void>>& fulfiller) {
+  auto pair = kj::newPromiseAndFulfiller<void>();
+  fulfiller = kj::mv(pair.fulfiller);
+  return pair.promise.fork();
+}
+
 }  // namespace
 
 LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bootstrap, HeartbeatSource& source,
@@ -24,10 +30,10 @@ LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bo
             if (!session->isOver()) logWarning("call-failed", text);
           }),
       host(rpc.peer().castAs<schema::Host>()),
-      renewalDue(kj::newPromiseAndFulfiller<void>()),
+      renewalDue(newFulfiller(renewalFulfiller)),
       next(timer.now()),
       beating(beat().eagerlyEvaluate([this](kj::Exception&&) {
-        if (!session->isOver()) session->breakOff(CloseCode::TIMED_OUT, "a heartbeat was not answered");
+        if (!session->isOver()) session->breakOff(CloseCode::TIMED_OUT, HEARTBEAT_LOST);
       })) {
   source.gaps.skip();
 }
@@ -40,7 +46,7 @@ kj::Promise<SessionEnd> LiveSession::onEnd() {
 
 kj::Promise<void> LiveSession::beat() {
   return timer.atTime(next).then([this]() { return sendHeartbeat(); }).then([this]() {
-    if (session->isRenewalDue()) renewalDue.fulfiller->fulfill();
+    if (session->isRenewalDue()) renewalFulfiller->fulfill();
     auto now = timer.now();
     next += source.interval;
     if (next < now) next = now;
@@ -64,7 +70,7 @@ kj::Promise<void> LiveSession::sendHeartbeat() {
   request.setPolicyHash(kj::arrayPtr(source.policyHash.data(), source.policyHash.size()));
   request.setAgentVersion(POSTERN_VERSION);
   auto late = timer.afterDelay(limits::PING_DEADLINE).then([]() -> kj::Promise<void> {
-    return KJ_EXCEPTION(OVERLOADED, "a heartbeat was not answered");
+    return KJ_EXCEPTION(OVERLOADED, "no answer");
   });
   return request.send()
       .then([this](capnp::Response<schema::Host::HeartbeatResults> answer) {

@@ -20,6 +20,8 @@ namespace postern::guest {
 
 constexpr auto MIN_HEARTBEAT = 200 * kj::MILLISECONDS;
 constexpr auto MAX_HEARTBEAT = 60 * kj::SECONDS;
+// The detail of a session's end when the host did not answer one.
+constexpr kj::StringPtr HEARTBEAT_LOST = "a heartbeat was not answered"_kj;
 
 // What heartbeats of all sessions of one agent share. All that it refers to outlives the sessions.
 struct HeartbeatSource {
@@ -42,8 +44,8 @@ class LiveSession {
   // Once: the session is over. A line for the log is describe(SessionEnd)'s.
   kj::Promise<SessionEnd> onEnd();
   bool isOver() const { return session->isOver(); }
-  // Once: fresh keys are due.
-  kj::Promise<void> onRenewalDue() { return kj::mv(renewalDue.promise); }
+  // Fresh keys are due, or were.
+  kj::Promise<void> onRenewalDue() { return renewalDue.addBranch(); }
   // Says goodbye to the host and closes with CLOSE. At most limits::CLOSE_LINGER for each of the two.
   kj::Promise<void> stop(schema::Goodbye why);
   // The same without the close: the guest is about to go down, and says so while it can.
@@ -56,7 +58,8 @@ class LiveSession {
   kj::Own<Session> session;
   RpcConnection rpc;
   schema::Host::Client host;
-  kj::PromiseFulfillerPair<void> renewalDue;
+  kj::Own<kj::PromiseFulfiller<void>> renewalFulfiller;
+  kj::ForkedPromise<void> renewalDue;
   kj::TimePoint next;
   kj::Promise<void> beating;
 

@@ -87,6 +87,9 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   // one after its session has ended.
   kj::Promise<Gone> whenRebooted();
 
+  // For the event log.
+  void tellPowerStep(kj::StringPtr step) { tell(EventKind::POWER, step); }
+
   // Says GOODBYE to the guest and ends its session.
   kj::Promise<void> close();
 

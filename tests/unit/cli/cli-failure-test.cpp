@@ -1,7 +1,7 @@
 // Whatever posternd and a session do, postern ends with the right status and one line, or one JSON document.
 
-#include "tests/unit/host/cli-fixture.h"
-#include "tests/unit/host/cli-json-reader.h"
+#include "tests/unit/cli/cli-fixture.h"
+#include "tests/unit/cli/cli-json-reader.h"
 
 using namespace postern;
 using namespace postern::test;

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "host/board/board-writer.h"
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
 using namespace postern::test;

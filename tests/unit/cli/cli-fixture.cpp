@@ -1,4 +1,4 @@
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -7,8 +7,8 @@
 #include <filesystem>
 
 #include "protocol/bundle.h"
-#include "tests/unit/host/cli-fixture.h"
-#include "tests/unit/host/cli-json-reader.h"
+#include "tests/unit/cli/cli-fixture.h"
+#include "tests/unit/cli/cli-json-reader.h"
 
 using namespace postern;
 using namespace postern::test;

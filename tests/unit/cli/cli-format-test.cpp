@@ -8,7 +8,7 @@
 #include "host/cli/snippets.h"
 #include "host/cli/table.h"
 #include "host/cli/vm-state.h"
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
 using namespace postern::cli;

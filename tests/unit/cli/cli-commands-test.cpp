@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include "host/audit/audit-line.h"
-#include "tests/unit/host/cli-fixture.h"
-#include "tests/unit/host/cli-json-reader.h"
+#include "protocol/bundle.h"
+#include "tests/unit/cli/cli-fixture.h"
+#include "tests/unit/cli/cli-json-reader.h"
 
 using namespace postern;
 using namespace postern::test;
