@@ -44,6 +44,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       grants(port),
       admission(time),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
+      lookForExpired(time.now()),
       tasks(*this),
       ticking(nullptr) {
   KJ_IF_MAYBE (lines, policyStore.reload()) {
@@ -63,10 +64,8 @@ Daemon::~Daemon() noexcept(false) {}
 // VMs --------------------------------------------------------------------------------------------------------------
 
 Vm::Environment Daemon::vmEnvironment() {
-  auto rollback = config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
-  return {
-      port,    *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
-      rollback};
+  return {port,  *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
+          config};
 }
 
 void Daemon::startVm(const VmRecord& record) {
@@ -341,6 +340,11 @@ kj::Promise<void> Daemon::tickForEver() {
     auto now = time.now();
     board.beat(now);
     for (auto& entry : vms) entry.value->tick(now);
+    // Rules expire without anybody doing anything.
+    if (now >= lookForExpired) {
+      lookForExpired = now + EXPIRY_LOOK;
+      if (grants.size() > 0) policyChanged();
+    }
     return tickForEver();
   });
 }

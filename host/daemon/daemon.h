@@ -23,6 +23,8 @@ namespace postern::host {
 
 // How often health is looked at for what time alone changes.
 constexpr auto TICK = 200 * kj::MILLISECONDS;
+// How long a connection may go on after its rule has expired.
+constexpr auto EXPIRY_LOOK = 1 * kj::SECONDS;
 
 class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
  public:
@@ -97,6 +99,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   uint64_t auditFailures = 0;
+  kj::TimePoint lookForExpired;
 
   // vsock: one listener a port that any VM names.
   struct VsockDoor;
