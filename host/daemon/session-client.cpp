@@ -300,6 +300,11 @@ kj::Promise<SessionClient::LinkResult> SessionClient::link(Connection connection
   return KJ_EXCEPTION(DISCONNECTED, "no session process");
 }
 
+kj::Promise<void> SessionClient::whenSerialFree() {
+  KJ_IF_MAYBE (c, control) return c->whenSerialFreeRequest().send().ignoreResult();
+  return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
 kj::Promise<void> SessionClient::introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill) {
   KJ_IF_MAYBE (c, control) {
     auto request = c->introduceRequest();

@@ -68,6 +68,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   };
   // `peer` is what posternd knows of its other end, for people.
   kj::Promise<Outcome> link(Connection connection, kj::String peer);
+  // When the serial pipe that it was given has ended, whoever gave it; at once if there is none.
+  kj::Promise<void> whenSerialFree();
 
   VmKeys& vmKeys() { return keys; }
   kj::Maybe<GuestEnd&> connected();
