@@ -15,5 +15,7 @@ void measurePing(const Options& options, Report& report);
 void measurePingUnderBulk(const Options& options, Report& report);
 void measureHandshake(const Options& options, Report& report);
 void measureMemory(const Options& options, Report& report);
+void measurePolicyVerdict(const Options& options, Report& report);
+void measureProductPing(const Options& options, Report& report);
 
 }  // namespace postern::bench

@@ -33,6 +33,13 @@ EXPECTED = [
     "memory, half-open, nothing came",
     "memory, half-open, half a HELLO",
     "memory, half-open, HELLO only",
+    "policy-verdict, a rule for each VM",
+    "policy-verdict, rules that all match",
+    "policy-verdict, globs on one call",
+    "product-ping, link p50",
+    "product-ping, total p50",
+    "product-ping, link p99",
+    "product-ping, total p99",
 ]
 
 

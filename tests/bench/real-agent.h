@@ -1,0 +1,29 @@
+#pragma once
+// RealAgent: a postern-agent as it is installed, in a folder of its own beside a RealHost's, enrolled as one VM over a
+// Unix socket.
+
+#include "tests/bench/real-host.h"
+
+namespace postern::bench {
+
+class RealAgent {
+ public:
+  // Enrols `vm` with a grant for this user, and starts the agent with the bundle. `host` outlives it, and answers.
+  RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant);
+  // Ends it, broker first.
+  ~RealAgent() noexcept(false);
+  KJ_DISALLOW_COPY(RealAgent);
+
+  // Until a ping comes back.
+  void untilConnected(client::VmClient& vm, kj::AsyncIoContext& io);
+
+  pid_t broker() const { return process->pid(); }
+  // The process that speaks with the host.
+  pid_t agent() const;
+
+ private:
+  kj::Own<ChildProcess> process;
+  const kj::String log;
+};
+
+}  // namespace postern::bench
