@@ -66,7 +66,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
     bool proved;
     kj::String reason;
   };
-  kj::Promise<Outcome> link(Connection connection);
+  // `peer` is what posternd knows of its other end, for people.
+  kj::Promise<Outcome> link(Connection connection, kj::String peer);
 
   VmKeys& vmKeys() { return keys; }
   kj::Maybe<GuestEnd&> connected();
@@ -122,7 +123,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Maybe<kj::Own<Serial>> serial;
   kj::TaskSet tasks;
 
-  kj::Promise<Outcome> linkStream(Connection connection);
+  kj::Promise<Outcome> linkStream(Connection connection, kj::String peer);
   kj::Promise<Outcome> linkSerial(Connection connection);
   kj::Promise<void> serveSerial(Serial& serial);
 
