@@ -43,7 +43,7 @@ void RealAgent::untilConnected(client::VmClient& vm, kj::AsyncIoContext& io) {
     io.unixEventPort.getTimer().afterDelay(TRY_AGAIN).wait(io.waitScope);
   }
   auto said = host::readFile(log, size_t(16) << 20);
-  KJ_FAIL_REQUIRE("the agent does not connect", why, said.is<kj::String>() ? said.get<kj::String>() : kj::String());
+  KJ_FAIL_REQUIRE("the agent does not connect", why, said.is<kj::String>() ? kj::mv(said.get<kj::String>()) : kj::String());
 }
 
 pid_t RealAgent::agent() const {
