@@ -66,9 +66,11 @@ kj::Promise<void> LiveSession::sendHeartbeat() {
   auto late = timer.afterDelay(limits::PING_DEADLINE).then([]() -> kj::Promise<void> {
     return KJ_EXCEPTION(OVERLOADED, "a heartbeat was not answered");
   });
+  lastAnswer = nullptr;
   return request.send()
       .then([this](capnp::Response<schema::Host::HeartbeatResults> answer) {
         answered(answer.getIntervalMilliseconds());
+        lastAnswer = kj::mv(answer);
       })
       .exclusiveJoin(kj::mv(late));
 }

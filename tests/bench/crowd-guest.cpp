@@ -34,6 +34,8 @@ struct CrowdGuest::Live {
   kj::Own<Session> session;
   RpcConnection rpc;
   schema::Host::Client host;
+  // Kept, as an agent does: that it was used up is told with the next heartbeat.
+  kj::Maybe<capnp::Response<schema::Host::HeartbeatResults>> lastAnswer;
   kj::Promise<void> beating = nullptr;
 
   explicit Live(kj::Own<Session> sessionParam)
@@ -142,7 +144,9 @@ kj::Promise<void> CrowdGuest::beat(kj::TimePoint due) {
   request.setMemoryAvailableKiB(1 << 19);
   request.initPolicyHash(32);
   request.setAgentVersion(POSTERN_VERSION);
-  return request.send().then([this, due](capnp::Response<schema::Host::HeartbeatResults>) {
+  KJ_ASSERT_NONNULL(live)->lastAnswer = nullptr;
+  return request.send().then([this, due](capnp::Response<schema::Host::HeartbeatResults> answer) {
+    KJ_ASSERT_NONNULL(live)->lastAnswer = kj::mv(answer);
     ++answered;
     in = true;
     auto next = kj::max(due + INTERVAL, loop.timer.now());
