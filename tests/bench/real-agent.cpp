@@ -19,9 +19,11 @@ constexpr int ATTEMPTS = 3000;
 
 }  // namespace
 
-RealAgent::RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant) : log(host.path(kj::str(vm, ".log"))) {
-  auto transport = kj::str("unix:", host.path(kj::str(vm, ".link")));
-  auto bundle = host.enroll(vm, transport, grant);
+RealAgent::RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket)
+    : log(host.path(kj::str(vm, ".log"))) {
+  auto listener = listenerOf(host, vm);
+  auto bundle = host.enroll(vm, kj::str("unix:", listener), grant);
+  auto transport = kj::str("unix:", socket.orDefault(listener));
   auto root = host.path(kj::str(vm, ".root"));
   KJ_REQUIRE(host::makeFolder(root, 0700) == nullptr, "cannot make a folder", root);
   auto program = builtProgram("guest-agent/postern-agent");
@@ -43,7 +45,8 @@ void RealAgent::untilConnected(client::VmClient& vm, kj::AsyncIoContext& io) {
     io.unixEventPort.getTimer().afterDelay(TRY_AGAIN).wait(io.waitScope);
   }
   auto said = host::readFile(log, size_t(16) << 20);
-  KJ_FAIL_REQUIRE("the agent does not connect", why, said.is<kj::String>() ? kj::mv(said.get<kj::String>()) : kj::String());
+  KJ_FAIL_REQUIRE("the agent does not connect", why,
+                  said.is<kj::String>() ? kj::mv(said.get<kj::String>()) : kj::String());
 }
 
 pid_t RealAgent::agent() const {

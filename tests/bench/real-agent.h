@@ -9,13 +9,17 @@ namespace postern::bench {
 class RealAgent {
  public:
   // Enrols `vm` with a grant for this user, and starts the agent with the bundle. `host` outlives it, and answers.
-  RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant);
+  // `socket`: where the agent connects, if that is not the VM's own listener.
+  RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket = nullptr);
   // Ends it, broker first.
   ~RealAgent() noexcept(false);
   KJ_DISALLOW_COPY(RealAgent);
 
   // Until a ping comes back.
   void untilConnected(client::VmClient& vm, kj::AsyncIoContext& io);
+
+  // Where posternd listens for a VM that was enrolled so.
+  static kj::String listenerOf(const RealHost& host, kj::StringPtr vm) { return host.path(kj::str(vm, ".link")); }
 
   pid_t broker() const { return process->pid(); }
   // The process that speaks with the host.
