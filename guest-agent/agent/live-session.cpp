@@ -72,9 +72,11 @@ kj::Promise<void> LiveSession::sendHeartbeat() {
   auto late = timer.afterDelay(limits::PING_DEADLINE).then([]() -> kj::Promise<void> {
     return KJ_EXCEPTION(OVERLOADED, "no answer");
   });
+  lastAnswer = nullptr;
   return request.send()
       .then([this](capnp::Response<schema::Host::HeartbeatResults> answer) {
         answered(answer.getIntervalMilliseconds());
+        lastAnswer = kj::mv(answer);
       })
       .exclusiveJoin(kj::mv(late));
 }
