@@ -41,6 +41,8 @@ kj::Own<BytePipe> newPipe(kj::UnixEventPort& port, Connection connection);
 // One line that a person can act on: what failed, on what, what to do.
 struct TransportError {
   kj::String text;
+  // A Unix socket's file that is not there, or that nobody listens at any more: whoever made it has ended.
+  bool nobodyListens = false;
 };
 
 using Connected = kj::OneOf<Connection, TransportError>;

@@ -49,7 +49,9 @@ kj::Promise<Connected> tryUnix(kj::Timer& timer, kj::AutoCloseFd socket, UnixTar
   }
   int error = errno;
   if ((error != EAGAIN && error != EINTR) || timer.now() >= target.deadline) {
-    return Connected(unixError(target.path, error));
+    auto failure = unixError(target.path, error);
+    failure.nobodyListens = error == ENOENT || error == ECONNREFUSED;
+    return Connected(kj::mv(failure));
   }
   return timer.atTime(kj::min(timer.now() + QUEUE_RETRY, target.deadline))
       .then([&timer, socket = kj::mv(socket), target = kj::mv(target)]() mutable {
