@@ -69,6 +69,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<Outcome> link(Connection connection);
 
   VmKeys& vmKeys() { return keys; }
+  // A bundle was issued: the offer is out from now on until it is used or its lifetime is over, which is told, too.
+  void offerIssued(kj::Duration lifetime);
   kj::Maybe<GuestEnd&> connected();
   uint64_t sessionsMade() const { return sessions; }
   // The last heartbeat's time; null: there was none since this process began.
@@ -120,6 +122,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
 
   std::list<Departure> departures;
   kj::Maybe<kj::Own<Serial>> serial;
+  kj::Promise<void> offerExpiry = nullptr;
   kj::TaskSet tasks;
 
   kj::Promise<Outcome> linkStream(Connection connection);

@@ -301,6 +301,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
   auto results = context.getResults();
   results.setBundle(encodeBundle(bundle).get());
   results.setHostFingerprint(fingerprint(keys.host));
+  hub.offerIssued(int64_t(lifetime) * kj::SECONDS);
   operation.came("done");
   return kj::READY_NOW;
 }
