@@ -78,7 +78,7 @@ constexpr uint64_t RPC_TRAVERSAL_WORDS = MAX_RPC_MESSAGE_BYTES / 8;
 constexpr int RPC_NESTING = 64;
 // Words of calls in progress on a link, above which no further message is read from it.
 constexpr uint64_t RPC_FLOW_WORDS = RPC_TRAVERSAL_WORDS;
-// Outgoing RPC bytes above which writeMessage() waits; also the window of `-> stream` (see DESIGN.md).
+// Outgoing RPC bytes above which writeMessage() waits; also the window of `-> stream`.
 constexpr size_t RPC_QUEUE_BYTES = size_t(256) << 10;
 constexpr int RPC_STREAM_WINDOW_BYTES = 1 << 20;
 // Answers that may lie in the RPC system for a peer that does not read them: one of the largest; and so few that the

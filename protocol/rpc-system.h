@@ -25,6 +25,9 @@ class RpcConnection {
                 kj::Function<void(kj::StringPtr)> observe);
   KJ_DISALLOW_COPY(RpcConnection);
 
+  // When RPC is over, though the session may go on: the peer, or this end, aborted it. Resolves once.
+  kj::Promise<void> onDisconnect() { return network.onDisconnect(); }
+
   // The peer's bootstrap capability.
   capnp::Capability::Client peer() { return peerBootstrap; }
 

@@ -2,7 +2,7 @@
 // StateFile: a small secret state on disk that survives a crash at any moment: the old version or the new one, never
 // part of either, and never readable by anyone but its owner.
 //
-// Works on a descriptor that is given: whoever may open the file opens it (DESIGN: posternd, for a session), and this
+// Works on a descriptor that is given: whoever may open the file opens it (posternd, for a session), and this
 // class refuses one that is not a regular file, belongs to another user, or has any permission bit for group or others.
 //
 //   file = slot[2], SLOT_BYTES each

@@ -115,10 +115,7 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
 
   kj::Promise<int> takeMore() {
     return readBriefing(*briefings).then([this](Briefing briefing) -> kj::Promise<int> {
-      auto before = KJ_ASSERT_NONNULL(pairing)->attempts();
       KJ_IF_MAYBE (status, take(briefing)) return *status;
-      bool same = before.asPtr() == KJ_ASSERT_NONNULL(pairing)->attempts().asPtr();
-      if (!same) KJ_ASSERT_NONNULL(agent)->keysChanged();
       return takeMore();
     });
   }
@@ -132,9 +129,13 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
       auto parsed = parseBundle(text.get());
       if (parsed.is<kj::Own<Bundle>>()) bundles.add(kj::mv(parsed.get<kj::Own<Bundle>>()));
     }
-    auto told = KJ_ASSERT_NONNULL(pairing)->consider(bundles);
-    if (told.is<VaultError>()) return needsPerson(told.get<VaultError>());
-    for (auto& line : told.get<Pairing::Told>().lines) logWarning("bundle-ignored", line);
+    auto considered = KJ_ASSERT_NONNULL(pairing)->consider(bundles);
+    if (considered.is<VaultError>()) return needsPerson(considered.get<VaultError>());
+    auto& told = considered.get<Pairing::Told>();
+    for (auto& line : told.lines) logWarning("bundle-ignored", line);
+    KJ_IF_MAYBE (a, agent) {
+      if (told.news) (*a)->keysChanged();
+    }
     return nullptr;
   }
 
@@ -201,6 +202,7 @@ int runAgentProcess(const AgentProcessOptions& options) {
   kj::UnixEventPort::captureSignal(SIGINT);
   signal(SIGHUP, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a write says it as well
   auto io = kj::setupAsyncIo();
   io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
   AgentProcess process(*io.lowLevelProvider, io.unixEventPort, *vaults[0], *vaults[1]);

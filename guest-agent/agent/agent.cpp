@@ -32,13 +32,21 @@ Agent::Agent(const Parts& parts)
 Agent::~Agent() noexcept(false) {}
 
 kj::Promise<void> Agent::run() {
+  auto cutShort = interrupted().then([this]() { return makePlace(); });
   return round()
-      .exclusiveJoin(interrupted().then([]() { return Pace::AT_ONCE; }))
+      .exclusiveJoin(kj::mv(cutShort))
       .then([this](Pace pace) {
         live = nullptr;
         return pause(pace);
       })
       .then([this]() { return run(); });
+}
+
+// A session is closed for the one that follows.
+kj::Promise<Agent::Pace> Agent::makePlace() {
+  kj::Promise<void> closed = kj::READY_NOW;
+  KJ_IF_MAYBE (session, live) closed = (*session)->close(CloseCode::REPLACED);
+  return closed.then([]() { return Pace::AT_ONCE; });
 }
 
 kj::Promise<Agent::Pace> Agent::round() {
@@ -79,6 +87,8 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
       tell("session-refused",
            kj::str("the host did not take this guest's keys (", why, "); was this VM removed or enrolled anew there?"));
     }
+    // A bundle that waited for the place of the one that was just refused.
+    if (attempts[index].slot == Pairing::Slot::SUCCESSOR && pairing.hasUntried()) return round();
     return tryFrom(kj::mv(attempts), index + 1, Pace::REFUSED);
   });
 }
@@ -132,9 +142,7 @@ kj::Promise<SessionEnd> Agent::whenOver() {
 // The next session; or, where there cannot be two links, the old one is closed to make place.
 kj::Promise<Agent::Next> Agent::renew() {
   logInfo("renewal", "a new handshake is due, for fresh keys");
-  if (!links.canOverlap()) {
-    return KJ_ASSERT_NONNULL(live)->close(CloseCode::REPLACED).then([]() { return Next(Pace::AT_ONCE); });
-  }
+  if (!links.canOverlap()) return makePlace().then([](Pace pace) { return Next(pace); });
   renewing = true;
   return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION}).then([this](Entry entry) -> kj::Promise<Next> {
     if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
@@ -154,12 +162,14 @@ Agent::Pace Agent::paceAfter(const SessionEnd& end) {
     case EndReason::CLOSED_BY_PEER:
       KJ_IF_MAYBE (code, end.code) return *code == CloseCode::GOODBYE ? Pace::NOBODY : Pace::REFUSED;
       return Pace::REFUSED;
+    case EndReason::PROTOCOL_ERROR:
+      return end.detail == HEARTBEAT_LOST ? Pace::NOBODY : Pace::REFUSED;
     case EndReason::BAD_FRAME:
     case EndReason::BAD_RECORD:
-    case EndReason::PROTOCOL_ERROR:
     case EndReason::FAILED_HERE:
       return Pace::REFUSED;
     case EndReason::CLOSED_HERE:
+      return Pace::AT_ONCE;
     case EndReason::LINK_ENDED:
     case EndReason::PEER_RESTARTED:
     case EndReason::PING_TIMEOUT:

@@ -87,6 +87,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks;
 
   kj::Promise<Pace> round();
+  kj::Promise<Pace> makePlace();
   kj::Promise<Pace> tryFrom(kj::Vector<Pairing::Attempt> attempts, size_t index, Pace pace);
   void begin(kj::Own<Session> session);
   void settle();

@@ -27,7 +27,7 @@ LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bo
       renewalDue(kj::newPromiseAndFulfiller<void>()),
       next(timer.now()),
       beating(beat().eagerlyEvaluate([this](kj::Exception&&) {
-        if (!session->isOver()) session->breakOff(CloseCode::TIMED_OUT, "a heartbeat was not answered");
+        if (!session->isOver()) session->breakOff(CloseCode::TIMED_OUT, HEARTBEAT_LOST);
       })) {
   source.gaps.skip();
 }
@@ -64,7 +64,7 @@ kj::Promise<void> LiveSession::sendHeartbeat() {
   request.setPolicyHash(kj::arrayPtr(source.policyHash.data(), source.policyHash.size()));
   request.setAgentVersion(POSTERN_VERSION);
   auto late = timer.afterDelay(limits::PING_DEADLINE).then([]() -> kj::Promise<void> {
-    return KJ_EXCEPTION(OVERLOADED, "a heartbeat was not answered");
+    return KJ_EXCEPTION(OVERLOADED, "no answer");
   });
   return request.send()
       .then([this](capnp::Response<schema::Host::HeartbeatResults> answer) {

@@ -20,6 +20,8 @@ namespace postern::guest {
 
 constexpr auto MIN_HEARTBEAT = 200 * kj::MILLISECONDS;
 constexpr auto MAX_HEARTBEAT = 60 * kj::SECONDS;
+// The detail of a session's end when the host did not answer one.
+constexpr kj::StringPtr HEARTBEAT_LOST = "a heartbeat was not answered"_kj;
 
 // What heartbeats of all sessions of one agent share. All that it refers to outlives the sessions.
 struct HeartbeatSource {

@@ -115,10 +115,12 @@ void allowBounded(Filter& filter) {
   filter.allow(SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid())));
 }
 
-void setLimit(__rlimit_resource resource, rlim_t value) {
-  struct rlimit limit {
-    value, value
-  };
+// Never above what it was.
+void lowerLimit(__rlimit_resource resource, rlim_t value) {
+  struct rlimit limit;
+  KJ_SYSCALL(getrlimit(resource, &limit));
+  limit.rlim_cur = kj::min(limit.rlim_cur, value);
+  limit.rlim_max = kj::min(limit.rlim_max, value);
   KJ_SYSCALL(setrlimit(resource, &limit));
 }
 
@@ -152,9 +154,9 @@ bool enterLandlock() {
 }  // namespace
 
 SandboxReport enterSandbox() {
-  setLimit(RLIMIT_CORE, 0);
-  setLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
-  setLimit(RLIMIT_FSIZE, MAX_FILE_BYTES);
+  lowerLimit(RLIMIT_CORE, 0);
+  lowerLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
+  lowerLimit(RLIMIT_FSIZE, MAX_FILE_BYTES);
   KJ_SYSCALL(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
   dropCapabilities();
   KJ_SYSCALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));

@@ -1,10 +1,11 @@
 #pragma once
 // BrokerClient: what the agent, which is unprivileged and speaks with the host, asks of the broker, which is root and
-// never sees the wire. The requests are a closed list of fixed-size messages over a SOCK_SEQPACKET pair; descriptors come
-// back beside the answer. The broker trusts none of it: it reads agent.toml itself, and decides each request again.
+// never sees the wire. The requests are a closed list of fixed-size messages over a SOCK_SEQPACKET pair; descriptors
+// come back beside the answer. The broker trusts none of it: it reads agent.toml itself, and decides each request
+// again.
 //
-// A broker that is gone fails every promise with DISCONNECTED; the agent then ends, and init starts both again. Requests
-// may be in progress side by side. Dropping a promise tells the broker to end what was started for it.
+// A broker that is gone fails every promise with DISCONNECTED; the agent then ends, and init starts both again.
+// Requests may be in progress side by side. Dropping a promise tells the broker to end what was started for it.
 
 #include <kj/async.h>
 #include <kj/io.h>
@@ -37,20 +38,21 @@ class BrokerClient {
   // Runs the probe in an unprivileged process of its own, for at most `deadline`. What it found, as one serialised
   // message with schema::Info as its root, of which only that part is set; unchecked, at most 64 KiB.
   virtual kj::Promise<kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>> probe(Probe which,
-                                                                                            kj::Duration deadline) = 0;
+                                                                                          kj::Duration deadline) = 0;
 
   // The names of programs that hold off `action` with an inhibitor lock; empty without logind.
   virtual kj::Promise<kj::Array<kj::String>> inhibitors(PowerAction action) = 0;
   // The hooks that there are for `action`, in the order in which they run.
   virtual kj::Promise<kj::Array<kj::String>> hooks(PowerAction action) = 0;
-  // Runs one of them to its end, or for the settings' time at most. A refusal is the hook's veto (guest-agent/power/hooks.h
-  // says what counts as one). `caller` as below.
-  virtual kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction action, kj::StringPtr name, kj::StringPtr caller) = 0;
+  // Runs one of them to its end, or for the settings' time at most. A refusal is the hook's veto
+  // (guest-agent/power/hooks.h says what counts as one). `caller` as below.
+  virtual kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction action, kj::StringPtr name,
+                                                        kj::StringPtr caller) = 0;
   // Tells the guest's users (wall). Best effort.
   virtual kj::Promise<void> tellUsers(kj::StringPtr message) = 0;
   // The point of no return. `caller` is whom the host vouches for, for the broker's own look at the policy, as text
-  // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same, whatever comes
-  // later.
+  // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same, whatever
+  // comes later.
   virtual kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) = 0;
 
   // The enrolment with the bundle that the broker found is committed: its grants may be adopted (if settings allow and

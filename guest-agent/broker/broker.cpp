@@ -54,7 +54,7 @@ void Broker::startEnded(kj::Maybe<kj::String> failure) {
 }
 
 void Broker::taskFailed(kj::Exception&& exception) {
-  spdlog::error("power-failed: {}", kj::str(exception).cStr());
+  spdlog::error("power-failed: {}", exception.getDescription().cStr());
 }
 
 }  // namespace postern::guest

@@ -94,25 +94,54 @@ kj::Own<GuestState> Pairing::begin(Candidate candidate) {
 kj::OneOf<Pairing::Told, VaultError> Pairing::consider(kj::ArrayPtr<const kj::Own<Bundle>> bundles) {
   Told told;
   candidates.clear();
-  refusals = 0;
+  KJ_IF_MAYBE (error, dropIfReplaced(bundles)) return kj::mv(*error);
   for (auto& bundle : bundles) {
     if (knows(current, *bundle) || knows(successor, *bundle)) continue;
-    KJ_IF_MAYBE (c, current) {
-      if ((*c)->linkSecret != nullptr && !((*c)->vm == bundle->vm)) {
-        told.lines.add(kj::str("a bundle for VM ", toString(bundle->vm), " is not taken: this guest is enrolled as VM ",
-                               toString((*c)->vm),
-                               "; to enrol it as another VM, run `postern-agent join --force BUNDLE`"));
-        continue;
-      }
+    KJ_IF_MAYBE (line, whyNot(*bundle)) {
+      told.lines.add(kj::mv(*line));
+    } else {
+      candidates.push_back(Candidate{bundle->vm, bundle->host, {bundle->token.bytes.clone()}});
     }
-    candidates.push_back(Candidate{bundle->vm, bundle->host, {bundle->token.bytes.clone()}});
   }
-  KJ_IF_MAYBE (error, nextCandidate()) return kj::mv(*error);
+  auto taken = nextCandidate();
+  if (taken.is<VaultError>()) return kj::mv(taken.get<VaultError>());
+  told.news = taken.get<bool>();
   return kj::mv(told);
 }
 
+// A successor that the host has not accepted yet goes with its bundle, so that a better one finds its place.
+kj::Maybe<VaultError> Pairing::dropIfReplaced(kj::ArrayPtr<const kj::Own<Bundle>> bundles) {
+  KJ_IF_MAYBE (state, successor) {
+    if ((*state)->linkSecret != nullptr) return nullptr;
+    for (auto& bundle : bundles) {
+      if (knows(**state, *bundle)) return nullptr;
+    }
+    KJ_IF_MAYBE (error, successorVault.clear()) return kj::mv(*error);
+    successor = nullptr;
+    refusals = 0;
+  }
+  return nullptr;
+}
+
+kj::Maybe<kj::String> Pairing::whyNot(const Bundle& bundle) const {
+  auto hint = tokenHint(bundle.token);
+  for (auto& refused : turnedDown) {
+    if (refused == hint) {
+      return kj::str("the host refused the bundle for VM ", bundle.vmName, "; it is not tried again before a restart");
+    }
+  }
+  KJ_IF_MAYBE (state, current) {
+    if ((*state)->linkSecret != nullptr && !((*state)->vm == bundle.vm)) {
+      return kj::str("a bundle for VM ", toString(bundle.vm), " is not taken: this guest is enrolled as VM ",
+                     toString((*state)->vm), "; to enrol it as another VM, run `postern-agent join --force BUNDLE`");
+    }
+  }
+  return nullptr;
+}
+
 // The first candidate becomes the current identity if there is none, the next one the successor.
-kj::Maybe<VaultError> Pairing::nextCandidate() {
+kj::OneOf<bool, VaultError> Pairing::nextCandidate() {
+  bool taken = false;
   for (auto slot : {Slot::CURRENT, Slot::SUCCESSOR}) {
     auto& place = slot == Slot::CURRENT ? current : successor;
     if (place != nullptr || candidates.empty()) continue;
@@ -120,8 +149,14 @@ kj::Maybe<VaultError> Pairing::nextCandidate() {
     candidates.pop_front();
     KJ_IF_MAYBE (error, store(slot == Slot::CURRENT ? currentVault : successorVault, *state)) return kj::mv(*error);
     place = kj::mv(state);
+    taken = true;
   }
-  return nullptr;
+  return taken;
+}
+
+bool Pairing::hasUntried() const {
+  KJ_IF_MAYBE (state, successor) return (*state)->linkSecret == nullptr && refusals == 0;
+  return false;
 }
 
 bool Pairing::isEnrolled() const {
@@ -207,8 +242,10 @@ kj::Maybe<VaultError> Pairing::settled() {
 
 kj::Maybe<VaultError> Pairing::refused(Attempt attempt) {
   if (attempt.slot != Slot::SUCCESSOR || attempt.way != Way::ENROLMENT) return nullptr;
-  bool wasAccepted = stateOf(Slot::SUCCESSOR).linkSecret != nullptr;
-  if (++refusals < MAX_REFUSALS || wasAccepted) return nullptr;
+  ++refusals;
+  auto& state = stateOf(Slot::SUCCESSOR);
+  if (state.linkSecret != nullptr || (refusals < MAX_REFUSALS && candidates.empty())) return nullptr;
+  turnedDown.add(tokenHint(KJ_ASSERT_NONNULL(state.token)));
   return dropSuccessor();
 }
 
@@ -216,7 +253,9 @@ kj::Maybe<VaultError> Pairing::dropSuccessor() {
   KJ_IF_MAYBE (error, successorVault.clear()) return kj::mv(*error);
   successor = nullptr;
   refusals = 0;
-  return nextCandidate();
+  auto taken = nextCandidate();
+  if (taken.is<VaultError>()) return kj::mv(taken.get<VaultError>());
+  return nullptr;
 }
 
 }  // namespace postern::guest

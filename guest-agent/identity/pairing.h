@@ -10,8 +10,10 @@
 //   ACCEPT             successor := + link secret
 //   COMMITTED          current := successor; then successor := none   in this order; a crash between the two leaves the
 //                                                                     same keys in both, and the successor is dropped
-//   refused            after MAX_REFUSALS without an ACCEPT: none.    A successor that had its ACCEPT may be what the
-//                      host has committed; it is dropped only once the host has taken the current identity again
+//   refused            after MAX_REFUSALS without an ACCEPT, or at once if another bundle waits: none, and the bundle
+//   is
+//                      not tried again by this process. A successor that had its ACCEPT may be what the host has
+//                      committed; it is dropped only once the host has taken the current identity again
 //
 // A bundle is news if neither identity has its token or its host's key, which the host makes anew for each bundle. With
 // an established identity, a bundle for another VM is not: an identity does not change its VM.
@@ -56,15 +58,17 @@ class Pairing {
   ~Pairing() noexcept(false);
   KJ_DISALLOW_COPY(Pairing);
 
-  // Takes what is news of these bundles, first ones first. May be called again, with what is there then; a bundle that
-  // was refused gets another try. What is told: lines about those that are not taken, and why.
+  // Takes what is news of these bundles, first ones first. May be called again, with what is there then.
   struct Told {
-    kj::Vector<kj::String> lines;
+    bool news = false;             // there is something to try that was not there before
+    kj::Vector<kj::String> lines;  // about bundles that are not taken, and why
   };
   kj::OneOf<Told, VaultError> consider(kj::ArrayPtr<const kj::Own<Bundle>> bundles);
 
   bool isEnrolled() const;
   kj::Maybe<VmId> vm() const;
+  // Whether there is a bundle that was taken since, and that attempts() did not have when a round began.
+  bool hasUntried() const;
   // What to try, in this order. Empty: there is no bundle.
   kj::Vector<Attempt> attempts() const;
 
@@ -97,14 +101,18 @@ class Pairing {
   kj::Maybe<kj::Own<GuestState>> successor;
   std::deque<Candidate> candidates;  // news that waits for the successor's place
   unsigned refusals = 0;             // of the successor
+  kj::Vector<Hint> turnedDown;       // tokens that this process does not try again
 
   kj::Maybe<VaultError> loadCurrent();
   kj::Maybe<VaultError> loadSuccessor();
   GuestState& stateOf(Slot slot);
   const GuestState& stateOf(Slot slot) const;
   kj::Own<GuestState> begin(Candidate candidate);
+  kj::Maybe<VaultError> dropIfReplaced(kj::ArrayPtr<const kj::Own<Bundle>> bundles);
+  kj::Maybe<kj::String> whyNot(const Bundle& bundle) const;
   kj::Maybe<VaultError> dropSuccessor();
-  kj::Maybe<VaultError> nextCandidate();
+  // True if a bundle was taken.
+  kj::OneOf<bool, VaultError> nextCandidate();
 };
 
 // Writes what a state says. Keys in between are wiped.

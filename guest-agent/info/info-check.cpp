@@ -62,7 +62,7 @@ bool checkFilesystems(schema::Info::Reader untrusted, schema::Info::Builder out)
   auto to = out.initFilesystems().initValue(count(from, MAX_FILE_SYSTEMS));
   for (unsigned i = 0; i < to.size(); ++i) {
     to[i].setMountPoint(boundedText(from[i].getMountPoint(), MAX_INFO_TEXT));
-    to[i].setType(boundedText(from[i].getType(), MAX_SHORT_TEXT));
+    to[i].setType(boundedText(from[i].getType(), MAX_TYPE_TEXT));
     to[i].setSource(boundedText(from[i].getSource(), MAX_SOURCE_TEXT));
     to[i].setTotalBytes(from[i].getTotalBytes());
     to[i].setAvailableBytes(from[i].getAvailableBytes());

@@ -13,7 +13,7 @@ void findFilesystems(schema::Info::Builder info) {
   auto out = info.initFilesystems().initValue(unsigned(mounts.size()));
   for (unsigned i = 0; i < mounts.size(); ++i) {
     out[i].setMountPoint(boundedText(mounts[i].mountPoint, MAX_INFO_TEXT));
-    out[i].setType(boundedText(mounts[i].type, MAX_SHORT_TEXT));
+    out[i].setType(boundedText(mounts[i].type, MAX_TYPE_TEXT));
     out[i].setSource(boundedText(mounts[i].source, MAX_SOURCE_TEXT));
     out[i].setStalled(spaces[i].is<Stalled>());
     KJ_IF_MAYBE (space, spaces[i].tryGet<Space>()) {

@@ -16,7 +16,8 @@ constexpr size_t MAX_USERS = 128;
 // Texts; so that each part fits MAX_CHILD_OUTPUT whatever is in it.
 constexpr size_t MAX_INFO_TEXT = 256;
 constexpr size_t MAX_SOURCE_TEXT = 128;  // of a file system
-constexpr size_t MAX_SHORT_TEXT = 64;    // types, addresses, names of users and terminals
+constexpr size_t MAX_TYPE_TEXT = 32;     // likewise
+constexpr size_t MAX_SHORT_TEXT = 64;    // addresses, names of users, interfaces and terminals
 
 void findOs(schema::Info::Builder info);
 void findNetwork(schema::Info::Builder info);

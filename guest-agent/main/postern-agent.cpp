@@ -64,6 +64,7 @@ int supervise(const CommandLine& line, kj::StringPtr root) {
   const char* credentials = getenv("CREDENTIALS_DIRECTORY");
   if (credentials != nullptr) options.credentials = kj::StringPtr(credentials);
   for (int number : {SIGHUP, SIGTERM, SIGINT}) kj::UnixEventPort::captureSignal(number);
+  signal(SIGXFSZ, SIG_IGN);  // a write says it as well
   auto io = kj::setupAsyncIo();
   io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
   setUpLog(logFormOfStderr(), "broker");

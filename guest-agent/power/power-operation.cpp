@@ -132,7 +132,7 @@ kj::Promise<void> PowerOperation::run(kj::Function<void()> committing) {
         return commit();
       })
       .catch_([](kj::Exception&& exception) {
-        spdlog::error("power-failed: {}", kj::str(exception).cStr());
+        spdlog::error("power-failed: {}", exception.getDescription().cStr());
         return stopFor(Reason::FAILED, kj::str("the guest's broker failed or is gone"));
       })
       .then([this](kj::Maybe<PowerStop> stopped) {

@@ -178,7 +178,7 @@ void PowerService::ended(PowerOperation& operation) {
 }
 
 void PowerService::taskFailed(kj::Exception&& exception) {
-  spdlog::error("power-failed: {}", kj::str(exception).cStr());
+  spdlog::error("power-failed: {}", exception.getDescription().cStr());
 }
 
 }  // namespace postern::guest

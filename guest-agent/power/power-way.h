@@ -23,8 +23,8 @@ class PowerWay {
 
   // Who holds off the action with an inhibitor lock; empty where there is no such thing, or its keeper does not answer.
   virtual kj::Promise<kj::Array<kj::String>> inhibitors(PowerAction action, Children& children) = 0;
-  // Null: it was started and will go on whatever becomes of this process. Otherwise a line for a person, and nothing was
-  // done.
+  // Null: it was started and will go on whatever becomes of this process. Otherwise a line for a person, and nothing
+  // was done.
   virtual kj::Promise<kj::Maybe<kj::String>> start(PowerAction action, Children& children) = 0;
 };
 

@@ -57,7 +57,8 @@ PowerTask::PowerTask(Invocation& run, const PowerArguments& arguments, kj::Strin
       opening(nullptr),
       force(nullptr),
       request(nullptr),
-      gone(nullptr) {}
+      gone(nullptr),
+      off(nullptr) {}
 
 PowerTask::~PowerTask() noexcept(false) {}
 
@@ -88,7 +89,9 @@ kj::Promise<void> PowerTask::go() {
 
 void PowerTask::begin(kj::Own<client::VmClient> vmClient) {
   session = kj::mv(vmClient);
-  watchForGone();  // before the guest is asked, so that nothing is missed
+  // Before the guest is asked, so that nothing is missed.
+  watchForGone();
+  watchForOff();
   ask();
 }
 
@@ -111,7 +114,7 @@ void PowerTask::ask() {
                   if (response.hasFailure()) {
                     fail(client::failureOf(response.getFailure()));
                   } else {
-                    step("accepted", kj::str("accepted"));
+                    accept();
                   }
                 })
                 .eagerlyEvaluate([this](kj::Exception&& e) { fail(client::failureOf(e, "its session")); });
@@ -129,6 +132,24 @@ void PowerTask::watchForGone() {
              .eagerlyEvaluate([this](kj::Exception&& e) {
                if (arguments.wait) fail(client::failureOf(e, "its session"));
              });
+}
+
+void PowerTask::watchForOff() {
+  qemuWatches = arguments.action == Action::SHUTDOWN && arguments.wait;
+  if (!qemuWatches) return;
+  auto nobody = [this]() {
+    qemuWatches = false;
+    if (guestGone) finish();
+  };
+  auto call = run.control().control().whenOffRequest();
+  call.setVm(vm);
+  off = call.send()
+            .then([this, nobody](capnp::Response<host::schema::Control::WhenOffResults> response) {
+              if (response.hasFailure()) return nobody();
+              step("off", kj::str("off (QEMU: ", shown(response.getHow(), 100), ')'));
+              finish();
+            })
+            .eagerlyEvaluate([nobody](kj::Exception&&) { nobody(); });
 }
 
 kj::Promise<void> PowerTask::forceByQemu() {
@@ -154,10 +175,13 @@ void PowerTask::progress(schema::PowerStep::Reader progress) {
   if (over) return;
   switch (progress.which()) {
     case schema::PowerStep::HOOK:
+      accept();
       return step("hook", kj::str("hook ", shown(progress.getHook(), 80)));
     case schema::PowerStep::WAITING:
+      accept();
       return step("waiting", kj::str("in ", progress.getWaiting(), " s"));
     case schema::PowerStep::STOPPING:
+      accept();
       step("stopping", kj::str("stopping"));
       if (!arguments.wait) finish();
       return;
@@ -167,12 +191,20 @@ void PowerTask::progress(schema::PowerStep::Reader progress) {
   // Of a newer guest: whatever it is, it is not the end.
 }
 
+// By the answer, or by a step that has overtaken it.
+void PowerTask::accept() {
+  if (accepted) return;
+  accepted = true;
+  step("accepted", kj::str("accepted"));
+}
+
 void PowerTask::wentAway(kj::StringPtr how) {
   if (over) return;
   bool back = arguments.action == Action::RESTART;
   auto detail = how.size() == 0 ? kj::str() : kj::str(" (", shown(how, 100), ")");
   step(back ? "back"_kj : "gone"_kj, kj::str(back ? "back" : "gone", detail));
-  finish();
+  guestGone = true;
+  if (!qemuWatches) finish();
 }
 
 void PowerTask::step(kj::StringPtr word, kj::String text) {

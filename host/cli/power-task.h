@@ -1,11 +1,12 @@
 #pragma once
 // PowerTask: one VM's shutdown, restart or suspend, from the request to its end. Several run beside each other.
 //
-//   accepted -> hook, waiting ... -> stopping -> gone (restart: back)        each told as it happens
+//   accepted -> hook, waiting ... -> stopping -> gone (restart: back) -> off        each told as it happens
 //
 // The guest asks us (PowerObserver.proceed) before it begins and at the point of no return; we say yes as long as this
-// program waits and its time is not over. Without --wait the end is "stopping", with it "gone". --force-after: what is
-// not done by then, except for a denial or a refusal, is done by QEMU.
+// program waits and its time is not over. Without --wait the end is "stopping", with it "gone" and, of a shutdown
+// where the VM has a QMP socket, "off": QEMU's own word, which is the end even if the guest said nothing.
+// --force-after: what is not done by then, except for a denial or a refusal, is done by QEMU.
 //
 // Owned by the command, which lives as long; calls go over connections of its own and end with it.
 
@@ -16,7 +17,7 @@ namespace postern::cli {
 class PowerTask {
  public:
   struct Step {
-    kj::StringPtr word;  // accepted, hook, waiting, stopping, gone, back, failed, forced
+    kj::StringPtr word;  // accepted, hook, waiting, stopping, gone, back, off, failed, forced
     kj::String text;     // for a person
     kj::Duration after;  // since the beginning
   };
@@ -47,8 +48,11 @@ class PowerTask {
 
   kj::Vector<Step> done;
   kj::Maybe<client::Failure> failed;
+  bool accepted = false;
   bool over = false;
   bool forced = false;
+  bool guestGone = false;
+  bool qemuWatches = true;  // until it is known that nobody watches it
   kj::PromiseFulfillerPair<void> end;
   // Each is begun once. The connection comes last: it goes first, and its observer with it.
   kj::Promise<void> deadline;
@@ -57,15 +61,18 @@ class PowerTask {
   kj::Own<client::VmClient> session;
   kj::Promise<void> request;
   kj::Promise<void> gone;
+  kj::Promise<void> off;
 
   void begin(kj::Own<client::VmClient> vmClient);
   void ask();
   void watchForGone();
+  void watchForOff();
   kj::Promise<void> forceByQemu();
 
   bool mayProceed() const;
   void step(kj::StringPtr word, kj::String text);
   void progress(schema::PowerStep::Reader progress);
+  void accept();
   void wentAway(kj::StringPtr how);
   void fail(client::Failure failure);
   void late();

@@ -61,6 +61,7 @@ kj::Maybe<kj::Duration> parseDuration(kj::StringPtr text) {
 
 kj::String describeDuration(kj::Duration duration) {
   if (duration < 0 * kj::SECONDS) duration = 0 * kj::SECONDS;
+  if (duration < 100 * kj::MILLISECONDS) return kj::str(duration / kj::MILLISECONDS, " ms");
   auto seconds = static_cast<uint64_t>(duration / kj::SECONDS);
   if (seconds < 10) return formatted("%.1f s", static_cast<double>(duration / kj::MILLISECONDS / 100) / 10);
   if (seconds < 60) return kj::str(seconds, " s");

@@ -11,7 +11,7 @@ namespace postern::cli {
 // over a year.
 kj::Maybe<kj::Duration> parseDuration(kj::StringPtr text);
 
-// The largest two units: "0.4 s", "42 s", "3 min 20 s", "2 h 5 min", "12 d 3 h".
+// The largest two units: "50 ms", "0.4 s", "42 s", "3 min 20 s", "2 h 5 min", "12 d 3 h".
 kj::String describeDuration(kj::Duration duration);
 // "0.081 ms", "12.3 ms", "2.10 s": as ping writes it.
 kj::String describeLatency(kj::Duration duration);

@@ -46,8 +46,10 @@ kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presenc
   KJ_IF_MAYBE (rollback, reader.text("rollback")) {
     if (rollback->text == "deny") {
       config.rollback = Config::Rollback::DENY;
+    } else if (rollback->text == "quarantine") {
+      config.rollback = Config::Rollback::QUARANTINE;
     } else if (rollback->text != "allow") {
-      problems.error(rollback->place, "rollback is \"allow\" or \"deny\"");
+      problems.error(rollback->place, "rollback is \"allow\", \"quarantine\" or \"deny\"");
     }
   }
   KJ_IF_MAYBE (group, reader.text("group")) {

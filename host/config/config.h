@@ -16,7 +16,7 @@
 namespace postern::host {
 
 struct Config {
-  enum class Rollback : uint8_t { ALLOW, DENY };
+  enum class Rollback : uint8_t { ALLOW, QUARANTINE, DENY };
   Rollback rollback = Rollback::ALLOW;
   kj::String group;           // empty: posternd's own
   kj::String sessionProgram;  // empty: beside posternd

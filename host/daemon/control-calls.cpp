@@ -107,6 +107,11 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
         if (!visible) visibleVm(*who, params.getVm(), failure);
         return kj::READY_NOW;
       }
+      if (vm->isQuarantined() && !granted[0].startsWith("admin.")) {
+        setFailure(failure, Kind::DENIED,
+                   "the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
+        return kj::READY_NOW;
+      }
       if (!daemon.hasRoomFor(who->uid)) {
         setFailure(failure, Kind::FAILED, kj::str("you have ", MAX_GRANTS_PER_USER, " connections to VMs already"));
         return kj::READY_NOW;

@@ -44,6 +44,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       grants(port),
       admission(time),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
+      lookForExpired(time.now()),
       tasks(*this),
       ticking(nullptr) {
   KJ_IF_MAYBE (lines, policyStore.reload()) {
@@ -63,10 +64,8 @@ Daemon::~Daemon() noexcept(false) {}
 // VMs --------------------------------------------------------------------------------------------------------------
 
 Vm::Environment Daemon::vmEnvironment() {
-  auto rollback = config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
-  return {
-      port,    *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
-      rollback};
+  return {port,  *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
+          config};
 }
 
 void Daemon::startVm(const VmRecord& record) {
@@ -292,9 +291,12 @@ void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj:
 
 void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
                             const policy::Decision& decision) {
-  record(caller.name(), vm, call, decision.ruleId(), decision.isAllowed() ? "allowed"_kj : "denied"_kj);
+  auto who = caller.name();
+  auto outcome = decision.isAllowed() ? "allowed"_kj : "denied"_kj;
+  if (!repeats.isFirst(time.now(), who, vm, call, decision.ruleId(), outcome)) return;
+  record(who, vm, call, decision.ruleId(), outcome);
   if (!decision.isAllowed()) {
-    tellEvent(vm, "denied", kj::str(caller.name(), ": ", call, ": ", decision.toString()));
+    tellEvent(vm, "denied", kj::str(who, ": ", call, ": ", decision.toString()));
   }
 }
 
@@ -341,6 +343,14 @@ kj::Promise<void> Daemon::tickForEver() {
     auto now = time.now();
     board.beat(now);
     for (auto& entry : vms) entry.value->tick(now);
+    repeats.flush(now, [this](const DecisionKind& kind, uint64_t times) {
+      record(kind.who, kind.vm, kind.call, kind.rule, kj::str(kind.outcome, " (", times, " more)"));
+    });
+    // Rules expire without anybody doing anything.
+    if (now >= lookForExpired) {
+      lookForExpired = now + EXPIRY_LOOK;
+      if (grants.size() > 0) policyChanged();
+    }
     return tickForEver();
   });
 }

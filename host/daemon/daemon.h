@@ -14,6 +14,7 @@
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
 #include "host/daemon/policy-store.h"
+#include "host/daemon/repeats.h"
 #include "host/daemon/vm.h"
 #include "host/paths.h"
 #include "host/registry/registry.h"
@@ -23,6 +24,8 @@ namespace postern::host {
 
 // How often health is looked at for what time alone changes.
 constexpr auto TICK = 200 * kj::MILLISECONDS;
+// How long a connection may go on after its rule has expired.
+constexpr auto EXPIRY_LOOK = 1 * kj::SECONDS;
 
 class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
  public:
@@ -93,10 +96,12 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   PolicyStore policyStore;
   LocalCallers callers;
   LiveGrants grants;
+  Repeats repeats;
   Admission admission;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   uint64_t auditFailures = 0;
+  kj::TimePoint lookForExpired;
 
   // vsock: one listener a port that any VM names.
   struct VsockDoor;

@@ -104,6 +104,7 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       environment(environment),
       timer(environment.port.getTimer()),
       socketPath(kj::str(environment.sessionFolder, '/', vmName, ".sock")),
+      lastEnded(kj::Promise<void>(kj::READY_NOW).fork()),
       tasks(*this),
       running(kj::evalLater([this]() { return run(); }).eagerlyEvaluate([this](kj::Exception&& e) {
         logEvent(LogLevel::ERROR, "session-supervision-failed", e.getDescription(), this->vmName);
@@ -270,7 +271,8 @@ void SessionClient::reset(kj::StringPtr why) {
   KJ_IF_MAYBE (p, process) {
     (*p)->kill();
     auto ended = (*p)->whenEnded();
-    tasks.add(ended.attach(kj::mv(*p)));
+    lastEnded = ended.attach(kj::mv(*p)).fork();
+    tasks.add(lastEnded.addBranch());
     process = nullptr;
   }
   if (wasAttached) handler.sessionGone(why);
@@ -324,7 +326,7 @@ kj::Promise<void> SessionClient::stop() {
       return kj::READY_NOW;
     }
   }
-  return kj::mv(running);
+  return running.then([this]() { return lastEnded.addBranch(); });
 }
 
 void SessionClient::taskFailed(kj::Exception&& exception) {

@@ -89,6 +89,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
   kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
+  kj::ForkedPromise<void> lastEnded;  // of the last process that reset() ended
   kj::TaskSet tasks;
   kj::Promise<void> running;
 

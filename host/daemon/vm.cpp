@@ -248,9 +248,12 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       sessions = session;
       health.configured(now());
       health.linkUp(now());
+      quarantined = quarantinedSession == session;
+      if (quarantined) health.quarantined(now());
       break;
     case EventKind::LOST:
       linkUp = false;
+      quarantined = false;
       endedSession = kj::max(endedSession, session);
       health.linkLost(now(), code == static_cast<uint16_t>(schema::SessionObserver::Loss::PROTOCOL_ERROR)
                                  ? LinkLoss::PROTOCOL_ERROR
@@ -258,6 +261,13 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       break;
     case EventKind::GOODBYE:
       health.goodbye(now(), goodbyeFrom(code));
+      break;
+    case EventKind::ROLLBACK:
+      // Comes before CONNECTED of the session that it is about.
+      if (environment.config.rollback == Config::Rollback::QUARANTINE) {
+        quarantinedSession = session + 1;
+        environment.handler.sessionLost(*this);  // cuts what is under way
+      }
       break;
     case EventKind::REFUSED:
       KJ_IF_MAYBE (refusal, refusalFrom(code)) health.handshakeRefused(now(), *refusal);
@@ -313,6 +323,10 @@ kj::Maybe<kj::AutoCloseFd> Vm::openState() {
     return nullptr;
   }
   return kj::mv(opened.get<kj::AutoCloseFd>());
+}
+
+schema::Rollback Vm::rollback() {
+  return environment.config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
 }
 
 kj::Promise<void> Vm::stop() {
@@ -438,6 +452,7 @@ void Vm::describe(schema::Vm::Builder vm) const {
   vm.setConnected(linkUp);
   vm.setPeer(peer);
   vm.setSessions(sessions);
+  vm.setQuarantined(quarantined);
   describe(vm.initStatus(), timer.now());
 }
 

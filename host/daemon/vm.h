@@ -10,6 +10,7 @@
 #include <kj/async-io.h>
 
 #include "host/board/board-writer.h"
+#include "host/config/config.h"
 #include "host/daemon/events.h"
 #include "host/daemon/session-client.h"
 #include "host/health/health.h"
@@ -41,7 +42,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
     BoardWriter& board;
     Random& random;
     Handler& handler;
-    schema::Rollback rollback;
+    const Config& config;
   };
 
   // Starts its session process and its links. Everything outlives this.
@@ -55,6 +56,8 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
 
   SessionClient& session() { return client; }
   const Verdict& verdict() const { return lastVerdict; }
+  // The guest was put back to an earlier state, and nothing but heartbeats passes until its next session.
+  bool isQuarantined() const { return quarantined; }
   kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
   void describe(schema::Vm::Builder vm) const;
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
@@ -82,6 +85,8 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   kj::Maybe<kj::TimePoint> heartbeatAt;
   uint64_t endedSession = 0;  // reports of it, or of earlier ones, come too late
   bool linkUp = false;
+  bool quarantined = false;
+  uint64_t quarantinedSession = 0;  // the number of the session that is
   pid_t sessionPid = 0;
   bool enrolled = false;
   bool offerPending = false;
@@ -115,7 +120,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
                         uint64_t bytes) override;
   void sessionGone(kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
-  schema::Rollback rollback() override { return environment.rollback; }
+  schema::Rollback rollback() override;
 
   // QmpWatch::Handler.
   void qmpEvent(QmpWatch::Event event) override;

@@ -7,6 +7,7 @@
 
 #include <kj/one-of.h>
 #include <kj/string.h>
+#include <stdint.h>
 
 namespace postern::host {
 

@@ -1,5 +1,6 @@
 #include "host/qmp/qmp-watch.h"
 
+#include <kj/debug.h>
 #include <sys/un.h>
 
 #include "host/qmp/qmp-connection.h"

@@ -81,8 +81,17 @@ GuestEnd::~GuestEnd() noexcept(false) {}
 
 void GuestEnd::start() {
   rpc = kj::heap<RpcConnection>(*sessionOwn, Role::HOST, kj::heap<Server>(*this), [this](kj::StringPtr text) {
+    // What fails because the session has ended is no news.
+    if (sessionOwn->isOver()) return;
     KJ_IF_MAYBE (h, handler) h->misfortune(text);
   });
+  // A session without RPC is good for nothing: an agent that is well makes a new one.
+  watchingRpc = KJ_ASSERT_NONNULL(rpc)
+                    ->onDisconnect()
+                    .then([this]() {
+                      if (!sessionOwn->isOver()) sessionOwn->breakOff(CloseCode::PROTOCOL_ERROR, "RPC was aborted");
+                    })
+                    .eagerlyEvaluate([](kj::Exception&&) {});
 }
 
 postern::schema::Guest::Client GuestEnd::guest() {

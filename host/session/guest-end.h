@@ -66,6 +66,7 @@ class GuestEnd {
   bool stopping = false;
   kj::Maybe<kj::TimePoint> passedOnAt;
   kj::Promise<void> watching;
+  kj::Promise<void> watchingRpc = nullptr;
 
   void receive(postern::schema::Heartbeat::Reader beat);
   void receive(postern::schema::Goodbye why);

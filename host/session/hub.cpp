@@ -77,13 +77,12 @@ kj::Maybe<GuestEnd&> Hub::connected() {
 
 // Links ------------------------------------------------------------------------------------------------------------
 
-kj::Promise<Hub::Outcome> Hub::link(Connection connection) {
-  return connection.transport == TransportKind::SERIAL ? linkSerial(kj::mv(connection))
-                                                       : linkStream(kj::mv(connection));
+kj::Promise<Hub::Outcome> Hub::link(Connection connection, kj::String peer) {
+  if (connection.transport == TransportKind::SERIAL) return linkSerial(kj::mv(connection));
+  return linkStream(kj::mv(connection), kj::mv(peer));
 }
 
-kj::Promise<Hub::Outcome> Hub::linkStream(Connection connection) {
-  auto peer = toString(connection.peer);
+kj::Promise<Hub::Outcome> Hub::linkStream(Connection connection, kj::String peer) {
   auto deadline = timer().now() + limits::HANDSHAKE_DEADLINE;
   ReceptionEnvironment reception{environment.port, environment.scratch, environment.session};
   ++handshakes;

@@ -66,7 +66,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
     bool proved;
     kj::String reason;
   };
-  kj::Promise<Outcome> link(Connection connection);
+  // `peer` is what posternd knows of its other end, for people.
+  kj::Promise<Outcome> link(Connection connection, kj::String peer);
 
   VmKeys& vmKeys() { return keys; }
   // A bundle was issued: the offer is out from now on until it is used or its lifetime is over, which is told, too.
@@ -87,6 +88,9 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   // When a heartbeat with another boot id than the last one's has come. `failed` if the guest comes back with the old
   // one after its session has ended.
   kj::Promise<Gone> whenRebooted();
+
+  // For the event log.
+  void tellPowerStep(kj::StringPtr step) { tell(EventKind::POWER, step); }
 
   // Says GOODBYE to the guest and ends its session.
   kj::Promise<void> close();
@@ -125,7 +129,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<void> offerExpiry = nullptr;
   kj::TaskSet tasks;
 
-  kj::Promise<Outcome> linkStream(Connection connection);
+  kj::Promise<Outcome> linkStream(Connection connection, kj::String peer);
   kj::Promise<Outcome> linkSerial(Connection connection);
   kj::Promise<void> serveSerial(Serial& serial);
 

@@ -12,7 +12,8 @@ namespace wire = postern::schema;
 
 class PowerRelay final : public wire::PowerObserver::Server {
  public:
-  PowerRelay(wire::PowerObserver::Client caller, unsigned maxSteps) : caller(kj::mv(caller)), stepsLeft(maxSteps) {}
+  PowerRelay(wire::PowerObserver::Client caller, unsigned maxSteps, kj::Function<void(kj::StringPtr)> observe)
+      : caller(kj::mv(caller)), stepsLeft(maxSteps), observe(kj::mv(observe)) {}
 
   kj::Promise<void> proceed(ProceedContext context) override {
     if (stepsLeft == 0) return kj::READY_NOW;
@@ -30,12 +31,15 @@ class PowerRelay final : public wire::PowerObserver::Server {
     switch (untrusted.which()) {
       case wire::PowerStep::HOOK:
         step.setHook(printable(untrusted.getHook(), 64));
+        observe(kj::str("hook ", step.getHook().asReader()));
         break;
       case wire::PowerStep::WAITING:
         step.setWaiting(untrusted.getWaiting());
+        observe(kj::str(untrusted.getWaiting(), " s left"));
         break;
       case wire::PowerStep::STOPPING:
         step.setStopping();
+        observe("the guest's system is going down");
         break;
       case wire::PowerStep::REFUSED: {
         auto from = untrusted.getRefused();
@@ -43,6 +47,7 @@ class PowerRelay final : public wire::PowerObserver::Server {
         refused.setReason(from.getReason());
         refused.setDetail(printable(from.getDetail(), 1024));
         refused.setRule(printable(from.getRule(), 64));
+        observe(kj::str("the guest does not go down: ", refused.getDetail().asReader()));
         break;
       }
       default:
@@ -54,12 +59,14 @@ class PowerRelay final : public wire::PowerObserver::Server {
  private:
   wire::PowerObserver::Client caller;
   unsigned stepsLeft;
+  kj::Function<void(kj::StringPtr)> observe;
 };
 
 }  // namespace
 
-wire::PowerObserver::Client newPowerRelay(wire::PowerObserver::Client caller, unsigned maxSteps) {
-  return kj::heap<PowerRelay>(kj::mv(caller), maxSteps);
+wire::PowerObserver::Client newPowerRelay(wire::PowerObserver::Client caller, unsigned maxSteps,
+                                          kj::Function<void(kj::StringPtr)> observe) {
+  return kj::heap<PowerRelay>(kj::mv(caller), maxSteps, kj::mv(observe));
 }
 
 }  // namespace postern::host

@@ -60,9 +60,9 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
     auto kind = params.getDescriptorKind() == 0 ? DescriptorKind::SOCKET : DescriptorKind::SERIAL_DEVICE;
     auto transport = KJ_REQUIRE_NONNULL(transportFrom(params.getTransport()));
     return takeDescriptor(params.getSocket())
-        .then([this, kind, transport](kj::Maybe<kj::AutoCloseFd> fd) {
+        .then([this, kind, transport, peer = printable(params.getPeer(), 64)](kj::Maybe<kj::AutoCloseFd> fd) mutable {
           Connection connection{transport, kind, UnknownPeer(), kj::mv(KJ_REQUIRE_NONNULL(fd))};
-          return process.hub.link(kj::mv(connection));
+          return process.hub.link(kj::mv(connection), kj::mv(peer));
         })
         .then([context](Hub::Outcome outcome) mutable {
           auto result = context.getResults().initOutcome();

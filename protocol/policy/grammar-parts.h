@@ -23,6 +23,9 @@ kj::Vector<PathGlob> readGlobs(kj::ArrayPtr<const PlacedText> texts, Problems& p
 Limits readLimits(TableReader& table, Problems& problems);
 kj::Maybe<Mirror> readMirrorTable(TableReader& table, Problems& problems);
 
+// An entry of `test`, as a whole.
+Expectation readExpectation(TableReader& table, Side side, Problems& problems);
+
 // A test's caller and target are one: a user and groups that he is in, or a VM and its tags, or the host, or any.
 void checkOneParty(kj::ArrayPtr<const Party> parties, Place place, kj::StringPtr key, Problems& problems);
 

@@ -30,7 +30,10 @@ class FileReader {
     readGroups(reader);
     for (auto* rule : reader.tables("allow")) readRule(*rule, Rule::Kind::ALLOW);
     for (auto* rule : reader.tables("deny")) readRule(*rule, Rule::Kind::DENY);
-    for (auto* test : reader.tables("test")) readTest(*test);
+    for (auto* test : reader.tables("test")) {
+      TableReader inner(test->content.get<TomlTable>(), placeOf(*test, file), "a test", problems);
+      document.tests.add(readExpectation(inner, side, problems));
+    }
     if (side == Side::HOST) {
       readVmToVm(reader);
       for (auto* segment : reader.tables("segment")) readSegment(*segment);
@@ -133,6 +136,10 @@ class FileReader {
       problems.error(rule.place, "a rule without call; add one, such as call = \"power.*\", or \"*\" for every call");
     }
     rule.expires = reader.time("expires");
+    // A frequent slip: in TOML everything behind a [[table]] belongs to it.
+    for (auto key : {"policy"_kj, "vm-to-vm"_kj, "groups"_kj, "test"_kj}) {
+      reader.refuse(key, "belongs to the file and not to this rule; put it before the first [[...]]");
+    }
     return rule;
   }
 
@@ -258,67 +265,6 @@ class FileReader {
     }
     reader.finish();
     document.rules.add(kj::mv(rule));
-  }
-
-  void readTest(const TomlValue& value) {
-    TableReader reader(value.content.get<TomlTable>(), placeOf(value, file), "a test", problems);
-    Expectation test;
-    test.place = reader.place();
-    readWant(reader, test);
-    KJ_IF_MAYBE (from, reader.texts("from")) {
-      test.from = readParties(*from, PartyUse::TEST_CALLER, problems);
-      checkOneParty(test.from, reader.placeOf("from"), "from", problems);
-    } else if (!reader.has("from")) {
-      problems.error(test.place, "a test without from; add one, such as from = \"user:alice\"");
-    }
-    if (side == Side::HOST) {
-      KJ_IF_MAYBE (to, reader.texts("to")) {
-        test.to = readParties(*to, PartyUse::TEST_TARGET, problems);
-        checkOneParty(test.to, reader.placeOf("to"), "to", problems);
-      } else if (!reader.has("to")) {
-        problems.error(test.place, "a test without to; add one, such as to = \"web1\"");
-      }
-    } else {
-      reader.refuse("to", "has no place here: every test of agent.toml is about this guest");
-    }
-    KJ_IF_MAYBE (call, reader.text("call")) {
-      test.call = kj::heapString(call->text);
-      auto pattern = parseCallPattern(call->text);
-      KJ_IF_MAYBE (wrong, pattern.tryGet<kj::String>()) {
-        problems.error(call->place, *wrong);
-      } else if (familyOf(call->text) == nullptr) {
-        problems.error(call->place, "a test asks for one call, and ", quote(call->text), " is a pattern");
-      }
-    } else if (!reader.has("call")) {
-      problems.error(test.place, "a test without call; add one, such as call = \"ping\"");
-    }
-    KJ_IF_MAYBE (args, reader.subtable("args")) {
-      TableReader inner(*args, reader.placeOf("args"), "args", problems);
-      KJ_IF_MAYBE (path, inner.text("path")) test.path = kj::heapString(path->text);
-      inner.finish();
-    }
-    test.at = reader.time("at");
-    reader.finish();
-    document.tests.add(kj::mv(test));
-  }
-
-  void readWant(TableReader& reader, Expectation& test) {
-    KJ_IF_MAYBE (want, reader.text("want")) {
-      kj::StringPtr verdict = want->text;
-      KJ_IF_MAYBE (space, want->text.findFirst(' ')) {
-        auto id = want->text.slice(*space + 1);
-        test.ruleId = kj::heapString(id);
-        test.wantsAllow = want->text.startsWith("allow ");
-        if (isRuleId(id) && (test.wantsAllow || want->text.startsWith("deny "))) return;
-      } else {
-        test.wantsAllow = verdict == "allow";
-        if (test.wantsAllow || verdict == "deny") return;
-      }
-      problems.error(want->place, "want = ", quote(want->text),
-                     "; write \"allow\" or \"deny\", with or without the id of the rule that decides");
-    } else if (!reader.has("want")) {
-      problems.error(test.place, "a test without want; add want = \"allow\" or want = \"deny\"");
-    }
   }
 };
 

@@ -48,8 +48,7 @@ class Index {
   };
   kj::ArrayPtr<const Clause> allClauses() const { return clauses; }
 
-  // The clauses that name the caller and the target and cover the call; of what a clause says beside, nothing is looked
-  // at.
+  // Adds the clauses that name the caller and the target and cover the call; their paths and expiry are not looked at.
   void match(const Request& request, CallFamily family, ClauseSet& out) const;
 
   // The groups of the policy that hold this caller or target, directly or through other groups.

@@ -151,7 +151,8 @@ Decision Policy::decide(const Request& request) const {
   } else {
     return {Reason::UNKNOWN_CALL, nullptr, nullptr};
   }
-  if (!isCallable(family, kindOf(request.caller), kindOf(request.target))) {
+  bool isElsewhere = content.side == Side::GUEST && request.target.is<TheHost>();
+  if (isElsewhere || !isCallable(family, kindOf(request.caller), kindOf(request.target))) {
     return {Reason::NOT_CALLABLE, nullptr, nullptr};
   }
   if (!hasGoodPath(family, request)) return {Reason::BAD_PATH, nullptr, nullptr};

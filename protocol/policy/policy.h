@@ -1,11 +1,9 @@
 #pragma once
 // Policy: one side's rules, checked and indexed, and the verdicts they give. Immutable: a reload makes a new one, and a
-// Policy may be read from several threads. The verdict depends on the set of rules, never on their order or their
-// files.
+// Policy may be read from several threads. The verdict depends on what the rules are, never on their order or files.
 //
-//   1. What is no call, or none that such a caller can make of such a target, is denied; so is a file call whose path
-//   is
-//      not canonical (path-glob.h).
+//   1. What is no call, or none that such a caller can make of such a target, is denied; in a guest also every call of
+//      the host, which is not the guest's to decide. So is a file call whose path is not canonical (path-glob.h).
 //   2. An administrator's admin.* calls are allowed.
 //   3. A blocked port of the caller or the target denies. status.read alone is exempt: posternd answers it, nothing
 //      passes the port.

@@ -95,7 +95,7 @@ struct Port {
 // An entry of `test`.
 struct Expectation {
   Place place;
-  bool wantsAllow;
+  bool wantsAllow = false;
   kj::Maybe<kj::String> ruleId;  // the rule that must decide
   kj::Vector<Party> from;        // USER and HOST_GROUPs, or HOST, or VM and TAGs, or ANY
   kj::Vector<Party> to;          // HOST, or VM and TAGs, or ANY; in a guest empty

@@ -14,7 +14,7 @@ constexpr uint64_t Ki = 1024;
 constexpr Unit UNITS[] = {
     {"B"_kj, 1},
     {"kB"_kj, 1000},
-    {"MB"_kj, 1000 * 1000},
+    {"MB"_kj, 1000ull * 1000},
     {"GB"_kj, 1000ull * 1000 * 1000},
     {"KiB"_kj, Ki},
     {"MiB"_kj, Ki* Ki},

@@ -15,5 +15,6 @@ void measurePing(const Options& options, Report& report);
 void measurePingUnderBulk(const Options& options, Report& report);
 void measureHandshake(const Options& options, Report& report);
 void measureMemory(const Options& options, Report& report);
+void measurePolicy(const Options& options, Report& report);
 
 }  // namespace postern::bench

@@ -33,6 +33,8 @@ EXPECTED = [
     "memory, half-open, nothing came",
     "memory, half-open, half a HELLO",
     "memory, half-open, HELLO only",
+    "policy verdict, 1,000 rules",
+    "policy verdict, against a scan",
 ]
 
 

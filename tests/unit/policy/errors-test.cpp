@@ -42,6 +42,8 @@ TEST_CASE("an error of the host's policy has file, line and advice") {
             "p.toml:5: ", "write promiscuous, community or isolated"},
            {"test = [\n { want = \"deny\", from = \"a\", to = \"b\", cal = \"ping\" } ]",
             "p.toml:3: ", "did you mean 'call'?"},
+           {"[[deny]]\nid = \"r\"\nfrom = \"user:a\"\nto = \"web1\"\ncall = \"ping\"\ntest = []",
+            "p.toml:7: ", "'test' belongs to the file and not to this rule; put it before the first [[...]]"},
            // Types.
            {"vm-to-vm = true", "p.toml:2: ", "'vm-to-vm' in a policy file is true or false; write a text in quotes"},
            {"vm-to-vm = \"on\"", "p.toml:2: ", "write \"enabled\" or \"disabled\""},

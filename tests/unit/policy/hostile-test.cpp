@@ -71,6 +71,11 @@ TEST_CASE("bytes that are no text are refused") {
 
 TEST_CASE("what makes toml++ stumble is an error of the text, with its line") {
   CHECK(errorsOf("policy = 1\n\n[=\nx = 1\n") == "p.toml:3: not TOML: no key, table or value can be read here\n");
+  for (auto text :
+       {"\xc2\xa4", "a = \xc2\xa4", "a = 1 \xc2\xa4", "\xe2\x82\xac = 1", "\xe3\x81\x82", "\xef\xbb\xbf\xc2\xa4"}) {
+    INFO(text);
+    CHECK(says(errorsOf(text), "p.toml:1: not TOML: "));
+  }
   CHECK(errorsOf("[.") == "p.toml:1: not TOML: no key, table or value can be read here\n");
 }
 

@@ -150,6 +150,23 @@ TEST_CASE("in a guest, from narrows to users and VMs that the host vouches for")
   CHECK(verdict(*policy, Who::user("a"), self, "service.x") == "no-rule");
 }
 
+TEST_CASE("in a guest, a rule without from is for callers on the host and for no VM") {
+  auto policy = guestPolicy("[[allow]]\nid = \"r\"\ncall = \"*\"\n");
+  auto self = Who::vm("");
+  CHECK(verdict(*policy, Who::user("a"), self, "service.x") == "rule r");
+  CHECK(verdict(*policy, Who::user(""), self, "ping") == "rule r");
+  CHECK(verdict(*policy, Who::vm("web1"), self, "service.x") == "no-rule");
+}
+
+TEST_CASE("a guest's policy has nothing to say about calls of the host") {
+  auto policy = guestPolicy("[[allow]]\nid = \"r\"\nfrom = [\"host\", \"any\"]\ncall = \"*\"\n");
+  auto root = Who::user("root"), vm = Who::vm("v");
+  CHECK(verdict(*policy, request(root.caller(HostCaller::Rights::ADMINISTRATOR), TheHost(), "admin.enroll")) ==
+        "not-callable");
+  CHECK(verdict(*policy, request(vm.caller(), TheHost(), "service.x")) == "not-callable");
+  CHECK(policy->advise(request(vm.caller(), TheHost(), "service.x")).toml == nullptr);
+}
+
 TEST_CASE("tests are judged as if nothing had expired, unless they name a time") {
   std::string rule =
       "[[allow]]\nid = \"r\"\nfrom = \"host\"\nto = \"v\"\ncall = \"ping\"\nexpires = 2020-01-01T00:00:00Z\n";

@@ -16,7 +16,7 @@ double microsecondsEach(const Policy& policy, const Request& asked, int times) {
   return (double(end.tv_sec - begin.tv_sec) * 1e9 + double(end.tv_nsec - begin.tv_nsec)) / 1e3 / times;
 }
 
-void check(const char* what, const std::string& rules, const Request& asked) {
+void check(const std::string& what, const std::string& rules, const Request& asked) {
   auto policy = hostPolicy(rules);
   double each = microsecondsEach(*policy, asked, 2000);
   MESSAGE(what, ": ", each, " us a verdict");

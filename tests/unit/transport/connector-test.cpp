@@ -43,6 +43,16 @@ TEST_CASE("each way of not connecting has its line, and the next attempt may suc
   CHECK(failsWith(f.now(f.connectPath()), {"Not a directory"}));
 }
 
+TEST_CASE("that nobody listens is told apart from other failures") {
+  Fixture f;
+  auto nobodyListens = [&] { return f.now(f.connectPath()).get<TransportError>().nobodyListens; };
+  CHECK(nobodyListens());
+  { auto dead = f.rawListen(f.path); }
+  CHECK(nobodyListens());
+  f.path = f.dir.file("p.sock/below");
+  CHECK_FALSE(nobodyListens());
+}
+
 TEST_CASE("a full listen queue is waited for, until there is room or the deadline has come") {
   Fixture f;
   auto listening = f.rawListen(f.path, 0);

@@ -1,0 +1,212 @@
+#include "guest-agent/broker/children.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "guest-agent/broker/process-group.h"
+#include "tests/unit/guest-agent/broker-fixture.h"
+
+namespace postern::guest::test {
+namespace {
+
+struct ChildLab {
+  postern::test::TemporaryFolder folder;
+  kj::UnixEventPort port;
+  kj::EventLoop loop{port};
+  kj::WaitScope scope{loop};
+  Children children{port};
+
+  ChildDescription describe(kj::StringPtr script, kj::Duration limit = 10 * kj::SECONDS) {
+    return {shell(script), kj::arr(kj::str(CHILD_PATH), kj::str("FOLDER=", folder.path("."))), nullptr, kj::String(),
+            limit};
+  }
+  ChildEnd end(ChildDescription description) {
+    return port.getTimer().timeoutAfter(30 * kj::SECONDS, children.run(kj::mv(description))).wait(scope);
+  }
+  kj::String output(ChildDescription description) {
+    auto ended = end(kj::mv(description));
+    REQUIRE(ended.is<ChildExited>());
+    CHECK(ended.get<ChildExited>().status == 0);
+    return kj::heapString(ended.get<ChildExited>().output.asChars());
+  }
+  void turn(kj::Duration time) { port.getTimer().afterDelay(time).wait(scope); }
+  void waitFor(kj::StringPtr file) {
+    for (int i = 0; i < 200 && !exists(folder.path(file)); ++i) turn(10 * kj::MILLISECONDS);
+    turn(20 * kj::MILLISECONDS);
+  }
+};
+
+TEST_CASE("a child has descriptors 0 to 2, the environment it was given and nothing else, in the root folder") {
+  ChildLab lab;
+  int inherited;  // as a careless library would leave one
+  KJ_SYSCALL(inherited = open("/dev/null", O_RDONLY));
+  kj::AutoCloseFd owned(inherited);
+  ChildDescription list{kj::arr(kj::str("/bin/ls"), kj::str("/proc/self/fd")), kj::arr(kj::str("LC_ALL=C")), nullptr,
+                        kj::String(), 5 * kj::SECONDS};
+  // ls itself has the folder open.
+  CHECK((lab.output(kj::mv(list)) == "0\n1\n2\n3\n"));
+  ChildDescription environment{kj::arr(kj::str("/usr/bin/env")), kj::arr(kj::str("ONLY=this")), nullptr, kj::String(),
+                               5 * kj::SECONDS};
+  CHECK((lab.output(kj::mv(environment)) == "ONLY=this\n"));
+  CHECK((lab.output(lab.describe("pwd")) == "/\n"));
+}
+
+TEST_CASE("arguments reach the program as they are: no shell looks at them") {
+  ChildLab lab;
+  ChildDescription echo{kj::arr(kj::str("/bin/echo"), kj::str("$(id); `id` | * ' \"")), nullptr, nullptr, kj::String(),
+                        5 * kj::SECONDS};
+  CHECK((lab.output(kj::mv(echo)) == "$(id); `id` | * ' \"\n"));
+}
+
+TEST_CASE("standard input is what was given, and then its end") {
+  ChildLab lab;
+  auto description = lab.describe("cat; echo end");
+  description.input = kj::str("first\nsecond\n");
+  CHECK((lab.output(kj::mv(description)) == "first\nsecond\nend\n"));
+}
+
+TEST_CASE("status and signal of an end are told apart, and a program that is not there is not started") {
+  ChildLab lab;
+  CHECK(lab.end(lab.describe("exit 42")).get<ChildExited>().status == 42);
+  CHECK(lab.end(lab.describe("kill -ABRT $$")).get<ChildKilled>().signal == SIGABRT);
+  ChildDescription none{kj::arr(kj::str("/nonexistent")), nullptr, nullptr, kj::String(), 5 * kj::SECONDS};
+  CHECK((lab.end(kj::mv(none)).get<ChildNotStarted>().text ==
+         "cannot start /nonexistent: the program: No such file or directory"));
+  CHECK(lab.children.running() == 0);
+}
+
+TEST_CASE("ignored signals and a blocked mask are not passed on") {
+  ChildLab lab;
+  signal(SIGUSR2, SIG_IGN);
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGTERM);
+  sigprocmask(SIG_BLOCK, &blocked, &before);
+  auto text = lab.output(lab.describe("grep -E 'SigBlk|SigIgn' /proc/self/status"));
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  signal(SIGUSR2, SIG_DFL);
+  CHECK((text == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"));
+}
+
+TEST_CASE("a child with an identity is that user alone, without groups, capabilities or a way back") {
+  if (geteuid() != 0) return;  // nothing to give up
+  ChildLab lab;
+  auto description = lab.describe("id -u; id -g; id -G; grep -E 'CapPrm|CapEff|NoNewPrivs' /proc/self/status");
+  description.identity = Identity{65534, 65534};
+  CHECK((lab.output(kj::mv(description)) ==
+         "65534\n65534\n65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"));
+}
+
+TEST_CASE("at its limit a child gets SIGTERM, and may end in order") {
+  ChildLab lab;
+  auto ended = lab.end(
+      lab.describe("trap 'touch $FOLDER/tidy; exit 0' TERM; while :; do sleep 0.05; done", 300 * kj::MILLISECONDS));
+  CHECK(ended.is<ChildTimedOut>());
+  lab.waitFor("tidy");
+  CHECK(exists(lab.folder.path("tidy")));
+  CHECK(lab.children.running() == 0);
+}
+
+TEST_CASE("a child that ignores SIGTERM is killed a second later, its whole group with it") {
+  ChildLab lab;
+  auto begin = kj::systemPreciseMonotonicClock().now();
+  auto ended = lab.end(lab.describe("trap '' TERM; sleep 61 & echo $! > $FOLDER/pid; while :; do sleep 0.1; done",
+                                    300 * kj::MILLISECONDS));
+  CHECK(ended.is<ChildTimedOut>());
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 1 * kj::SECONDS);  // the answer does not wait for the death
+  pid_t grandchild = pidIn(lab.folder.path("pid"));
+  CHECK(lab.children.running() == 1);
+  lab.turn(2500 * kj::MILLISECONDS);
+  CHECK(lab.children.running() == 0);
+  CHECK(lab.children.leftBehind() == 0);
+  CHECK_FALSE(groupRuns(grandchild));
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/%d/exe", grandchild);
+  CHECK_FALSE(exists(path));  // gone, or a dead entry that nobody has collected
+}
+
+TEST_CASE("what a child leaves in the background is killed at its end, and its hold on the output delays nothing") {
+  ChildLab lab;
+  auto begin = kj::systemPreciseMonotonicClock().now();
+  CHECK((lab.output(lab.describe("sleep 61 & echo $! > $FOLDER/pid; echo done")) == "done\n"));
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 5 * kj::SECONDS);
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/%d/exe", pidIn(lab.folder.path("pid")));
+  for (int i = 0; i < 100 && exists(path); ++i) lab.turn(20 * kj::MILLISECONDS);
+  CHECK_FALSE(exists(path));
+}
+
+TEST_CASE("dropping the promise kills the child") {
+  ChildLab lab;
+  {
+    auto dropped = lab.children.run(lab.describe("echo $$ > $FOLDER/pid; exec sleep 60"));
+    lab.waitFor("pid");
+    CHECK(lab.children.running() == 1);
+  }
+  lab.turn(500 * kj::MILLISECONDS);
+  CHECK(lab.children.running() == 0);
+  CHECK_FALSE(groupRuns(pidIn(lab.folder.path("pid"))));
+}
+
+TEST_CASE("a detached child is left alone by its limit and by the end of those who started it") {
+  postern::test::TemporaryFolder folder;
+  pid_t pid;
+  {
+    ChildLab lab;
+    auto description =
+        lab.describe(kj::str("echo $$ > ", folder.path("pid"), "; exec sleep 3"), 200 * kj::MILLISECONDS);
+    description.detached = true;
+    CHECK(lab.end(kj::mv(description)).is<ChildTimedOut>());
+    pid = pidIn(folder.path("pid"));
+    lab.turn(1500 * kj::MILLISECONDS);
+    CHECK(kill(pid, 0) == 0);
+  }
+  CHECK(kill(pid, 0) == 0);
+  kill(pid, SIGKILL);
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
+TEST_CASE("no more than 32 children run at one time, and the next one runs when one has ended") {
+  ChildLab lab;
+  kj::Vector<kj::Promise<ChildEnd>> all;
+  for (size_t i = 0; i < MAX_CHILDREN; ++i) all.add(lab.children.run(lab.describe("exec sleep 60")));
+  auto refused = lab.end(lab.describe("true"));
+  REQUIRE(refused.is<ChildNotStarted>());
+  CHECK((refused.get<ChildNotStarted>().text == "too many programs run already"));
+  all.removeLast();
+  for (int i = 0; i < 500 && lab.children.running() == MAX_CHILDREN; ++i) lab.turn(10 * kj::MILLISECONDS);
+  CHECK(lab.end(lab.describe("true")).is<ChildExited>());
+}
+
+TEST_CASE("a child that floods its output without end does not hold up the loop") {
+  ChildLab lab;
+  auto flood = lab.children.run(lab.describe("exec yes", 2 * kj::SECONDS)).eagerlyEvaluate(nullptr);
+  for (int i = 0; i < 20; ++i) {
+    auto begin = kj::systemPreciseMonotonicClock().now();
+    lab.turn(10 * kj::MILLISECONDS);
+    CHECK(kj::systemPreciseMonotonicClock().now() - begin < 1 * kj::SECONDS);
+  }
+  CHECK(flood.wait(lab.scope).is<ChildTimedOut>());
+}
+
+TEST_CASE("a group counts as running while one of it lives, and not for its dead") {
+  pid_t leader = fork();
+  if (leader == 0) {
+    setpgid(0, 0);
+    for (;;) pause();
+  }
+  for (int i = 0; i < 100 && getpgid(leader) != leader; ++i) usleep(1000);
+  CHECK(groupRuns(leader));
+  kill(leader, SIGKILL);
+  siginfo_t info;
+  waitid(P_PID, id_t(leader), &info, WEXITED | WNOWAIT);
+  CHECK(kill(-leader, 0) == 0);  // the kernel still knows the group of the dead
+  CHECK_FALSE(groupRuns(leader));
+  waitpid(leader, nullptr, 0);
+  CHECK_FALSE(groupRuns(leader));
+}
+
+}  // namespace
+}  // namespace postern::guest::test

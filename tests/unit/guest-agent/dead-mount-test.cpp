@@ -1,0 +1,122 @@
+// A file system that is really dead: a FUSE mount of this process's own that takes requests and never answers, so that
+// whoever asks it sleeps where no signal reaches him, as with a dead disk or network file system.
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "guest-agent/info/space-survey.h"
+#include "tests/unit/guest-agent/broker-fixture.h"
+
+namespace postern::guest::test {
+namespace {
+
+class DeadMount {
+ public:
+  DeadMount() : fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC)) {
+    // A mount namespace of our own, so that nothing of it is left behind, whatever becomes of the test.
+    if (fuse.get() < 0 || unshare(CLONE_NEWNS) < 0) return;
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return;
+    auto options = kj::str("fd=", fuse.get(), ",rootmode=40000,user_id=0,group_id=0,allow_other");
+    works = mount("dead", folder.path(".").cStr(), "fuse", MS_NOSUID | MS_NODEV, options.cStr()) == 0 && answerInit();
+  }
+  ~DeadMount() {
+    fuse = nullptr;  // whoever waits wakes with an error
+    umount2(folder.path(".").cStr(), MNT_DETACH);
+  }
+  KJ_DISALLOW_COPY(DeadMount);
+
+  bool works = false;
+  kj::String path() { return folder.path("."); }
+  // Takes what has been asked: from then on nobody who asked can be killed.
+  void takeRequests() {
+    KJ_SYSCALL(fcntl(fuse, F_SETFL, O_NONBLOCK));
+    while (read(fuse, buffer, sizeof(buffer)) > 0) continue;
+  }
+
+ private:
+  postern::test::TemporaryFolder folder;
+  kj::AutoCloseFd fuse;
+  alignas(8) char buffer[FUSE_MIN_READ_BUFFER + (128 << 10)];
+
+  bool answerInit() {
+    if (read(fuse, buffer, sizeof(buffer)) < ssize_t(sizeof(fuse_in_header))) return false;
+    struct {
+      fuse_out_header header;
+      fuse_init_out init;
+    } answer{};
+    answer.header.len = sizeof(answer);
+    answer.header.unique = reinterpret_cast<fuse_in_header*>(buffer)->unique;
+    answer.init.major = FUSE_KERNEL_VERSION;
+    answer.init.minor = FUSE_KERNEL_MINOR_VERSION;
+    answer.init.max_write = 4096;
+    return write(fuse, &answer, sizeof(answer)) == sizeof(answer);
+  }
+};
+
+#define NEEDS_DEAD_MOUNT(dead)                                                   \
+  if (!(dead).works) {                                                           \
+    MESSAGE("no FUSE, or no right to mount, in this place: nothing was tested"); \
+    return;                                                                      \
+  }
+
+TEST_CASE("a dead file system is marked as stalled, in time, and the living one is there") {
+  DeadMount dead;
+  NEEDS_DEAD_MOUNT(dead);
+  auto mounts = kj::arr(Mount{dead.path(), kj::str("fuse"), kj::str("dead"), true},
+                        Mount{kj::str("/"), kj::str("ext4"), kj::str("/dev/x"), false});
+  auto begin = kj::systemPreciseMonotonicClock().now();
+  auto spaces = surveySpace(mounts, askSpace, 500 * kj::MILLISECONDS);
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 3 * kj::SECONDS);
+  CHECK(spaces[0].is<Stalled>());
+  CHECK(spaces[1].is<Space>());
+}
+
+TEST_CASE("children that SIGKILL does not end are left behind and counted; at eight nothing new starts until they go") {
+  auto dead = kj::heap<DeadMount>();
+  NEEDS_DEAD_MOUNT(*dead);
+  kj::UnixEventPort port;
+  kj::EventLoop loop(port);
+  kj::WaitScope scope(loop);
+  Children children(port);
+  auto turn = [&](kj::Duration time) { port.getTimer().afterDelay(time).wait(scope); };
+  auto run = [&](kj::StringPtr path) {
+    return children.run({kj::arr(kj::str("/usr/bin/stat"), kj::str("-f"), kj::str(path)), nullptr, nullptr,
+                         kj::String(), 500 * kj::MILLISECONDS});
+  };
+  kj::Vector<kj::Promise<ChildEnd>> asking;
+  for (size_t i = 0; i < MAX_LEFT_BEHIND; ++i) asking.add(run(dead->path()).eagerlyEvaluate(nullptr));
+  turn(200 * kj::MILLISECONDS);
+  dead->takeRequests();
+  for (auto& one : asking) CHECK(one.wait(scope).is<ChildTimedOut>());
+  turn(3 * kj::SECONDS);
+  CHECK(children.running() == 0);
+  CHECK(children.leftBehind() == MAX_LEFT_BEHIND);
+  auto refused = run("/").wait(scope);
+  REQUIRE(refused.is<ChildNotStarted>());
+  CHECK((refused.get<ChildNotStarted>().text ==
+         "too many processes hang in this guest (a dead disk or network file system)"));
+  dead = nullptr;
+  for (int i = 0; i < 100 && children.leftBehind() > 0; ++i) turn(50 * kj::MILLISECONDS);
+  CHECK(children.leftBehind() == 0);
+  CHECK(run("/").wait(scope).is<ChildExited>());
+}
+
+TEST_CASE("the broker's loop and its other requests do not wait for a probe that hangs where no signal reaches it") {
+  DeadMount dead;
+  NEEDS_DEAD_MOUNT(dead);
+  BrokerLab lab(shell(kj::str("case $0 in filesystems) exec stat -f ", dead.path(), ";; *) echo $0;; esac")));
+  auto client = lab.client();
+  auto hanging = client->probe(Probe::FILESYSTEMS, 500 * kj::MILLISECONDS).eagerlyEvaluate(nullptr);
+  lab.turn(200 * kj::MILLISECONDS);
+  dead.takeRequests();
+  CHECK(lab.wait(client->probe(Probe::OS, 2 * kj::SECONDS)).is<kj::Array<kj::byte>>());
+  CHECK(lab.wait(kj::mv(hanging)).is<ProbeTimedOut>());
+}
+
+}  // namespace
+}  // namespace postern::guest::test

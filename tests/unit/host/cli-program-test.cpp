@@ -1,0 +1,190 @@
+// postern as a process of its own, on the real World: signals, sockets and outputs as they are.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "host/cli/unix-world.h"
+#include "tests/unit/host/cli-fixture.h"
+#include "transport/unix-socket.h"
+
+using namespace postern;
+using namespace postern::test;
+
+namespace {
+
+// postern in a child process with these words; its outputs go to files of the folder.
+class Program {
+ public:
+  explicit Program(std::initializer_list<kj::StringPtr> given, int out = -1) : out(out) {
+    words.add(kj::str("--root=", folder.path("root")));
+    for (auto word : given) words.add(kj::str(word));
+    std::filesystem::create_directories(folder.path("root/run/postern").cStr());
+  }
+  ~Program() {
+    if (pid > 0) kill(pid, SIGKILL), waitpid(pid, nullptr, 0);
+  }
+
+  void begin();
+  // Its wait status.
+  int end() {
+    int status = 0;
+    KJ_SYSCALL(waitpid(pid, &status, 0));
+    pid = -1;
+    return status;
+  }
+  int exitStatus() {
+    begin();
+    int status = end();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  void signal(int number) { KJ_SYSCALL(kill(pid, number)); }
+  kj::String errors() { return slurp("err"); }
+  kj::String output() { return slurp("out"); }
+  kj::String socketPath() { return folder.path("root/run/postern/control.sock"); }
+
+  // Whoever connects is not answered.
+  kj::AutoCloseFd listen() {
+    auto socket = kj::AutoCloseFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    auto path = socketPath();
+    auto address = unixAddress(path);
+    KJ_SYSCALL(bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+    KJ_SYSCALL(::listen(socket, 4));
+    return socket;
+  }
+  TemporaryFolder folder;
+
+ private:
+  kj::Vector<kj::String> words;
+  const int out;
+  pid_t pid = -1;
+
+  kj::String slurp(kj::StringPtr name) {
+    auto fd = kj::AutoCloseFd(open(folder.path(name).cStr(), O_RDONLY));
+    char bytes[8192];
+    auto size = read(fd, bytes, sizeof(bytes));
+    return kj::heapString(bytes, static_cast<size_t>(kj::max(size, ssize_t(0))));
+  }
+};
+
+void Program::begin() {
+  auto outPath = folder.path("out"), errPath = folder.path("err");
+  fflush(stdout);
+  pid = fork();
+  KJ_ASSERT(pid >= 0);
+  if (pid > 0) return;
+  dup2(out >= 0 ? out : open(outPath.cStr(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
+  dup2(open(errPath.cStr(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+  int status = 99;
+  {
+    cli::UnixWorld world;
+    auto pointers = KJ_MAP(word, words) {
+      return kj::StringPtr(word);
+    };
+    status = static_cast<int>(cli::runPostern(world, pointers));
+  }
+  _exit(status);
+}
+
+void waitForConnection(int listener) {
+  int fd;
+  KJ_SYSCALL(fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  // It stays open as long as this process lives; the test ends soon.
+  static kj::Vector<kj::AutoCloseFd> kept;
+  kept.add(kj::AutoCloseFd(fd));
+}
+
+}  // namespace
+
+TEST_CASE("posternd is not running: no socket, or nobody behind it") {
+  Program program({"ping", "web1"});
+  CHECK(program.exitStatus() == 1);
+  CHECK_TEXT(program.errors(),
+             kj::str("postern: posternd is not running (no ", program.socketPath(), "); systemctl start postern\n"));
+  { auto listener = program.listen(); }  // it leaves its file behind
+  CHECK(program.exitStatus() == 1);
+  CHECK(contains(program.errors(), "nobody listens at"));
+}
+
+TEST_CASE("a user who may not use the socket is told whose group may") {
+  if (geteuid() != 0) return;  // nobody else can become nobody
+  Program program({"ping", "web1"});
+  auto listener = program.listen();
+  chmod(program.folder.path("").cStr(), 0755);
+  chmod(program.socketPath().cStr(), 0600);
+  std::filesystem::permissions(program.folder.path("").cStr(), std::filesystem::perms(0777));
+  KJ_SYSCALL(seteuid(65534));
+  int status = program.exitStatus();
+  KJ_SYSCALL(seteuid(0));
+  CHECK(status == 1);
+  CHECK(contains(program.errors(), "no right to use "));
+  CHECK(contains(program.errors(), "it is for root and for group 'root'; usermod -aG root USER"));
+}
+
+TEST_CASE("a root whose socket has too long a path is refused before anything else") {
+  CliWorld world;
+  world.notRunning = true;
+  auto deep = kj::str("--root=/", kj::repeat('d', 120));
+  kj::StringPtr words[] = {"vm"_kj, "list"_kj, deep};
+  CHECK(cli::runPostern(world, words) == ExitStatus::USAGE);
+  CHECK(contains(world.errors(), "choose a shorter --root"));
+}
+
+TEST_CASE("Ctrl-C ends the program at once with status 130 and no word, however long it would wait") {
+  Program program({"ping", "web1", "--timeout", "1h"});
+  auto listener = program.listen();
+  program.begin();
+  waitForConnection(listener);
+  program.signal(SIGINT);
+  int status = program.end();
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 130);
+  CHECK_TEXT(program.errors(), "");
+}
+
+TEST_CASE("Ctrl-C also ends a program whose reader does not read") {
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
+  kj::AutoCloseFd readEnd(ends[0]), writeEnd(ends[1]);
+  KJ_SYSCALL(fcntl(writeEnd, F_SETPIPE_SZ, 4096));
+  char filler[4000] = {};
+  KJ_SYSCALL(write(writeEnd, filler, sizeof(filler)));
+  Program program({"--help"}, writeEnd);
+  program.begin();
+  // It is within write() when it has slept for a moment; a signal sooner ends it as well.
+  usleep(100'000);
+  int status = 0;
+  REQUIRE(waitpid(-1, &status, WNOHANG) == 0);
+  program.signal(SIGINT);
+  status = program.end();
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 130);
+}
+
+TEST_CASE("an output that is full is said on stderr, a reader that has gone is not") {
+  kj::AutoCloseFd full(open("/dev/full", O_WRONLY | O_CLOEXEC));
+  Program program({"--version"}, full);
+  CHECK(program.exitStatus() == 1);
+  CHECK_TEXT(program.errors(), "postern: cannot write the output: No space left on device\n");
+
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
+  close(ends[0]);
+  kj::AutoCloseFd writeEnd(ends[1]);
+  Program piped({"--version"}, writeEnd);
+  CHECK(piped.exitStatus() == 1);
+  CHECK_TEXT(piped.errors(), "");
+}
+
+TEST_CASE("an output that is not a terminal gets no colours and no cursor") {
+  Program program({"--help"});
+  CHECK(program.exitStatus() == 0);
+  CHECK(program.output().startsWith("Talks with virtual machines"));
+  CHECK(!contains(program.output(), "\033"));
+}
