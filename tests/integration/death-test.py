@@ -1,6 +1,6 @@
 """Processes that die or hang: what heals, how soon, and that no other VM notices.
 
-usage: death-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST [unittest arguments]
+usage: death-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-CALLER [unittest arguments]
 
 POSTERN_TEST_FULL=1 adds the minute after which a session whose posternd stays away ends what was granted.
 """
@@ -13,7 +13,7 @@ import unittest
 
 import lab as labs
 
-PROGRAMS = labs.Programs(*sys.argv[1:4])
+PROGRAMS = labs.Programs(*sys.argv[1:5])
 HEALS_WITHIN = 5
 
 
@@ -239,4 +239,4 @@ class DeathTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]] + sys.argv[4:], verbosity=2)
+    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], verbosity=2)

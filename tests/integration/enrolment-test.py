@@ -1,6 +1,6 @@
 """Registering, enrolling, changing, rekeying and removing VMs, over unix: and hybrid:, and what can be wrong with it.
 
-usage: enrolment-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST [unittest arguments]
+usage: enrolment-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-CALLER [unittest arguments]
 """
 import os
 import random
@@ -14,7 +14,7 @@ import unittest
 
 import lab as labs
 
-PROGRAMS = labs.Programs(*sys.argv[1:4])
+PROGRAMS = labs.Programs(*sys.argv[1:5])
 
 
 class Firecracker(threading.Thread):
@@ -309,4 +309,4 @@ class EnrolmentTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]] + sys.argv[4:], verbosity=2)
+    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], verbosity=2)

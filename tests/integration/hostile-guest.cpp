@@ -1,7 +1,8 @@
 // hostile-guest BUNDLE-FILE SOCKET
 //
-// A guest with real keys that means ill. Enrols with the bundle, then obeys lines on standard input, each "DEED MS", and
-// says "did DEED NUMBER" after each on standard output: how often it did it. Its keys live as long as the process.
+// A guest with real keys that means ill. Obeys lines on standard input, each "DEED MS", and says on standard output
+// "begins DEED" when it begins and "did DEED NUMBER" after it: how often it did it. Its keys live as long as the
+// process.
 //
 // Deeds on a session of their own:
 //   half-enrol      takes ACCEPT, sends no COMMIT, and goes; only before `enrol`
@@ -79,7 +80,9 @@ class Calls final : public schema::GuestCalls::Server {
   Calls(Mood mood, kj::Function<void()>& hangUp) : mood(mood), hangUp(hangUp) {}
 
   kj::Promise<void> ping(PingContext context) override {
-    return answer([&]() { refuse(context.getResults().initRefusal()); });
+    return answer([&]() {
+      if (mood == Mood::ESCAPES) refuse(context.getResults().initRefusal());
+    });
   }
   kj::Promise<void> info(InfoContext context) override {
     return answer([&]() {
@@ -126,7 +129,6 @@ class Calls final : public schema::GuestCalls::Server {
   }
 
   void refuse(schema::Refusal::Builder refusal) {
-    if (mood != Mood::ESCAPES) return;
     refusal.setReason(static_cast<schema::Refusal::Reason>(turn++ % 2 == 0 ? 0 : 60'000));
     refusal.setDetail(evilText(4000));
     refusal.setRule(evilText(300));
@@ -187,6 +189,13 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
 
   // How often it was done.
   kj::Maybe<uint64_t> obey(const std::string& deed, kj::Duration during) {
+    // What came before may have used up the host's patience with this guest.
+    if (secret != nullptr && deed != "reuse-token") {
+      (void)connect();
+      live = nullptr;
+    }
+    printf("begins %s\n", deed.c_str());
+    fflush(stdout);
     end = timer.now() + during;
     if (deed == "half-enrol") return halfEnrol();
     if (deed == "reuse-token") return reuseToken();
@@ -216,7 +225,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
  private:
   struct Live {
     kj::Own<Session> session;
-    kj::AutoCloseFd behind;                // the same socket
+    kj::AutoCloseFd behind;                 // the same socket
     kj::Maybe<kj::Own<RpcConnection>> rpc;  // goes before the session
     schema::Host::Client host = nullptr;
     ~Live() noexcept(false) {
@@ -336,8 +345,8 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   Live& speak(Mood mood = Mood::PROPER) {
     auto& made = connect();
     auto bootstrap = kj::heap<Bootstrap>(mood, hangUp);
-    auto& connection = *made.rpc.emplace(
-        kj::heap<RpcConnection>(*made.session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr) {}));
+    auto& connection =
+        *made.rpc.emplace(kj::heap<RpcConnection>(*made.session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr) {}));
     made.host = connection.peer().castAs<schema::Host>();
     return made;
   }

@@ -25,11 +25,12 @@ ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 class Programs:
     """Where the programs are: the build tree's, by the arguments of a test."""
 
-    def __init__(self, host_folder, agent, hostile=None):
+    def __init__(self, host_folder, agent, hostile, caller):
         self.posternd = os.path.join(host_folder, "posternd")
         self.postern = os.path.join(host_folder, "postern")
         self.agent = agent
         self.hostile = hostile
+        self.caller = caller
 
 
 def wait_until(condition, what, seconds=PATIENCE, interval=0.02):
@@ -185,14 +186,18 @@ class Hostile:
         self.deed = deed
         self.process.stdin.write(f"{deed} {milliseconds}\n")
         self.process.stdin.flush()
+        self.expect("begins")
+
+    def expect(self, word):
+        words = self.process.stdout.readline().split()
+        if words[:2] != [word, self.deed]:
+            with open(self.log) as log:
+                raise AssertionError(f"{self.deed}: {words}\n{log.read()}")
+        return words
 
     def done(self):
         """How often it did what it began; waits for the end of it."""
-        words = self.process.stdout.readline().split()
-        if words[:2] != ["did", self.deed]:
-            with open(self.log) as log:
-                raise AssertionError(f"{self.deed}: {words}\n{log.read()}")
-        return int(words[2])
+        return int(self.expect("did")[2])
 
     def does(self, deed, milliseconds=0):
         self.begin(deed, milliseconds)
