@@ -28,7 +28,8 @@ class HostileCaller final : private kj::TaskSet::ErrorHandler {
   HostileCaller(kj::AsyncIoContext& io, const char* socket)
       : io(io), timer(io.provider->getTimer()), socket(kj::str(socket)), giant(kj::heapString(size_t(200) << 10)) {
     for (auto& c : giant) c = '\033';
-    tasks = kj::heap<kj::TaskSet>(*this);
+    kj::TaskSet::ErrorHandler& handler = *this;
+    tasks = kj::heap<kj::TaskSet>(handler);
   }
   ~HostileCaller() noexcept(false) { tasks = nullptr; }
 
