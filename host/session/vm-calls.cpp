@@ -236,8 +236,8 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->powerRequest();
     request.setRequest(params.getRequest());
-    request.setObserver(
-        newPowerRelay(params.getObserver(), MAX_POWER_STEPS, [this](kj::StringPtr step) { hub.tellPowerStep(step); }));
+    request.setObserver(newPowerRelay(params.getObserver(), MAX_POWER_STEPS,
+                                      [&hub = hub](kj::StringPtr step) { hub.tellPowerStep(step); }));
     auto accepted = request.send().then([context](auto answer) mutable {
       if (answer.hasRefusal()) {
         setFailure(context.getResults().initFailure(), answer.getRefusal());
