@@ -57,7 +57,7 @@ class HostileGuestTest(unittest.TestCase):
 
     def during(self, deed, *commands, milliseconds=DEED_MS):
         """Looks while the deed goes on; how often it was done, and how the commands ended."""
-        self.hostile.begin(deed, milliseconds)
+        self.hostile.begin(deed, 60_000 if commands else milliseconds)
         end = time.monotonic() + milliseconds / 1000
         results = []
         time.sleep(0.5)
@@ -68,11 +68,12 @@ class HostileGuestTest(unittest.TestCase):
         while time.monotonic() < end:
             self.look()
             time.sleep(0.1)
+        if commands:
+            self.hostile.stop()
         times = self.hostile.done()
         self.look()
         self.witness.end(self)
         self.lab.verify_audit()
-        self.assertGreater(labs.memory_kib(self.session, "VmHWM") if labs.is_alive(self.session) else 1, 0)
         if labs.is_alive(self.session):
             self.assertLess(labs.memory_kib(self.session, "VmHWM"), MAX_SESSION_KIB, deed)
         self.assertEqual(self.lab.good("ping", "good", "-c", "1")["count"], 1)
@@ -137,7 +138,7 @@ class HostileGuestTest(unittest.TestCase):
              ["--json", "shutdown", "evil", "--timeout", "1"])
 
     def each_call(self, mood, statuses):
-        _, results = self.during(mood, *self.CALLS, milliseconds=DEED_MS + (7_000 if mood == "silent" else 2_000))
+        _, results = self.during(mood, *self.CALLS, milliseconds=DEED_MS // 2)
         for result in results:
             self.assertIn(result.status, statuses, repr(result)[:2000])
             if "--json" in result.command:

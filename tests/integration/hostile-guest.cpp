@@ -8,7 +8,7 @@
 //   half-enrol      takes ACCEPT, sends no COMMIT, and goes; only before `enrol`
 //   reuse-token     comes with another key and the same token
 //   enrol           enrols
-//   behave          heartbeats once a second, and answers calls properly
+//   behave          as those below: heartbeats once a second, and answers calls properly
 //   heartbeats      as many heartbeats as go, pipelined, with nonsense in every field
 //   nonsense        5 heartbeats a second with the extremes of every number, and texts of control characters and 1 MB
 //   goodbyes        goodbye, of every code and of none that there is, over and over
@@ -21,7 +21,7 @@
 //   unread          heartbeats, whose answers are not read
 //   reconnects      a session after the other, each with another agent's id, and counters that go back
 //   strangers       connections that say nothing, half a HELLO, or noise
-// and, while it answers calls in that way and heartbeats properly:
+// and, until a line comes, which may be empty, while it answers calls in that way and heartbeats properly:
 //   silent          never
 //   giant           with texts of 1 MB, full of control characters, and lists of thousands
 //   escapes         with refusals whose texts are control characters and terminal sequences
@@ -34,6 +34,7 @@
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <poll.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -253,6 +254,13 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   kj::Function<void()> hangUp;
   kj::TaskSet tasks;
 
+  // Whether the next line waits: an empty one, which ends a deed that would go on.
+  static bool isAskedForMore() {
+    struct pollfd input {
+      STDIN_FILENO, POLLIN, 0
+    };
+    return poll(&input, 1, 0) > 0;
+  }
   bool isTime() { return timer.now() < end; }
   void turn(kj::Duration pause) { timer.afterDelay(pause).wait(io.waitScope); }
   void dropLater() {
@@ -368,11 +376,11 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
 
   uint64_t serve(Mood mood) {
     uint64_t beats = 0;
-    while (isTime()) {
+    while (isTime() && !isAskedForMore()) {
       auto& to = isOver() ? speak(mood) : *KJ_ASSERT_NONNULL(live);
       beatProperly(to);
       ++beats;
-      for (unsigned i = 0; i < 20 && isTime() && !isOver(); ++i) turn(50 * kj::MILLISECONDS);
+      for (unsigned i = 0; i < 20 && isTime() && !isAskedForMore() && !isOver(); ++i) turn(50 * kj::MILLISECONDS);
     }
     live = nullptr;
     return beats;
@@ -727,7 +735,7 @@ int run(const char* file, const char* socket) {
     std::istringstream words(line);
     std::string deed;
     int64_t milliseconds = 0;
-    words >> deed >> milliseconds;
+    if (!(words >> deed >> milliseconds)) continue;
     KJ_IF_MAYBE (times, guest.obey(deed, milliseconds * kj::MILLISECONDS)) {
       printf("did %s %llu\n", deed.c_str(), static_cast<unsigned long long>(*times));
     } else {

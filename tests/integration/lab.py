@@ -199,6 +199,11 @@ class Hostile:
         """How often it did what it began; waits for the end of it."""
         return int(self.expect("did")[2])
 
+    def stop(self):
+        """Ends a deed that goes on until a line comes."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def does(self, deed, milliseconds=0):
         self.begin(deed, milliseconds)
         return self.done()
