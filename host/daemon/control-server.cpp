@@ -54,7 +54,10 @@ void ControlServer::serve(kj::AutoCloseFd socket) {
   auto& user = *users.findOrCreate(uid, [&]() {
     return kj::HashMap<uid_t, kj::Own<User>>::Entry{uid, kj::heap<User>(daemon.timer())};
   });
-  if (connections >= MAX_CONNECTIONS || user.connections >= MAX_CONNECTIONS_PER_USER) return;  // closed
+  // Many users together do not lock out who could end it.
+  bool isAdministrator = uid == 0 || uid == geteuid();
+  if (user.connections >= MAX_CONNECTIONS_PER_USER) return;  // closed
+  if (connections >= MAX_CONNECTIONS && !isAdministrator) return;
   ++connections;
   ++user.connections;
   auto rpc =
