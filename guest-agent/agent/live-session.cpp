@@ -56,7 +56,7 @@ kj::Promise<void> LiveSession::beat() {
 
 kj::Promise<void> LiveSession::sendHeartbeat() {
   auto lag = source.clocks.monotonic() - (next - kj::origin<kj::TimePoint>());
-  auto request = host.heartbeatRequest();
+  auto request = host.heartbeatRequest(capnp::MessageSize{40, 0});
   request.setSequence(++source.sequence);
   request.setIntervalMilliseconds(static_cast<uint32_t>(source.interval / kj::MILLISECONDS));
   auto microseconds = lag / kj::MICROSECONDS;

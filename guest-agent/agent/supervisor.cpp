@@ -11,6 +11,7 @@
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/agent/host-finder.h"
 #include "guest-agent/agent/lock-file.h"
+#include "guest-agent/agent/memory.h"
 #include "guest-agent/agent/notify.h"
 #include "guest-agent/log/log.h"
 #include "transport/connector.h"
@@ -23,6 +24,8 @@ namespace {
 constexpr auto RESTART_FIRST = 100 * kj::MILLISECONDS;
 constexpr auto RESTART_MAX = 1 * kj::SECONDS;
 constexpr auto GOOD_LIFE = 10 * kj::SECONDS;
+// After which the broker has run what only its start needs.
+constexpr auto START_TIME = 2 * kj::SECONDS;
 constexpr auto NEEDS_PERSON_RETRY = 30 * kj::SECONDS;
 constexpr kj::StringPtr WALL = "/usr/bin/wall"_kj;
 
@@ -370,6 +373,8 @@ int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io) {
                                                          : kj::str("; policy ", read.policyFile)));
   Supervisor supervisor(options, io, kj::mv(read), kj::mv(runAs.get<RunAs>()));
   supervisor.ready();
+  auto started =
+      io.provider->getTimer().afterDelay(START_TIME).then([]() { releaseStartupPages(); }).eagerlyEvaluate(nullptr);
   supervisor.run().wait(io.waitScope);
   logInfo("stopped", "bye");
   return 0;

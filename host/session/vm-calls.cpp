@@ -172,7 +172,7 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
   ++pings;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto began = preciseNow();
-    auto call = guest->pingRequest().send().then([context, began](auto answer) mutable {
+    auto call = guest->pingRequest(capnp::MessageSize{2, 0}).send().then([context, began](auto answer) mutable {
       context.getResults().setLinkNanoseconds(uint64_t((preciseNow() - began) / kj::NANOSECONDS));
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
