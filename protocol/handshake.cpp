@@ -173,8 +173,8 @@ kj::OneOf<kj::Own<Handshake>, HandshakeRefusal> Handshake::begin(const HelloPair
 kj::OneOf<Handshake::Message, HandshakeRefusal> Handshake::write() {
   KJ_REQUIRE(isWriting());
   if (!hasEphemeral) {
-    // Only now: a forged first message has been refused by here, without a scalar multiplication where it lacks the
-    // psk.
+    // Only now: a forged first message has been refused by here; of XXpsk0, without a scalar multiplication if it lacks
+    // the psk.
     noise.provideEphemeral(hedgedEphemeral(ownStatic, random, pair));
     hasEphemeral = true;
   }

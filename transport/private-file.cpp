@@ -27,6 +27,18 @@ kj::StringPtr adviceFor(int error) {
   }
 }
 
+// A new file's name is on the disk when its folder is.
+bool syncFolderOf(kj::StringPtr path) {
+  kj::String folder;
+  KJ_IF_MAYBE (slash, path.findLast('/')) {
+    folder = kj::str(path.slice(0, kj::max(*slash, size_t(1))));
+  } else {
+    folder = kj::str(".");
+  }
+  kj::AutoCloseFd fd(open(folder.cStr(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd != nullptr && (fsync(fd) == 0 || errno == EINVAL);  // EINVAL: nothing to sync on such a file system
+}
+
 }  // namespace
 
 kj::OneOf<StateFile, kj::String> openStateFile(kj::StringPtr path, PrivateFileMode mode) {
@@ -34,7 +46,11 @@ kj::OneOf<StateFile, kj::String> openStateFile(kj::StringPtr path, PrivateFileMo
   if (mode == PrivateFileMode::CREATE) flags |= O_CREAT;
   int fd = open(path.cStr(), flags, 0600);
   if (fd < 0) return kj::str(path, ": ", adviceFor(errno));
-  auto opened = StateFile::open(kj::AutoCloseFd(fd), geteuid());
+  kj::AutoCloseFd file(fd);
+  if (mode == PrivateFileMode::CREATE && !syncFolderOf(path)) {
+    return kj::str(path, ": its folder cannot be synced: ", adviceFor(errno));
+  }
+  auto opened = StateFile::open(kj::mv(file), geteuid());
   if (opened.is<StateFileError>()) return kj::str(path, ": ", describe(opened.get<StateFileError>()));
   return kj::mv(opened.get<StateFile>());
 }

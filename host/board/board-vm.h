@@ -26,6 +26,7 @@ struct GuestReport {
   std::array<kj::byte, 16> bootId{};
   kj::String agentVersion;
   kj::Duration uptime = 0 * kj::SECONDS;  // of the agent
+  kj::Duration guestUptime = 0 * kj::SECONDS;
   std::array<uint32_t, 3> loadHundredths{};
   uint64_t memoryTotal = 0;
   uint64_t memoryAvailable = 0;

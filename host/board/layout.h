@@ -96,13 +96,15 @@ struct Slot {
   uint64_t memoryTotal;        // 216  bytes
   uint64_t memoryAvailable;    // 224
   uint8_t policyHash[32];      // 232  BLAKE2b-256 of the guest's own policy
-  uint8_t reserved[248];       // 264  zero
+  uint64_t guestUptimeMs;      // 264
+  uint8_t reserved[240];       // 272  zero
 };
 constexpr size_t SLOT_WORDS = sizeof(Slot) / 8;
 static_assert(sizeof(Slot) == 504 && offsetof(Slot, name) == 24 - 8 && offsetof(Slot, vm) == 88 - 8);
 static_assert(offsetof(Slot, since) == 104 - 8 && offsetof(Slot, intervalMs) == 136 - 8);
 static_assert(offsetof(Slot, agentVersion) == 160 - 8 && offsetof(Slot, memoryTotal) == 216 - 8);
-static_assert(offsetof(Slot, policyHash) == 232 - 8 && offsetof(Slot, reserved) == 264 - 8);
+static_assert(offsetof(Slot, policyHash) == 232 - 8 && offsetof(Slot, guestUptimeMs) == 264 - 8 &&
+              offsetof(Slot, reserved) == 272 - 8);
 
 struct MappedSlot {
   std::atomic<uint64_t> lock;               //   0  odd: being written

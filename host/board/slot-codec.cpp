@@ -40,6 +40,7 @@ void encodeReport(const GuestReport& report, board::Slot& slot) {
   memcpy(slot.guestBoot, report.bootId.data(), sizeof(slot.guestBoot));
   putText(slot.agentVersion, report.agentVersion);
   slot.agentUptimeMs = clamped<uint64_t>(report.uptime / kj::MILLISECONDS);
+  slot.guestUptimeMs = clamped<uint64_t>(report.guestUptime / kj::MILLISECONDS);
   slot.load1 = report.loadHundredths[0];
   slot.load5 = report.loadHundredths[1];
   slot.load15 = report.loadHundredths[2];
@@ -59,6 +60,7 @@ GuestReport decodeReport(const board::Slot& untrusted) {
   report.agentVersion = getText(untrusted.agentVersion);
   constexpr uint64_t longest = std::numeric_limits<int64_t>::max() / 1'000'000;
   report.uptime = int64_t(kj::min(untrusted.agentUptimeMs, longest)) * kj::MILLISECONDS;
+  report.guestUptime = int64_t(kj::min(untrusted.guestUptimeMs, longest)) * kj::MILLISECONDS;
   report.loadHundredths = {untrusted.load1, untrusted.load5, untrusted.load15};
   report.memoryTotal = untrusted.memoryTotal;
   report.memoryAvailable = untrusted.memoryAvailable;

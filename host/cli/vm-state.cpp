@@ -40,7 +40,7 @@ VmState stateOf(const host::BoardVm& vm, kj::TimePoint now) {
   KJ_IF_MAYBE (report, vm.report) {
     state.heartbeat = now - report->at;
     state.agentVersion = kj::str(report->agentVersion);
-    state.uptime = report->uptime;
+    state.uptime = report->guestUptime;
   }
   return state;
 }

@@ -86,6 +86,7 @@ class ControlCalls final : public schema::Control::Server {
 };
 
 kj::Promise<void> ControlCalls::open(OpenContext context) {
+  context.allowCancellation();
   return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto results = context.getResults();
@@ -333,6 +334,7 @@ struct EventStream final : public kj::Refcounted {
 };
 
 kj::Promise<void> ControlCalls::events(EventsContext context) {
+  context.allowCancellation();
   return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto last = daemon.eventLog().last();
@@ -372,6 +374,7 @@ kj::Promise<void> ControlCalls::forcePower(ForcePowerContext context) {
 }
 
 kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
+  context.allowCancellation();
   return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();

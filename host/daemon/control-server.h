@@ -2,7 +2,8 @@
 // ControlServer: posternd's socket, and Control (host/control/control.capnp) for each caller that connects to it.
 //
 // Who calls is what SO_PEERCRED says. Guarantees towards the daemon, whatever callers do:
-//  - a user has at most MAX_CONNECTIONS_PER_USER connections, and all together MAX_CONNECTIONS; more are closed;
+//  - a user has at most MAX_CONNECTIONS_PER_USER connections, and all together MAX_CONNECTIONS, which does not hold for
+//    root and posternd's own user; more are closed;
 //  - a user's calls come at CALLS_PER_SECOND after a burst of CALL_BURST; above it they wait, and wait alone;
 //  - one connection is accepted a turn of the loop;
 //  - texts of a caller are bounded by the size of its messages (LocalRpc) and checked before they are used.

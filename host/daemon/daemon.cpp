@@ -291,9 +291,12 @@ void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj:
 
 void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
                             const policy::Decision& decision) {
-  record(caller.name(), vm, call, decision.ruleId(), decision.isAllowed() ? "allowed"_kj : "denied"_kj);
+  auto who = caller.name();
+  auto outcome = decision.isAllowed() ? "allowed"_kj : "denied"_kj;
+  if (!repeats.isFirst(time.now(), who, vm, call, decision.ruleId(), outcome)) return;
+  record(who, vm, call, decision.ruleId(), outcome);
   if (!decision.isAllowed()) {
-    tellEvent(vm, "denied", kj::str(caller.name(), ": ", call, ": ", decision.toString()));
+    tellEvent(vm, "denied", kj::str(who, ": ", call, ": ", decision.toString()));
   }
 }
 
@@ -340,6 +343,9 @@ kj::Promise<void> Daemon::tickForEver() {
     auto now = time.now();
     board.beat(now);
     for (auto& entry : vms) entry.value->tick(now);
+    repeats.flush(now, [this](const DecisionKind& kind, uint64_t times) {
+      record(kind.who, kind.vm, kind.call, kind.rule, kj::str(kind.outcome, " (", times, " more)"));
+    });
     // Rules expire without anybody doing anything.
     if (now >= lookForExpired) {
       lookForExpired = now + EXPIRY_LOOK;

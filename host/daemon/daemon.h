@@ -14,6 +14,7 @@
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
 #include "host/daemon/policy-store.h"
+#include "host/daemon/repeats.h"
 #include "host/daemon/vm.h"
 #include "host/paths.h"
 #include "host/registry/registry.h"
@@ -95,6 +96,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   PolicyStore policyStore;
   LocalCallers callers;
   LiveGrants grants;
+  Repeats repeats;
   Admission admission;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;

@@ -10,14 +10,18 @@ namespace postern::host {
 
 struct LiveGrants::Live {
   GrantEntry entry;
-  kj::AutoCloseFd socket;
-  // Neither reads nor writes: only the end of both directions is seen.
-  kj::UnixEventPort::FdObserver observer;
+  struct Watched {
+    kj::AutoCloseFd socket;
+    // Neither reads nor writes: only the end of both directions is seen.
+    kj::UnixEventPort::FdObserver observer;
+
+    Watched(kj::UnixEventPort& port, kj::AutoCloseFd fd)
+        : socket(kj::mv(fd)), observer(port, socket, kj::UnixEventPort::FdObserver::OBSERVE_URGENT) {}
+  };
+  kj::Maybe<kj::Own<Watched>> watched;  // null: over
 
   Live(kj::UnixEventPort& port, GrantEntry entry, kj::AutoCloseFd fd)
-      : entry(kj::mv(entry)),
-        socket(kj::mv(fd)),
-        observer(port, socket, kj::UnixEventPort::FdObserver::OBSERVE_URGENT) {}
+      : entry(kj::mv(entry)), watched(kj::heap<Watched>(port, kj::mv(fd))) {}
 };
 
 LiveGrants::LiveGrants(kj::UnixEventPort& port) : port(port), tasks(*this) {}
@@ -26,7 +30,7 @@ LiveGrants::~LiveGrants() noexcept(false) {}
 bool LiveGrants::hasRoomFor(uid_t uid) const {
   unsigned count = 0;
   for (auto& entry : live) {
-    if (entry.value->entry.caller->uid == uid) ++count;
+    if (entry.value->watched != nullptr && entry.value->entry.caller->uid == uid) ++count;
   }
   return count < MAX_GRANTS_PER_USER;
 }
@@ -36,10 +40,24 @@ void LiveGrants::add(GrantEntry entry, int socket) {
   KJ_SYSCALL(copy = fcntl(socket, F_DUPFD_CLOEXEC, 3));
   auto id = entry.id;
   auto grant = kj::heap<Live>(port, kj::mv(entry), kj::AutoCloseFd(copy));
-  auto over = grant->observer.whenWriteDisconnected();
+  auto& reference = *grant;
+  auto over = KJ_ASSERT_NONNULL(grant->watched)->observer.whenWriteDisconnected();
   live.insert(id, kj::mv(grant));
   // Not from within the observer's own promise.
-  tasks.add(over.then([]() { return kj::evalLater([]() {}); }).then([this, id]() { live.erase(id); }));
+  tasks.add(over.then([]() { return kj::evalLater([]() {}); })
+                .then([this, &reference]() {
+                  reference.watched = nullptr;
+                  return port.getTimer().afterDelay(GRANT_AFTERLIFE);
+                })
+                .then([this, id]() { live.erase(id); }));
+}
+
+size_t LiveGrants::size() const {
+  size_t count = 0;
+  for (auto& entry : live) {
+    if (entry.value->watched != nullptr) ++count;
+  }
+  return count;
 }
 
 kj::Maybe<const GrantEntry&> LiveGrants::find(uint64_t id) const {
@@ -50,9 +68,11 @@ kj::Maybe<const GrantEntry&> LiveGrants::find(uint64_t id) const {
 unsigned LiveGrants::cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowed) {
   unsigned cut = 0;
   for (auto& entry : live) {
-    if (allowed(entry.value->entry)) continue;
-    (void)shutdown(entry.value->socket, SHUT_RDWR);  // its end is seen like any other
-    ++cut;
+    KJ_IF_MAYBE (watched, entry.value->watched) {
+      if (allowed(entry.value->entry)) continue;
+      (void)shutdown((*watched)->socket, SHUT_RDWR);  // its end is seen like any other
+      ++cut;
+    }
   }
   return cut;
 }

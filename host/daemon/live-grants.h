@@ -17,6 +17,9 @@ namespace postern::host {
 
 constexpr unsigned MAX_GRANTS_PER_USER = 64;
 
+// An operation is reported when it is over, and its caller may have gone by then: the audit still names it.
+constexpr auto GRANT_AFTERLIFE = 10 * kj::SECONDS;
+
 struct GrantEntry {
   uint64_t id;
   kj::String vm;
@@ -36,12 +39,13 @@ class LiveGrants final : private kj::TaskSet::ErrorHandler {
   uint64_t nextId() { return ++lastId; }
   // `socket` is the session's end; a copy is kept until either side closes it.
   void add(GrantEntry entry, int socket);
-  // For reports of the session; null for one that is over.
+  // For reports of the session, which may come a moment after the caller has gone; null for one that has been over for
+  // GRANT_AFTERLIFE.
   kj::Maybe<const GrantEntry&> find(uint64_t id) const;
 
   // Cuts those for which `allowed` says no, and says how many those were.
   unsigned cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowed);
-  size_t size() const { return live.size(); }
+  size_t size() const;
 
  private:
   struct Live;

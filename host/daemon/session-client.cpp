@@ -184,7 +184,8 @@ bool SessionClient::spawn() {
     return false;
   }
   process = kj::heap<ProcessWatch>(environment.port, pid);
-  KJ_IF_MAYBE (failed, replaceFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), kj::str(pid), 0600)) {
+  KJ_IF_MAYBE (failed, replaceFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), kj::str(pid), 0600,
+                                   Lasting::UNTIL_REBOOT)) {
     logEvent(LogLevel::WARNING, "pid-file", failed->text, vmName);
   }
   return true;

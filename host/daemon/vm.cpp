@@ -100,6 +100,7 @@ GuestReport guestReportOf(const Report& report, kj::TimePoint at) {
   }
   out.agentVersion = kj::str(report.agentVersion.data());
   out.uptime = int64_t(report.agentUptimeMilliseconds) * kj::MILLISECONDS;
+  out.guestUptime = int64_t(report.uptimeMilliseconds) * kj::MILLISECONDS;
   for (size_t i = 0; i < 3; ++i) out.loadHundredths[i] = static_cast<uint32_t>(report.load[i]);
   out.memoryTotal = report.memoryTotalKiB * 1024;
   out.memoryAvailable = report.memoryAvailableKiB * 1024;

@@ -172,6 +172,15 @@ void Hub::reportFailure(const EstablishFailure& failure) {
   }
 }
 
+void Hub::offerIssued(kj::Duration lifetime) {
+  observer.stateChanged();
+  // A token of N seconds is good until the wall clock's next full second, too.
+  offerExpiry = timer()
+                    .afterDelay(lifetime + 1 * kj::SECONDS)
+                    .then([this]() { observer.stateChanged(); })
+                    .eagerlyEvaluate([this](kj::Exception&& e) { misfortune(e.getDescription()); });
+}
+
 void Hub::diskFailed(StateFileError error) {
   tell(EventKind::TROUBLE, kj::str("the VM's state file ", postern::describe(error)));
 }

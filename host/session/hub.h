@@ -72,6 +72,10 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<void> whenSerialFree();
 
   VmKeys& vmKeys() { return keys; }
+  // After vmKeys() was told to issue.
+  void keysIssued() { observer.stateChanged(); }
+  // A bundle was issued: the offer is out from now on until it is used or its lifetime is over, which is told, too.
+  void offerIssued(kj::Duration lifetime);
   kj::Maybe<GuestEnd&> connected();
   uint64_t sessionsMade() const { return sessions; }
   // The last heartbeat's time; null: there was none since this process began.
@@ -126,6 +130,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
 
   std::list<Departure> departures;
   kj::Maybe<kj::Own<Serial>> serial;
+  kj::Promise<void> offerExpiry = nullptr;
   kj::TaskSet tasks;
 
   kj::Promise<Outcome> linkStream(Connection connection, kj::String peer);

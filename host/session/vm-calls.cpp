@@ -72,6 +72,7 @@ kj::StringPtr outcomeOf(schema::Failure::Reader failure) {
   return "failed";
 }
 
+// A caller that goes away gives up its calls.
 class VmCallsServer final : public schema::VmCalls::Server {
  public:
   VmCallsServer(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader from, OperationLog& log)
@@ -162,6 +163,7 @@ class VmCallsServer final : public schema::VmCalls::Server {
 };
 
 kj::Promise<void> VmCallsServer::ping(PingContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   if (!isGranted("ping")) {
     deny(failure(), "ping");
@@ -170,7 +172,7 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
   ++pings;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto began = preciseNow();
-    auto call = guest->pingRequest().send().then([context, began](auto answer) mutable {
+    auto call = guest->pingRequest(capnp::MessageSize{2, 0}).send().then([context, began](auto answer) mutable {
       context.getResults().setLinkNanoseconds(uint64_t((preciseNow() - began) / kj::NANOSECONDS));
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
@@ -183,6 +185,7 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
 }
 
 kj::Promise<void> VmCallsServer::info(InfoContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   uint32_t granted = 0;
   for (auto& part : INFO_CALLS) {
@@ -220,6 +223,7 @@ kj::Promise<void> VmCallsServer::info(InfoContext context) {
 }
 
 kj::Promise<void> VmCallsServer::power(PowerContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   auto params = context.getParams();
   auto call = callOf(params.getRequest().getAction());
@@ -232,8 +236,8 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->powerRequest();
     request.setRequest(params.getRequest());
-    request.setObserver(
-        newPowerRelay(params.getObserver(), MAX_POWER_STEPS, [this](kj::StringPtr step) { hub.tellPowerStep(step); }));
+    request.setObserver(newPowerRelay(params.getObserver(), MAX_POWER_STEPS,
+                                      [&hub = hub](kj::StringPtr step) { hub.tellPowerStep(step); }));
     auto accepted = request.send().then([context](auto answer) mutable {
       if (answer.hasRefusal()) {
         setFailure(context.getResults().initFailure(), answer.getRefusal());
@@ -253,6 +257,7 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
 }
 
 kj::Promise<void> VmCallsServer::whenGone(WhenGoneContext context) {
+  context.allowCancellation();
   bool reset = context.getParams().getReset();
   if (!isGranted(reset ? "power.restart"_kj : "power.shutdown"_kj) && !isGranted("power.suspend")) {
     deny(context.getResults().initFailure(), "power");
@@ -290,6 +295,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
     setFailure(context.getResults().initFailure(), Kind::FAILED, kj::str("the VM's state file ", describe(*error)));
     return kj::READY_NOW;
   }
+  hub.keysIssued();
   auto& keys = issued.get<VmKeys::Issued>();
   Bundle bundle;
   bundle.vm = hub.vmKeys().vmId();
@@ -302,6 +308,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
   auto results = context.getResults();
   results.setBundle(encodeBundle(bundle).get());
   results.setHostFingerprint(fingerprint(keys.host));
+  hub.offerIssued(int64_t(lifetime) * kj::SECONDS);
   operation.came("done");
   return kj::READY_NOW;
 }

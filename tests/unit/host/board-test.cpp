@@ -27,6 +27,7 @@ TEST_CASE("what the writer puts on the board is what a reader gets, field by fie
   report.bootId.fill(7);
   report.agentVersion = kj::str("0.1.0");
   report.uptime = 3 * kj::HOURS;
+  report.guestUptime = 5 * kj::HOURS;
   report.loadHundredths = {123, 45, 6};
   report.memoryTotal = uint64_t(1) << 33;
   report.memoryAvailable = uint64_t(1) << 32;
@@ -59,6 +60,7 @@ TEST_CASE("what the writer puts on the board is what a reader gets, field by fie
   CHECK((got.bootId[15] == 7));
   CHECK((got.agentVersion == "0.1.0"));
   CHECK(got.uptime == 3 * kj::HOURS);
+  CHECK(got.guestUptime == 5 * kj::HOURS);
   CHECK((got.loadHundredths[0] == 123 && got.loadHundredths[1] == 45 && got.loadHundredths[2] == 6));
   CHECK(got.memoryTotal == uint64_t(1) << 33);
   CHECK(got.memoryAvailable == uint64_t(1) << 32);
@@ -95,7 +97,8 @@ TEST_CASE("the bytes lie where the layout says") {
   CHECK(u32(slot + 16) == 64);
   CHECK(u32(slot + 20) == 0x01020304);
   CHECK(memcmp(bytes.begin() + slot + 24, "web1", 5) == 0);
-  for (size_t i = 264; i < 1024; ++i) CHECK(bytes[slot + i] == 0);
+  CHECK(u32(slot + 264) == 5 * 3'600'000);
+  for (size_t i = 272; i < 1024; ++i) CHECK(bytes[slot + i] == 0);
 }
 
 TEST_CASE("KJ's monotonic time and CLOCK_MONOTONIC are one count, so that stamps of two processes compare") {
@@ -120,6 +123,7 @@ TEST_CASE("texts that are too long or unprintable are cut and cleaned, numbers t
   report.interval = -5 * kj::SECONDS;
   report.loopLag = 365 * kj::DAYS;
   report.uptime = -1 * kj::SECONDS;
+  report.guestUptime = -1 * kj::SECONDS;
   vm.report = kj::mv(report);
   REQUIRE(writer.add(vm) != nullptr);
   auto snapshot = f.reader()->snapshot(monotonicNow());
@@ -130,6 +134,7 @@ TEST_CASE("texts that are too long or unprintable are cut and cleaned, numbers t
   CHECK(got.interval == 0 * kj::SECONDS);
   CHECK(got.loopLag == int64_t(0xffffffff) * kj::MICROSECONDS);
   CHECK(got.uptime == 0 * kj::SECONDS);
+  CHECK(got.guestUptime == 0 * kj::SECONDS);
 }
 
 TEST_CASE("slots are added until the board is full, updated, removed and used again") {
