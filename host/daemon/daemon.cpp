@@ -152,7 +152,7 @@ void Daemon::openDoors() {
         KJ_IF_MAYBE (address, peer.tryGet<VsockPeer>()) return vmOfCid(address->cid);
         return nullptr;
       };
-      auto door = kj::heap<VsockDoor>(kj::mv(listening.get<kj::Own<Listener>>()), admission, time, pick);
+      auto door = kj::heap<VsockDoor>(kj::mv(listening.get<kj::Own<Listener>>()), admission, time, kj::mv(pick));
       auto& reference = *door;
       door->serving = serveDoor(reference).eagerlyEvaluate(
           [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "vsock-door-failed", e.getDescription()); });

@@ -1,6 +1,10 @@
 """A guest with postern-agent as its service, for tests and the demo."""
 
-from guestlab import Guest, VirtioPort, basic_initramfs
+import os
+import shutil
+import subprocess
+
+from guestlab import Guest, SetUpError, VirtioPort, basic_initramfs
 from guestlab.recipes import AGENT_PORT, PCI
 
 # What an init does for the agent: it is started again whenever it ends, until it is told to stop.
@@ -53,6 +57,17 @@ def agent_initramfs(programs, *, modules=(), options="", disk=False, files=None)
         initramfs.add_script(MOUNT_STATE)
     initramfs.add_script(f"agent-service start {options}")
     return initramfs
+
+
+def make_disk(path):
+    """An empty ext4 of 16 MiB, for agent_initramfs(disk=True). Gives the path."""
+    mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if not mke2fs:
+        raise SetUpError("mke2fs is not installed: run packaging/install-dependencies")
+    with open(path, "wb") as disk:
+        disk.truncate(16 << 20)
+    subprocess.run([mke2fs, "-q", "-t", "ext4", str(path)], check=True, stdin=subprocess.DEVNULL)
+    return path
 
 
 def agent_guest(initramfs, socket, *, qmp=None, arguments=(), **options):

@@ -20,6 +20,11 @@ def program(name):
     return str(path)
 
 
+def build_folder():
+    """The build tree of the project's programs."""
+    return pathlib.Path(program("")).parent
+
+
 def is_full():
     """Whether the long forms are wanted (./check --full)."""
     return os.environ.get("POSTERN_TEST_FULL") == "1"

@@ -85,9 +85,10 @@ class Guest:
             *([] if restart_on_reboot else ["-no-reboot"]),
         ]
         self._arguments = tuple(arguments)
-        # panic=-1: reboot at once, so that with -no-reboot a panic ends QEMU.
+        # panic=-1: reboot at once, so that with -no-reboot a panic ends QEMU. no_timer_check: the kernel measures the timer's
+        # interrupts at boot, and hangs when a busy machine made QEMU miss some.
         names = ",".join(port.name for port in self.ports)
-        self._command_line = f"console=ttyS0 quiet panic=-1 oops=panic {PORTS_PARAMETER}={names} {command_line}"
+        self._command_line = f"console=ttyS0 quiet panic=-1 oops=panic no_timer_check {PORTS_PARAMETER}={names} {command_line}"
         self._boot_timeout = boot_timeout
         self._wait_for_shell = wait_for_shell
         self._custody = self.qmp = None

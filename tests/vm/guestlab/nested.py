@@ -32,7 +32,7 @@ START_INNER = """\
 echo "{prefix}starting with CID {cid}" >/dev/console
 (
   {qemu} -accel kvm -cpu host -m {memory} -nodefaults -no-user-config -no-reboot -display none -vga none \\
-    -kernel /inner/kernel -initrd /inner/initramfs -append 'console=ttyS0 quiet panic=-1 oops=panic' \\
+    -kernel /inner/kernel -initrd /inner/initramfs -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \\
     -serial stdio -device vhost-vsock-pci,guest-cid={cid} {arguments} 0<>{console} 2>&1 |
     while IFS= read -r line; do printf '%s%s\\n' '{prefix}' "$line"; done
   echo '{ended}'
@@ -45,6 +45,7 @@ def nested_vsock_guest(
     outer_programs=(),
     inner_programs=(),
     inner_script="",
+    inner_initramfs=None,
     inner_cid=42,
     inner_memory_mib=192,
     inner_arguments="",
@@ -54,11 +55,14 @@ def nested_vsock_guest(
 ):
     """The outer guest. `start-inner` in it boots the inner one, which runs `inner_script` and then serves a shell.
 
+    `inner_initramfs` is what the inner guest has besides; `inner_arguments` are shell words for its QEMU.
+
     The inner console's lines appear on the outer console behind "inner| "; a line written to /run/inner-console in the
     outer guest is typed on it. Wait for INNER_READY, INNER_ENDED, or what the script prints.
     """
     kernel = kernel or GuestKernel.find()
-    inner = Initramfs(kernel).add_modules("virtio_pci", "vmw_vsock_virtio_transport").add_script(inner_script)
+    inner = inner_initramfs or Initramfs(kernel)
+    inner.add_modules("virtio_pci", "vmw_vsock_virtio_transport").add_script(inner_script)
     _add_programs(inner, inner_programs)
 
     outer = Initramfs(kernel).add_modules("kvm_amd", "vhost_vsock")
