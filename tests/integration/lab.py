@@ -12,8 +12,10 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 
 PATIENCE = 20
 GREEN_WITHIN = 10
@@ -424,3 +426,21 @@ class Witness:
         case.assertGreaterEqual(self.lab.sequence(self.name), self.sequence + int(passed) - 2)
         kinds = {event["kind"] for event in self.lab.events(self.name) if event["time"] > self.since}
         case.assertFalse(kinds & {"yellow", "red", "lost", "session-gone"}, self.lab.events(self.name))
+
+
+class TimedResult(unittest.TextTestResult):
+    """Says how long each test took."""
+
+    def startTest(self, test):
+        self.began = time.monotonic()
+        super().startTest(test)
+
+    def addSuccess(self, test):
+        self.stream.write(f"{time.monotonic() - self.began:.1f} s ")
+        super().addSuccess(test)
+
+
+def main():
+    """The tests of the program that calls this, with the arguments behind those that say where programs are."""
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=TimedResult)
+    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], testRunner=runner)
