@@ -16,6 +16,14 @@ namespace {
 constexpr size_t RECORD_CAPACITY = (BlockPool::BLOCK_BYTES - RECORD_HEADROOM - TAG_BYTES) & ~size_t(7);
 static_assert(RECORD_CAPACITY <= MAX_RECORD_DATA_BYTES);
 
+// A record begins in a buffer of this size and moves to a block when it outgrows it: a heartbeat or a ping takes no
+// block, so that no timer for free blocks wakes a process in which nothing but these happens.
+constexpr size_t SMALL_RECORD_BYTES = 1024;
+
+size_t capacityOf(kj::ArrayPtr<const kj::byte> buffer) {
+  return kj::min(buffer.size() - RECORD_HEADROOM - TAG_BYTES, RECORD_CAPACITY);
+}
+
 void fulfil(kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>>& waiter) {
   KJ_IF_MAYBE (fulfiller, waiter) {
     auto own = kj::mv(*fulfiller);
@@ -109,9 +117,16 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> RpcStream::tryReadMessage(kj:
 void RpcStream::append(kj::ArrayPtr<const kj::byte> bytes) {
   outgoingBytes += bytes.size();
   while (bytes.size() > 0) {
-    if (outgoing.empty() || outgoing.back().dataBytes == RECORD_CAPACITY) outgoing.push_back({pool.take(), 0});
+    if (outgoing.empty() || outgoing.back().dataBytes == RECORD_CAPACITY) {
+      outgoing.push_back({pool.take(SMALL_RECORD_BYTES), 0});
+    }
     auto& open = outgoing.back();
-    size_t n = std::min(RECORD_CAPACITY - open.dataBytes, bytes.size());
+    if (bytes.size() > capacityOf(open.buffer) - open.dataBytes && open.buffer.size() == SMALL_RECORD_BYTES) {
+      auto block = pool.take();
+      memcpy(block.begin() + RECORD_HEADROOM, open.buffer.begin() + RECORD_HEADROOM, open.dataBytes);
+      open.buffer = kj::mv(block);
+    }
+    size_t n = std::min(capacityOf(open.buffer) - open.dataBytes, bytes.size());
     memcpy(open.buffer.begin() + RECORD_HEADROOM + open.dataBytes, bytes.begin(), n);
     open.dataBytes += n;
     bytes = bytes.slice(n, bytes.size());

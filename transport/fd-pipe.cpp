@@ -60,6 +60,12 @@ ssize_t writeDevice(int fd, Gathered& gathered) {
   return withoutInterruption([&] { return writev(fd, gathered.pieces, static_cast<int>(gathered.count)); });
 }
 
+kj::AutoCloseFd duplicate(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return kj::AutoCloseFd(copy);
+}
+
 }  // namespace
 
 PipeResult readResult(DescriptorKind kind, ssize_t returned, int error) {
@@ -88,12 +94,15 @@ kj::Promise<void> FdPipe::Side::wait() {
 
 // The pipe ----------------------------------------------------------------------------------------------------------
 
+FdPipe::Room::Room(kj::UnixEventPort& port, int original)
+    : fd(duplicate(original)), observer(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_WRITE) {}
+
 FdPipe::FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd descriptor)
-    : kind(kind), fd(kj::mv(descriptor)) {
+    : port(port), kind(kind), fd(kj::mv(descriptor)) {
   int flags;
   KJ_SYSCALL(flags = fcntl(fd, F_GETFL));
   KJ_SYSCALL(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
-  observer.emplace(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ_WRITE);
+  observer.emplace(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ);
 }
 
 // T30
@@ -117,9 +126,26 @@ PipeResult FdPipe::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces
   ssize_t returned = isSocket ? writeSocket(fd, gathered) : writeDevice(fd, gathered);
   PipeResult result = writeResult(returned, errno);
   if (result.state == PipeState::OPEN && result.bytes == 0) {
-    writeSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesWritable());
+    foundFull();
+  } else {
+    foundRoom();
   }
   return result;
+}
+
+void FdPipe::foundFull() {
+  if (room == nullptr) room.emplace(port, fd);
+  auto& watched = KJ_ASSERT_NONNULL(room);
+  watched.writesSince = 0;
+  writeSide.arm(watched.observer.whenBecomesWritable());
+}
+
+void FdPipe::foundRoom() {
+  KJ_IF_MAYBE (watched, room) {
+    if (++watched->writesSince < WRITES_UNWATCHED) return;
+    writeSide.disarm();
+    room = nullptr;
+  }
 }
 
 kj::Promise<void> FdPipe::whenReadable() {
@@ -136,6 +162,7 @@ void FdPipe::close() {
   readSide.disarm();
   writeSide.disarm();
   observer = nullptr;
+  room = nullptr;
   if (kind == DescriptorKind::SOCKET) {
     // Not close() alone: another process may hold a duplicate, and the peer is to see the end now.
     shutdown(fd, SHUT_RDWR);

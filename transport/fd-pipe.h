@@ -5,6 +5,8 @@
 //    for ever, wakes nobody;
 //  - a descriptor that a peer attaches to its bytes (SCM_RIGHTS) never becomes ours: it is read without a control
 //    buffer, so the kernel drops it;
+//  - a peer that takes what we wrote wakes nobody: the kernel is asked to tell that there is room again only by a pipe
+//    that has been full lately;
 //  - no SIGPIPE;
 //  - the two directions end separately: what a peer sent before it closed can be read after a write gave ENDED.
 // Lives on the loop of its event port. Owns the descriptor; destroying the pipe closes it.
@@ -31,9 +33,13 @@ constexpr size_t MAX_SERIAL_WRITE_BYTES = size_t(32) << 10;
 PipeResult readResult(DescriptorKind kind, ssize_t returned, int error);
 PipeResult writeResult(ssize_t returned, int error);
 
+// A pipe that was full is watched for room until so many writes in a row have found some.
+constexpr unsigned WRITES_UNWATCHED = 256;
+
 class FdPipe final : public BytePipe {
  public:
-  // Makes the descriptor non-blocking. No other FdObserver may watch it.
+  // Makes the descriptor non-blocking. No other FdObserver may watch it. A pipe that becomes full takes one descriptor
+  // more.
   FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd fd);
   KJ_DISALLOW_COPY(FdPipe);
 
@@ -61,13 +67,26 @@ class FdPipe final : public BytePipe {
     kj::Maybe<kj::Promise<void>> watch;  // while armed
   };
 
+  // Watches for room. Of a duplicate, since a descriptor is watched once, and for reading from the beginning.
+  struct Room {
+    kj::AutoCloseFd fd;
+    kj::UnixEventPort::FdObserver observer;
+    unsigned writesSince = 0;  // that found room
+    Room(kj::UnixEventPort& port, int original);
+  };
+
+  kj::UnixEventPort& port;
   const DescriptorKind kind;
   bool closed = false;
   kj::AutoCloseFd fd;
   kj::Maybe<kj::UnixEventPort::FdObserver> observer;
-  // After the observer: their watches must be gone before it.
+  kj::Maybe<Room> room;
+  // After the observers: their watches must be gone before them.
   Side readSide;
   Side writeSide;
+
+  void foundFull();
+  void foundRoom();
 };
 
 kj::Own<BytePipe> newSocketPipe(kj::UnixEventPort& port, kj::AutoCloseFd socket);

@@ -9,7 +9,7 @@ namespace {
 // A session that lived as long as this was a good one: what comes after it begins with short waits again.
 constexpr auto GOOD_SESSION = 10 * kj::SECONDS;
 // A renewal that did not work is tried again after this; the old session works on.
-constexpr auto RENEWAL_RETRY = 1 * kj::MINUTES;
+constexpr auto RENEWAL_RETRY = 15 * kj::SECONDS;
 
 }  // namespace
 
@@ -121,7 +121,7 @@ kj::Promise<Agent::Pace> Agent::serve() {
     logWarning("disconnected", kj::str("the session with the host is over: ", describe(end)));
     return Next(paceAfter(end));
   });
-  auto renewed = KJ_ASSERT_NONNULL(live)->onRenewalDue().then([this]() { return renew(); });
+  auto renewed = renewWhenDue();
   return over.exclusiveJoin(kj::mv(renewed)).then([this](Next next) -> kj::Promise<Pace> {
     if (next.is<Pace>()) return next.get<Pace>();
     begin(kj::mv(next.get<kj::Own<Session>>()));
@@ -139,18 +139,37 @@ kj::Promise<SessionEnd> Agent::whenOver() {
   });
 }
 
-// The next session; or, where there cannot be two links, the old one is closed to make place.
+// Fresh keys, and a successor that has not found its place: the host was just restarting when it was tried.
+kj::Promise<Agent::Next> Agent::renewWhenDue() {
+  auto due = KJ_ASSERT_NONNULL(live)->onRenewalDue();
+  if (pairing.attempts().front().slot == Pairing::Slot::SUCCESSOR) {
+    due = due.exclusiveJoin(timer.afterDelay(RENEWAL_RETRY));
+  }
+  return due.then([this]() { return renew(); });
+}
+
+// The next session, made beside the old one; or, where there cannot be two links, the old one is closed to make place.
 kj::Promise<Agent::Next> Agent::renew() {
-  logInfo("renewal", "a new handshake is due, for fresh keys");
+  logInfo("renewal", "a new handshake is due");
   if (!links.canOverlap()) return makePlace().then([](Pace pace) { return Next(pace); });
   renewing = true;
-  return entrance.enter({Pairing::Slot::CURRENT, Pairing::Way::SESSION}).then([this](Entry entry) -> kj::Promise<Next> {
-    if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
-    renewing = false;
-    if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
-    logWarning("renewal-failed", "no new session; the old one works on");
-    return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renew(); });
-  });
+  return renewBy(pairing.attempts(), 0);
+}
+
+kj::Promise<Agent::Next> Agent::renewBy(kj::Vector<Pairing::Attempt> attempts, size_t index) {
+  auto attempt = attempts[index];
+  return entrance.enter(attempt).then(
+      [this, index, attempts = kj::mv(attempts)](Entry entry) mutable -> kj::Promise<Next> {
+        if (entry.is<Entered>()) return Next(kj::mv(entry.get<Entered>().session));
+        // The current identity has a session; there is nothing to try it for.
+        bool more = attempts[index].slot == Pairing::Slot::SUCCESSOR && index + 1 < attempts.size() &&
+                    attempts[index + 1].slot == Pairing::Slot::SUCCESSOR;
+        if (more) return renewBy(kj::mv(attempts), index + 1);
+        renewing = false;
+        if (KJ_ASSERT_NONNULL(live)->isOver()) return Next(Pace::AT_ONCE);
+        logWarning("renewal-failed", "no new session; the old one works on");
+        return timer.afterDelay(RENEWAL_RETRY).then([this]() { return renewWhenDue(); });
+      });
 }
 
 Agent::Pace Agent::paceAfter(const SessionEnd& end) {

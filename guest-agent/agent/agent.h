@@ -93,7 +93,9 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   void settle();
   kj::Promise<Pace> serve();
   kj::Promise<SessionEnd> whenOver();
+  kj::Promise<Next> renewWhenDue();
   kj::Promise<Next> renew();
+  kj::Promise<Next> renewBy(kj::Vector<Pairing::Attempt> attempts, size_t index);
   Pace paceAfter(const SessionEnd& end);
   kj::Promise<void> pause(Pace pace);
   kj::Promise<void> interrupted();

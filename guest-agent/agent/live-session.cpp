@@ -12,6 +12,12 @@ kj::Duration bounded(uint32_t milliseconds) {
   return interval < MIN_HEARTBEAT ? MIN_HEARTBEAT : interval > MAX_HEARTBEAT ? MAX_HEARTBEAT : interval;
 }
 
+kj::ForkedPromise<void> newFulfiller(kj::Own<kj::PromiseFulfiller<void>>& fulfiller) {
+  auto pair = kj::newPromiseAndFulfiller<void>();
+  fulfiller = kj::mv(pair.fulfiller);
+  return pair.promise.fork();
+}
+
 }  // namespace
 
 LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bootstrap, HeartbeatSource& source,
@@ -24,7 +30,7 @@ LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bo
             if (!session->isOver()) logWarning("call-failed", text);
           }),
       host(rpc.peer().castAs<schema::Host>()),
-      renewalDue(kj::newPromiseAndFulfiller<void>()),
+      renewalDue(newFulfiller(renewalFulfiller)),
       next(timer.now()),
       beating(beat().eagerlyEvaluate([this](kj::Exception&&) {
         if (!session->isOver()) session->breakOff(CloseCode::TIMED_OUT, HEARTBEAT_LOST);
@@ -40,7 +46,7 @@ kj::Promise<SessionEnd> LiveSession::onEnd() {
 
 kj::Promise<void> LiveSession::beat() {
   return timer.atTime(next).then([this]() { return sendHeartbeat(); }).then([this]() {
-    if (session->isRenewalDue()) renewalDue.fulfiller->fulfill();
+    if (session->isRenewalDue()) renewalFulfiller->fulfill();
     auto now = timer.now();
     next += source.interval;
     if (next < now) next = now;
@@ -50,7 +56,7 @@ kj::Promise<void> LiveSession::beat() {
 
 kj::Promise<void> LiveSession::sendHeartbeat() {
   auto lag = source.clocks.monotonic() - (next - kj::origin<kj::TimePoint>());
-  auto request = host.heartbeatRequest();
+  auto request = host.heartbeatRequest(capnp::MessageSize{40, 0});
   request.setSequence(++source.sequence);
   request.setIntervalMilliseconds(static_cast<uint32_t>(source.interval / kj::MILLISECONDS));
   auto microseconds = lag / kj::MICROSECONDS;
@@ -66,9 +72,11 @@ kj::Promise<void> LiveSession::sendHeartbeat() {
   auto late = timer.afterDelay(limits::PING_DEADLINE).then([]() -> kj::Promise<void> {
     return KJ_EXCEPTION(OVERLOADED, "no answer");
   });
+  lastAnswer = nullptr;
   return request.send()
       .then([this](capnp::Response<schema::Host::HeartbeatResults> answer) {
         answered(answer.getIntervalMilliseconds());
+        lastAnswer = kj::mv(answer);
       })
       .exclusiveJoin(kj::mv(late));
 }

@@ -2,7 +2,9 @@
 // LiveSession: a session with the host, with RPC both ways and heartbeats.
 //
 // A heartbeat goes out at once and then once per interval, which the host's answers set; at most one is unanswered. The
-// loop's timer wakes the process for it, and nothing else does while the link is idle. One that is not answered within
+// loop's timer wakes the process for it, and its answer does, and nothing else while the link is idle; that the answer
+// was used up is told along with the next heartbeat, so that the host's end is woken once an interval. One that is not
+// answered within
 // limits::PING_DEADLINE ends the session: the host is gone, or does not keep up.
 //
 // Owned by the agent; its loop. Destroying it ends the session without CLOSE.
@@ -44,8 +46,8 @@ class LiveSession {
   // Once: the session is over. A line for the log is describe(SessionEnd)'s.
   kj::Promise<SessionEnd> onEnd();
   bool isOver() const { return session->isOver(); }
-  // Once: fresh keys are due.
-  kj::Promise<void> onRenewalDue() { return kj::mv(renewalDue.promise); }
+  // Fresh keys are due, or were.
+  kj::Promise<void> onRenewalDue() { return renewalDue.addBranch(); }
   // Says goodbye to the host and closes with CLOSE. At most limits::CLOSE_LINGER for each of the two.
   kj::Promise<void> stop(schema::Goodbye why);
   // The same without the close: the guest is about to go down, and says so while it can.
@@ -58,7 +60,9 @@ class LiveSession {
   kj::Own<Session> session;
   RpcConnection rpc;
   schema::Host::Client host;
-  kj::PromiseFulfillerPair<void> renewalDue;
+  kj::Maybe<capnp::Response<schema::Host::HeartbeatResults>> lastAnswer;
+  kj::Own<kj::PromiseFulfiller<void>> renewalFulfiller;
+  kj::ForkedPromise<void> renewalDue;
   kj::TimePoint next;
   kj::Promise<void> beating;
 

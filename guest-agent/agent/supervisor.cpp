@@ -9,9 +9,10 @@
 #include <unistd.h>
 
 #include "guest-agent/agent/agent-process.h"
+#include "guest-agent/agent/host-finder.h"
 #include "guest-agent/agent/lock-file.h"
+#include "guest-agent/agent/memory.h"
 #include "guest-agent/agent/notify.h"
-#include "guest-agent/broker/auto-endpoint.h"
 #include "guest-agent/log/log.h"
 #include "transport/connector.h"
 #include "transport/random.h"
@@ -23,8 +24,9 @@ namespace {
 constexpr auto RESTART_FIRST = 100 * kj::MILLISECONDS;
 constexpr auto RESTART_MAX = 1 * kj::SECONDS;
 constexpr auto GOOD_LIFE = 10 * kj::SECONDS;
+// After which the broker has run what only its start needs.
+constexpr auto START_TIME = 2 * kj::SECONDS;
 constexpr auto NEEDS_PERSON_RETRY = 30 * kj::SECONDS;
-constexpr kj::StringPtr VSOCK_DEVICE = "/dev/vsock"_kj;
 constexpr kj::StringPtr WALL = "/usr/bin/wall"_kj;
 
 // As one agent process needs them; made anew for each.
@@ -143,45 +145,13 @@ class Supervisor {
     return GuestPolicy::unknownCaller().detail;
   }
 
-  // A bundle is made by the host's administrator, who shall not choose among this guest's devices and sockets.
-  kj::Maybe<Endpoint> hint(kj::StringPtr text) {
-    if (text.size() == 0) return nullptr;
-    auto parsed = parseEndpoint(text);
-    if (!parsed.is<Endpoint>()) return nullptr;
-    auto& endpoint = parsed.get<Endpoint>();
-    auto ports = kj::str(paths.root, "/dev/virtio-ports/");
-    bool good = endpoint.is<VsockEndpoint>() ||
-                (endpoint.is<SerialEndpoint>() && endpoint.get<SerialEndpoint>().path.startsWith(ports));
-    if (good) return kj::mv(endpoint);
-    logWarning("transport-ignored", kj::str("a bundle names ", text,
-                                            " as its transport; to use it, write it as `connect` "
-                                            "into [agent]"));
-    return nullptr;
-  }
-
-  kj::Maybe<Endpoint> findEndpoint() {
-    KJ_IF_MAYBE (given, options.connect) return copy(*given);
-    KJ_IF_MAYBE (set, configuration.settings.connect) return copy(*set);
-    for (auto& found : bundles) {
-      KJ_IF_MAYBE (endpoint, hint(found.bundle->transport)) return kj::mv(*endpoint);
-    }
-    KJ_IF_MAYBE (stored, storedTransport(paths)) {
-      KJ_IF_MAYBE (endpoint, hint(*stored)) return kj::mv(*endpoint);
-    }
-    return autoEndpoint(paths.virtioPort, VSOCK_DEVICE);
-  }
-  static Endpoint copy(const Endpoint& endpoint) {
-    auto parsed = parseEndpoint(toString(endpoint));
-    return kj::mv(parsed.get<Endpoint>());
-  }
-
   kj::Promise<Connected> connect() {
-    KJ_IF_MAYBE (endpoint, findEndpoint()) {
+    KJ_IF_MAYBE (endpoint, findHost(paths, options.connect, configuration.settings, bundles)) {
       ConnectOptions how;
       how.privilegedSource = random;
       return connectTo(port, timer, *endpoint, how);
     }
-    return Connected(TransportError{noEndpoint(paths.virtioPort, VSOCK_DEVICE)});
+    return Connected(TransportError{hostMissing(paths)});
   }
 
   bool enrolled() {
@@ -403,6 +373,8 @@ int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io) {
                                                          : kj::str("; policy ", read.policyFile)));
   Supervisor supervisor(options, io, kj::mv(read), kj::mv(runAs.get<RunAs>()));
   supervisor.ready();
+  auto started =
+      io.provider->getTimer().afterDelay(START_TIME).then([]() { releaseStartupPages(); }).eagerlyEvaluate(nullptr);
   supervisor.run().wait(io.waitScope);
   logInfo("stopped", "bye");
   return 0;

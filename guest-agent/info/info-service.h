@@ -19,7 +19,7 @@
 namespace postern::guest {
 
 // How long a part may take. Probes need some 10 ms; a guest that is starved or emulated, a hundred times that.
-constexpr auto INFO_PART_DEADLINE = 2 * kj::SECONDS;
+constexpr auto INFO_PART_DEADLINE = 5 * kj::SECONDS;
 
 class InfoService final : private kj::TaskSet::ErrorHandler {
  public:

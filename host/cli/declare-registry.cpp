@@ -78,7 +78,7 @@ void declareSet(CLI::App& vm, Declared& declared) {
         addNames(sub, "--tag", arguments.tags, "The VM's tags, in place of those it has")
             ->delimiter(',')
             ->type_name("TAGS");
-        addText(sub, "--qmp", arguments.qmp, "QEMU's QMP socket")->type_name("SOCKET");
+        addText(sub, "--qmp", arguments.qmp, "QEMU's QMP socket, or none")->type_name("SOCKET");
       },
       [](const VmSetArguments& arguments) -> kj::Maybe<kj::String> {
         if (arguments.transport.size() == 0 && arguments.tags.empty() && arguments.qmp.size() == 0) {

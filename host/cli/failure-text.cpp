@@ -1,5 +1,7 @@
 #include "host/cli/failure-text.h"
 
+#include <string.h>
+
 #include "transport/printable.h"
 
 namespace postern::cli {
@@ -32,9 +34,13 @@ kj::String shownLines(kj::StringPtr untrusted, kj::StringPtr indent) {
 kj::String lineOf(const client::Failure& failure) {
   auto text = printable(failure.text.asArray(), client::MAX_FAILURE_TEXT_BYTES);
   if (failure.kind != client::FailureKind::DENIED) return text;
-  auto by = failure.rule.size() == 0 ? kj::str("no rule allows it")
-                                     : kj::str("denied by rule '", shown(failure.rule, 80), '\'');
-  return kj::str(text, " (", by, "; the ", lockName(failure.lock), "'s policy)");
+  // posternd's own texts say by which rule; an older one's or a guest's may not.
+  bool said = failure.rule.size() == 0 ? strstr(text.cStr(), "no rule") != nullptr
+                                       : strstr(text.cStr(), failure.rule.cStr()) != nullptr;
+  auto by = said                       ? kj::str()
+            : failure.rule.size() == 0 ? kj::str("no rule allows it; ")
+                                       : kj::str("denied by rule '", shown(failure.rule, 80), "'; ");
+  return kj::str(text, " (", by, "the ", lockName(failure.lock), "'s policy)");
 }
 
 kj::String suggestionOf(const client::Failure& failure) {

@@ -89,9 +89,8 @@ kj::Promise<void> PowerTask::go() {
 
 void PowerTask::begin(kj::Own<client::VmClient> vmClient) {
   session = kj::mv(vmClient);
-  // Before the guest is asked, so that nothing is missed.
-  watchForGone();
-  watchForOff();
+  watchQemu();
+  watchForGone();  // before the guest is asked, so that nothing is missed
   ask();
 }
 
@@ -134,22 +133,23 @@ void PowerTask::watchForGone() {
              });
 }
 
-void PowerTask::watchForOff() {
-  qemuWatches = arguments.action == Action::SHUTDOWN && arguments.wait;
-  if (!qemuWatches) return;
-  auto nobody = [this]() {
-    qemuWatches = false;
-    if (guestGone) finish();
-  };
+void PowerTask::watchQemu() {
+  if (!arguments.wait || arguments.action == Action::SUSPEND) return;
+  qemuDone = false;
   auto call = run.control().control().whenOffRequest();
   call.setVm(vm);
+  call.setReset(arguments.action == Action::RESTART);
   off = call.send()
-            .then([this, nobody](capnp::Response<host::schema::Control::WhenOffResults> response) {
-              if (response.hasFailure()) return nobody();
-              step("off", kj::str("off (QEMU: ", shown(response.getHow(), 100), ')'));
-              finish();
+            .then([this](capnp::Response<host::schema::Control::WhenOffResults> response) {
+              // A failure: this VM has no QMP socket, and the guest's word is all there is.
+              if (!response.hasFailure()) step("off", kj::str("QEMU: ", shown(response.getHow(), 100)));
+              qemuDone = true;
+              if (guestGone) finish();
             })
-            .eagerlyEvaluate([nobody](kj::Exception&&) { nobody(); });
+            .eagerlyEvaluate([this](kj::Exception&&) {
+              qemuDone = true;
+              if (guestGone) finish();
+            });
 }
 
 kj::Promise<void> PowerTask::forceByQemu() {
@@ -204,7 +204,7 @@ void PowerTask::wentAway(kj::StringPtr how) {
   auto detail = how.size() == 0 ? kj::str() : kj::str(" (", shown(how, 100), ")");
   step(back ? "back"_kj : "gone"_kj, kj::str(back ? "back" : "gone", detail));
   guestGone = true;
-  if (!qemuWatches) finish();
+  if (qemuDone || !arguments.wait) finish();
 }
 
 void PowerTask::step(kj::StringPtr word, kj::String text) {

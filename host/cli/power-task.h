@@ -1,12 +1,12 @@
 #pragma once
 // PowerTask: one VM's shutdown, restart or suspend, from the request to its end. Several run beside each other.
 //
-//   accepted -> hook, waiting ... -> stopping -> gone (restart: back) -> off        each told as it happens
+//   accepted -> hook, waiting ... -> stopping -> gone (restart: back)        each told as it happens
 //
 // The guest asks us (PowerObserver.proceed) before it begins and at the point of no return; we say yes as long as this
-// program waits and its time is not over. Without --wait the end is "stopping", with it "gone" and, of a shutdown
-// where the VM has a QMP socket, "off": QEMU's own word, which is the end even if the guest said nothing.
-// --force-after: what is not done by then, except for a denial or a refusal, is done by QEMU.
+// program waits and its time is not over. Without --wait the end is "stopping", with it "gone", and, for a VM whose QMP
+// socket is known, QEMU's word as well. --force-after: what is
+// not done by then, except for a denial or a refusal, is done by QEMU.
 //
 // Owned by the command, which lives as long; calls go over connections of its own and end with it.
 
@@ -52,7 +52,7 @@ class PowerTask {
   bool over = false;
   bool forced = false;
   bool guestGone = false;
-  bool qemuWatches = true;  // until it is known that nobody watches it
+  bool qemuDone = true;  // nothing is expected of QEMU, or it has come
   kj::PromiseFulfillerPair<void> end;
   // Each is begun once. The connection comes last: it goes first, and its observer with it.
   kj::Promise<void> deadline;
@@ -66,7 +66,7 @@ class PowerTask {
   void begin(kj::Own<client::VmClient> vmClient);
   void ask();
   void watchForGone();
-  void watchForOff();
+  void watchQemu();
   kj::Promise<void> forceByQemu();
 
   bool mayProceed() const;

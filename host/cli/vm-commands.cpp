@@ -1,6 +1,7 @@
 // postern vm list, show, set, remove.
 
 #include <algorithm>
+#include <utility>
 
 #include "host/cli/commands.h"
 #include "host/cli/failure-text.h"
@@ -39,6 +40,16 @@ kj::String tableOf(kj::ArrayPtr<const Vm::Reader> vms, Colours colours) {
                       cell(shown(settings.getTransport(), 120)), cell(listed(settings.getTags()))));
   }
   return table.format(colours);
+}
+
+// Each is looked at once: what a message's reader may look at in all is bounded.
+kj::Vector<Vm::Reader> byName(capnp::List<Vm>::Reader list) {
+  kj::Vector<std::pair<kj::StringPtr, Vm::Reader>> named(list.size());
+  for (auto vm : list) named.add(vm.getSettings().getName(), vm);
+  std::sort(named.begin(), named.end(), [](auto& a, auto& b) { return a.first < b.first; });
+  kj::Vector<Vm::Reader> sorted(named.size());
+  for (auto& one : named) sorted.add(one.second);
+  return sorted;
 }
 
 void writeVm(JsonWriter& json, Vm::Reader vm) {
@@ -90,11 +101,7 @@ ExitStatus done(Invocation& run, kj::StringPtr vm, kj::StringPtr what) {
 
 ExitStatus runVmList(Invocation& run) {
   auto response = run.await(run.control().control().listVmsRequest().send(), "posternd");
-  auto list = response.getVms();
-  auto vms = kj::heapArray<Vm::Reader>(list.begin(), list.end());
-  std::sort(vms.begin(), vms.end(), [](const Vm::Reader& a, const Vm::Reader& b) {
-    return kj::StringPtr(a.getSettings().getName()) < kj::StringPtr(b.getSettings().getName());
-  });
+  auto vms = byName(response.getVms());
   if (!run.options.json) {
     run.world.out(vms.size() == 0 ? kj::str("no VMs; `postern enroll VM --transport ENDPOINT` adds one\n")
                                   : tableOf(vms, run.colours()));

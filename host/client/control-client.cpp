@@ -24,7 +24,9 @@ VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::
       grantedCalls(kj::mv(granted)) {}
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
-    : io(io), connection(io, kj::mv(socket)), controlCalls(connection.peer().castAs<host::schema::Control>()) {}
+    : io(io),
+      connection(io, kj::mv(socket), host::CONTROL_MESSAGE_WORDS),
+      controlCalls(connection.peer().castAs<host::schema::Control>()) {}
 
 kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
                                                                     kj::StringPtr path) {

@@ -13,12 +13,11 @@ Kind kindOf(Reason reason) {
   switch (reason) {
     case Reason::DENIED:
       return Kind::DENIED;
-    case Reason::INVALID:
-      return Kind::INVALID;
     case Reason::TOO_LATE:
       return Kind::TIMED_OUT;
     case Reason::FAILED:
       return Kind::FAILED;
+    case Reason::INVALID:
     case Reason::UNSUPPORTED:
     case Reason::BUSY:
     case Reason::INHIBITED:

@@ -60,8 +60,9 @@ void ControlServer::serve(kj::AutoCloseFd socket) {
   if (connections >= MAX_CONNECTIONS && !isAdministrator) return;
   ++connections;
   ++user.connections;
-  auto rpc = kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
-                                newControl(daemon, user.bucket, daemon.localCallers().find(uid)));
+  auto rpc =
+      kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
+                         newControl(daemon, user.bucket, daemon.localCallers().find(uid)), CONTROL_MESSAGE_WORDS);
   auto over = rpc->onDisconnect();
   tasks.add(over.attach(kj::mv(rpc)).then([this, uid]() { leave(uid); }, [this, uid](kj::Exception&&) { leave(uid); }));
 }

@@ -184,7 +184,8 @@ bool SessionClient::spawn() {
     return false;
   }
   process = kj::heap<ProcessWatch>(environment.port, pid);
-  KJ_IF_MAYBE (failed, replaceFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), kj::str(pid), 0600)) {
+  KJ_IF_MAYBE (failed, replaceFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), kj::str(pid), 0600,
+                                   Lasting::UNTIL_REBOOT)) {
     logEvent(LogLevel::WARNING, "pid-file", failed->text, vmName);
   }
   return true;
@@ -297,6 +298,11 @@ kj::Promise<SessionClient::LinkResult> SessionClient::link(Connection connection
       return {outcome.getProved(), printable(outcome.getReason(), 256)};
     });
   }
+  return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+kj::Promise<void> SessionClient::whenSerialFree() {
+  KJ_IF_MAYBE (c, control) return c->whenSerialFreeRequest().send().ignoreResult();
   return KJ_EXCEPTION(DISCONNECTED, "no session process");
 }
 

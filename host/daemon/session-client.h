@@ -66,6 +66,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   };
   // Fails if the process goes away meanwhile, or is not attached.
   kj::Promise<LinkResult> link(Connection connection);
+  // When it has no serial pipe, be it of an earlier posternd.
+  kj::Promise<void> whenSerialFree();
   kj::Promise<void> introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill);
 
   // Ends the process, by force after STOP_DEADLINE; no other is started. Once.

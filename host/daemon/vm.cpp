@@ -137,7 +137,10 @@ void Vm::change(VmRecord record) {
   bool moved = record.transport != vmRecord.transport;
   bool otherQmp = record.qmp != vmRecord.qmp;
   vmRecord = kj::mv(record);
-  if (moved) startLinks();
+  if (moved) {
+    inherited = false;
+    startLinks();
+  }
   if (otherQmp) startQmp();
   publish();
 }
@@ -198,7 +201,11 @@ kj::Promise<void> Vm::keepSerial(kj::Duration pause) {
   return timer.afterDelay(pause)
       .then([this]() -> kj::Promise<bool> {
         if (!client.isAttached()) return false;
-        return connectTo(environment.port, timer, vmRecord.endpoint())
+        // The pipe of a session that outlived an earlier posternd is good for as long as it lasts.
+        bool mayHavePipe = inherited;
+        inherited = false;
+        return (mayHavePipe ? client.whenSerialFree() : kj::READY_NOW)
+            .then([this]() { return connectTo(environment.port, timer, vmRecord.endpoint()); })
             .then([this](Connected connected) -> kj::Promise<bool> {
               if (connected.is<TransportError>()) return false;
               return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
@@ -231,6 +238,7 @@ void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
   sessionPid = pid;
   endedSession = 0;
   linkUp = false;
+  inherited = true;
   take(state);
   if (state.getConnected()) endedSession = sessions > 0 ? sessions - 1 : 0;
   logEvent(LogLevel::INFO, "session-attached", kj::str("pid ", pid), vmRecord.name);

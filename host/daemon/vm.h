@@ -97,6 +97,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   kj::Maybe<kj::Own<Listener>> listener;
   kj::Maybe<kj::Own<Doorkeeper>> doorkeeper;
   kj::Maybe<kj::Promise<void>> linking;
+  bool inherited = false;  // the session may have a serial pipe of an earlier posternd
   kj::Maybe<kj::Own<QmpWatch>> qmpWatch;
   kj::TaskSet tasks;
   SessionClient client;

@@ -75,12 +75,13 @@ kj::Maybe<FileError> syncFolderOf(kj::StringPtr path) {
   return nullptr;
 }
 
-kj::Maybe<FileError> replaceFile(kj::StringPtr path, kj::StringPtr content, mode_t mode) {
+kj::Maybe<FileError> replaceFile(kj::StringPtr path, kj::StringPtr content, mode_t mode, Lasting lasting) {
+  bool syncs = lasting == Lasting::THROUGH_CRASHES;
   auto beside = kj::str(path, ".new");
   {
     kj::AutoCloseFd fd(open(beside.cStr(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode));
     if (fd == nullptr) return fileError(beside, "make it", errno);
-    if (fchmod(fd, mode) != 0 || !writeAll(fd, content) || fsync(fd) != 0) {
+    if (fchmod(fd, mode) != 0 || !writeAll(fd, content) || (syncs && fsync(fd) != 0)) {
       int error = errno;
       unlink(beside.cStr());
       return fileError(beside, "write it", error);
@@ -91,6 +92,7 @@ kj::Maybe<FileError> replaceFile(kj::StringPtr path, kj::StringPtr content, mode
     unlink(beside.cStr());
     return fileError(path, "replace it", error);
   }
+  if (!syncs) return nullptr;
   return syncFolderOf(path);
 }
 

@@ -15,8 +15,13 @@ struct FileError {
 };
 
 kj::OneOf<kj::String, FileError> readFile(kj::StringPtr path, size_t maxBytes);
-// Written beside it, synced, renamed, and the folder synced.
-kj::Maybe<FileError> replaceFile(kj::StringPtr path, kj::StringPtr content, mode_t mode);
+// What a crash of the machine may do to a file that was replaced.
+enum class Lasting {
+  THROUGH_CRASHES,  // nothing: written beside it, synced, renamed, and the folder synced
+  UNTIL_REBOOT,     // anything: its content says something of this boot only, and syncing keeps a thousand VMs waiting
+};
+kj::Maybe<FileError> replaceFile(kj::StringPtr path, kj::StringPtr content, mode_t mode,
+                                 Lasting lasting = Lasting::THROUGH_CRASHES);
 // It, if it is there, and the folder synced.
 kj::Maybe<FileError> removeFile(kj::StringPtr path);
 // Names in it that end so, sorted, without those that begin with a dot; none if the folder is not there.

@@ -11,9 +11,9 @@ namespace {
 
 using capnp::rpc::twoparty::Side;
 
-capnp::ReaderOptions readerOptions() {
+capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = LOCAL_FLOW_WORDS / 4;
+  options.traversalLimitInWords = maxMessageWords;
   options.nestingLimit = 32;
   return options;
 }
@@ -33,16 +33,17 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 
 }  // namespace
 
-LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap)
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
+                   uint64_t maxMessageWords)
     : stream(wrap(provider, kj::mv(socket))),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions()),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }
 
-LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket)
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
     : stream(wrap(provider, kj::mv(socket))),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions()),
+      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions(maxMessageWords)),
       system(network, nullptr) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }

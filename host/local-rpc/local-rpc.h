@@ -16,15 +16,21 @@
 
 namespace postern::host {
 
-// Of calls that one local peer has in progress. A message is at most a quarter of it.
+// Of calls that one local peer has in progress.
 constexpr uint64_t LOCAL_FLOW_WORDS = uint64_t(1) << 17;
+// A message, in either direction: an end that takes no larger one sends none.
+constexpr uint64_t LOCAL_MESSAGE_WORDS = LOCAL_FLOW_WORDS / 4;
+// On the control socket: 4 MiB, so that listVms() says all of as many VMs as the status board has room for.
+constexpr uint64_t CONTROL_MESSAGE_WORDS = uint64_t(1) << 19;
 
 class LocalRpc {
  public:
   // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
-  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap);
+  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
   // The end that connects.
-  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket);
+  LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
   // Ends the connection for the peer, too, whoever else still holds a copy of the descriptor.
   ~LocalRpc() noexcept(false);
   KJ_DISALLOW_COPY(LocalRpc);

@@ -53,7 +53,14 @@ struct Hub::Serial {
   kj::Own<BytePipe> pipe;
   SerialLink link;
   kj::Own<kj::PromiseFulfiller<Outcome>> over;
+  kj::PromiseFulfillerPair<void> freed = kj::newPromiseAndFulfiller<void>();
+  kj::ForkedPromise<void> whenFree = freed.promise.fork();
   kj::Promise<void> serving = nullptr;
+
+  void end(Outcome how) {
+    over->fulfill(kj::mv(how));
+    freed.fulfiller->fulfill();
+  }
 
   Serial(kj::Own<BytePipe> pipeParam, kj::Own<kj::PromiseFulfiller<Outcome>> over, const Environment& environment)
       : pipe(kj::mv(pipeParam)),
@@ -105,24 +112,29 @@ kj::Promise<Hub::Outcome> Hub::linkStream(Connection connection, kj::String peer
 }
 
 kj::Promise<Hub::Outcome> Hub::linkSerial(Connection connection) {
-  KJ_IF_MAYBE (earlier, serial) (*earlier)->over->fulfill({false, kj::str("another connection took its place")});
+  KJ_IF_MAYBE (earlier, serial) (*earlier)->end({false, kj::str("another connection took its place")});
   auto over = kj::newPromiseAndFulfiller<Outcome>();
   auto made = kj::heap<Serial>(newPipe(environment.port, kj::mv(connection)), kj::mv(over.fulfiller), environment);
   auto& link = *made;
   link.serving =
       kj::evalLater([this, &link]() { return serveSerial(link); }).eagerlyEvaluate([this, &link](kj::Exception&& e) {
         misfortune(e.getDescription());
-        link.over->fulfill({false, kj::str("this process failed")});
+        link.end({false, kj::str("this process failed")});
       });
   serial = kj::mv(made);
   return kj::mv(over.promise);
+}
+
+kj::Promise<void> Hub::whenSerialFree() {
+  KJ_IF_MAYBE (current, serial) return (*current)->whenFree.addBranch();
+  return kj::READY_NOW;
 }
 
 // One guest after the other, until the pipe ends.
 kj::Promise<void> Hub::serveSerial(Serial& link) {
   return link.link.accept().then([this, &link](auto accepted) -> kj::Promise<void> {
     if (accepted.template is<LinkEnd>()) {
-      link.over->fulfill({true, kj::str("the VMM closed its end")});
+      link.end({true, kj::str("the VMM closed its end")});
       return kj::READY_NOW;
     }
     ++handshakes;

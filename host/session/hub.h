@@ -68,8 +68,12 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   };
   // `peer` is what posternd knows of its other end, for people.
   kj::Promise<Outcome> link(Connection connection, kj::String peer);
+  // When the serial pipe that it was given has ended, whoever gave it; at once if there is none.
+  kj::Promise<void> whenSerialFree();
 
   VmKeys& vmKeys() { return keys; }
+  // After vmKeys() was told to issue.
+  void keysIssued() { observer.stateChanged(); }
   // A bundle was issued: the offer is out from now on until it is used or its lifetime is over, which is told, too.
   void offerIssued(kj::Duration lifetime);
   kj::Maybe<GuestEnd&> connected();

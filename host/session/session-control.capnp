@@ -22,6 +22,10 @@ interface SessionControl {
 
   stop @3 () -> ();
   # Says goodbye to the guest and ends the process.
+
+  whenSerialFree @4 () -> ();
+  # Returns when this process has no serial pipe, be it one that an earlier posternd gave it. A VMM's socket serves one
+  # client: who connects a second time only gets what the first leaves, and giving that to `link` would cut a live session.
 }
 
 enum Rollback {

@@ -77,6 +77,8 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
     });
   }
 
+  kj::Promise<void> whenSerialFree(WhenSerialFreeContext) override { return process.hub.whenSerialFree(); }
+
   kj::Promise<void> stop(StopContext) override {
     process.end();
     return kj::READY_NOW;

@@ -172,7 +172,7 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
   ++pings;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto began = preciseNow();
-    auto call = guest->pingRequest().send().then([context, began](auto answer) mutable {
+    auto call = guest->pingRequest(capnp::MessageSize{2, 0}).send().then([context, began](auto answer) mutable {
       context.getResults().setLinkNanoseconds(uint64_t((preciseNow() - began) / kj::NANOSECONDS));
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
@@ -295,6 +295,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
     setFailure(context.getResults().initFailure(), Kind::FAILED, kj::str("the VM's state file ", describe(*error)));
     return kj::READY_NOW;
   }
+  hub.keysIssued();
   auto& keys = issued.get<VmKeys::Issued>();
   Bundle bundle;
   bundle.vm = hub.vmKeys().vmId();

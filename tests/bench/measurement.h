@@ -16,5 +16,6 @@ void measurePingUnderBulk(const Options& options, Report& report);
 void measureHandshake(const Options& options, Report& report);
 void measureMemory(const Options& options, Report& report);
 void measurePolicy(const Options& options, Report& report);
+void measureProductPing(const Options& options, Report& report);
 
 }  // namespace postern::bench

@@ -35,6 +35,10 @@ EXPECTED = [
     "memory, half-open, HELLO only",
     "policy verdict, 1,000 rules",
     "policy verdict, against a scan",
+    "product-ping, link p50",
+    "product-ping, total p50",
+    "product-ping, link p99",
+    "product-ping, total p99",
 ]
 
 

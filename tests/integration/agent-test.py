@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -524,6 +525,38 @@ class AgentTest(unittest.TestCase):
         print(f"agent: {each:.1f} wake-ups a heartbeat")
         # The timer, the answer, and what a Unix socket tells of the peer having read.
         self.assertLessEqual(each, 5)
+
+    def test_tells_systemd_and_pulses_only_while_the_agent_lives(self):
+        address = os.path.join(self.folder, "notify")
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(notify.close)
+        notify.bind(address)
+        notify.settimeout(PATIENCE)
+
+        def wait_for(text):
+            while text not in notify.recv(4096).decode().split("\n"):
+                pass
+        host = self.start_host()
+        self.write("etc/postern/bundle", self.offer(host))
+        agent = self.start_agent(env={**os.environ, "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000"})
+        wait_for("READY=1")
+        wait_for("WATCHDOG=1")
+        wait_for("WATCHDOG=1")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for("RELOADING=1")
+        wait_for("READY=1")
+        wait_for("WATCHDOG=1")
+        pid = self.agent_pid(agent)
+        os.kill(pid, signal.SIGSTOP)
+        notify.settimeout(1)
+        with self.assertRaises(TimeoutError, msg="pulses although the agent hangs"):
+            for _ in range(10):
+                notify.recv(4096)
+        notify.settimeout(PATIENCE)
+        os.kill(pid, signal.SIGCONT)
+        wait_for("WATCHDOG=1")
+        self.assertEqual(agent.end(), 0)
+        wait_for("STOPPING=1")
 
     def test_help_and_version(self):
         for option, text in (("--help", "--connect"), ("--version", "postern-agent ")):

@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 
 #include "protocol/limits.h"
+#include "transport/serial-link.h"
 #include "transport/stream-link.h"
 
 namespace postern::test {
@@ -77,6 +78,15 @@ struct SmallHost::Live {
       : session(kj::mv(sessionParam)), rpc(*session, Role::HOST, kj::heap<Server>(host), [](kj::StringPtr) {}) {}
 };
 
+// The pipe goes last.
+struct SmallHost::Line {
+  kj::Own<BytePipe> pipe;
+  SerialLink link;
+
+  Line(kj::Own<BytePipe> pipeParam, const Hello& hello, SmallHost& host)
+      : pipe(kj::mv(pipeParam)), link(*pipe, hello, host.random, host.timer, host.scratch) {}
+};
+
 SmallHost::SmallHost(kj::Timer& timer, Random& random)
     : timer(timer), random(random), pool(timer), environment{timer, pool, random}, tasks(*this) {
   random.fill(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
@@ -110,6 +120,31 @@ void SmallHost::serve(kj::Own<BytePipe> pipe) {
                   if (!link.is<kj::Own<FrameLink>>()) return kj::READY_NOW;
                   return meet(kj::mv(link.get<kj::Own<FrameLink>>()));
                 }));
+}
+
+void SmallHost::serveSerial(kj::Own<BytePipe> pipe) {
+  Hello hello;
+  hello.role = Role::HOST;
+  hello.patterns = PATTERN_KKPSK0 | PATTERN_XXPSK0;
+  listening = nullptr;
+  live = nullptr;
+  line = kj::heap<Line>(kj::mv(pipe), hello, *this);
+  listening = acceptSerial().eagerlyEvaluate(nullptr);
+}
+
+kj::Promise<void> SmallHost::acceptSerial() {
+  return KJ_ASSERT_NONNULL(line)->link.accept().then([this](auto link) -> kj::Promise<void> {
+    if (link.template is<LinkEnd>()) return kj::READY_NOW;
+    return meet(kj::mv(link.template get<kj::Own<FrameLink>>()))
+        .then([this]() -> kj::Promise<void> {
+          KJ_IF_MAYBE (l, live) return (*l)->session->onEnd().ignoreResult();
+          return kj::READY_NOW;
+        })
+        .then([this]() {
+          live = nullptr;
+          return acceptSerial();
+        });
+  });
 }
 
 kj::Promise<void> SmallHost::meet(kj::Own<FrameLink> link) {

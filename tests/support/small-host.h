@@ -37,6 +37,8 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
 
   // A guest's connection, from HELLO on.
   void serve(kj::Own<BytePipe> pipe);
+  // A serial line, for as long as it lives; a new one takes the place of the old.
+  void serveSerial(kj::Own<BytePipe> pipe);
   // Ends the session there is. CLOSE with the code, or null: as if this host were killed.
   void drop(kj::Maybe<CloseCode> code = nullptr);
 
@@ -59,6 +61,7 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
  private:
   struct Keyring;
   struct Live;
+  struct Line;
   class Server;
 
   kj::Timer& timer;
@@ -66,9 +69,12 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
   BlockPool pool;
   ReadScratch scratch;
   SessionEnvironment environment;
+  kj::Maybe<kj::Own<Line>> line;
   kj::Maybe<kj::Own<Live>> live;
   kj::TaskSet tasks;
+  kj::Promise<void> listening = nullptr;  // to the line
 
+  kj::Promise<void> acceptSerial();
   kj::Promise<void> meet(kj::Own<FrameLink> link);
   kj::Promise<void> met(kj::Own<IncomingSession> incoming, kj::Own<Keyring> keyring);
   kj::Promise<void> enrol(IncomingSession& incoming);

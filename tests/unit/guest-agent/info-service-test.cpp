@@ -26,7 +26,7 @@ struct InfoLab {
   kj::Own<BrokerClient> client = lab.client();
   kj::String denied;  // a call that policy refuses
   kj::Own<InfoService> service = kj::heap<InfoService>(
-      *client, lab.port.getTimer(), kj::arr(kj::str("power.shutdown"), kj::str("info")), 700 * kj::MILLISECONDS);
+      *client, lab.port.getTimer(), kj::arr(kj::str("power.shutdown"), kj::str("info")), 4 * kj::SECONDS);
 
   InfoLab() {
     capnp::MallocMessageBuilder os, network, filesystems, users;
@@ -112,9 +112,9 @@ TEST_CASE("a probe that hangs is marked at its deadline, and the other parts are
   f.script("filesystems", "sleep 60");
   auto begin = kj::systemPreciseMonotonicClock().now();
   auto got = f.ask(ALL);
-  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 5 * kj::SECONDS);
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 20 * kj::SECONDS);
   REQUIRE(got->info().getFilesystems().isTimedOut());
-  CHECK(got->info().getFilesystems().getTimedOut() >= 690);
+  CHECK(got->info().getFilesystems().getTimedOut() >= 3900);
   CHECK(got->info().getOs().isValue());
   CHECK(got->info().getNetwork().isValue());
   CHECK(got->info().getUsers().isValue());

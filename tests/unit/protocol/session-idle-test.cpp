@@ -60,6 +60,40 @@ TEST_CASE("a second after RPC, bulk and pings have ceased nothing is held") {
   checkIdle(lab);
 }
 
+TEST_CASE("small calls take no block, and so start no timer") {
+  SessionLab lab;
+  auto sessions = lab.connect();
+  RpcConnection guest(*sessions.guest, Role::GUEST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  RpcConnection host(*sessions.host, Role::HOST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  auto echo = guest.peer().castAs<Echo>();
+  lab.settle();
+  lab.advance(limits::BUFFER_IDLE);
+  checkIdle(lab);
+  for (int i = 0; i < 3; ++i) {
+    echo.pingRequest().send().wait(lab.waitScope);
+    lab.settle();
+    checkIdle(lab);
+  }
+}
+
+TEST_CASE("a message of any size around a small record's arrives as it was") {
+  SessionLab lab;
+  auto sessions = lab.connect();
+  RpcConnection guest(*sessions.guest, Role::GUEST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  RpcConnection host(*sessions.host, Role::HOST, kj::heap<EchoServer>(), [](kj::StringPtr) {});
+  auto echo = guest.peer().castAs<Echo>();
+  for (size_t size = 700; size < 1300; size += 8) {
+    auto bytes = kj::heapArray<kj::byte>(size);
+    lab.random.fill(bytes);
+    auto first = echo.echoRequest(), second = echo.echoRequest();
+    first.setData(bytes);
+    second.setData(bytes.slice(0, 8));
+    auto one = first.send(), two = second.send();  // in one record, if they fit
+    CHECK((one.wait(lab.waitScope).getData() == capnp::Data::Reader(bytes)));
+    CHECK((two.wait(lab.waitScope).getData() == capnp::Data::Reader(bytes.slice(0, 8))));
+  }
+}
+
 TEST_CASE("ten minutes of silence wake nobody") {
   SessionLab lab;
   auto sessions = lab.connect();

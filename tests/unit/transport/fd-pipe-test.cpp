@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -163,6 +164,53 @@ TEST_CASE("a full pipe takes a part, then nothing, and wakes the writer when the
   }
   writable.wait(pair.io.waitScope);
   CHECK(pair.write(block).bytes > 0);
+}
+
+// Whether the event loop's next wait would be over at once.
+bool loopIsWoken() {
+  for (int fd = 0; fd < 1024; ++fd) {
+    char target[64];
+    auto size = readlink(kj::str("/proc/self/fd/", fd).cStr(), target, sizeof(target));
+    if (size < 0 || kj::heapString(target, size_t(size)) != "anon_inode:[eventpoll]") continue;
+    struct pollfd watched {
+      fd, POLLIN, 0
+    };
+    if (::poll(&watched, 1, 0) == 1) return true;
+  }
+  return false;
+}
+
+TEST_CASE("a peer that takes what was written wakes nobody, unless the pipe has been full lately") {
+  Pair pair;
+  kj::byte buffer[8];
+  CHECK((pair.read(buffer) == NOTHING));
+  auto readable = pair.pipe->whenReadable();
+  CHECK(!pair.resolves(readable));
+  auto takesOne = [&]() {
+    CHECK(pair.write("x"_kj.asBytes()).bytes == 1);
+    CHECK(pair.peerReads() == "x");
+  };
+  takesOne();
+  CHECK(!loopIsWoken());
+
+  auto before = openDescriptors();
+  auto block = kj::heapArray<kj::byte>(1 << 20);
+  memset(block.begin(), 0, block.size());
+  while (pair.write(block).bytes > 0) {
+  }
+  auto writable = pair.pipe->whenWritable();
+  CHECK(!pair.resolves(writable));
+  while (::recv(pair.peer, block.begin(), block.size(), MSG_DONTWAIT) > 0) {
+  }
+  CHECK(loopIsWoken());
+  writable.wait(pair.io.waitScope);
+  CHECK(openDescriptors() == before + 1);
+
+  for (unsigned i = 0; i < WRITES_UNWATCHED; ++i) takesOne();
+  CHECK(openDescriptors() == before);
+  CHECK(!pair.resolves(readable));
+  takesOne();
+  CHECK(!loopIsWoken());
 }
 
 TEST_CASE("a limited send buffer takes less") {

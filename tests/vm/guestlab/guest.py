@@ -32,12 +32,14 @@ PANIC_LINE = re.compile(re.escape(PANIC) + r".*\n")
 class VirtioPort:
     """A virtio-serial port: /dev/virtio-ports/NAME in the guest, a Unix socket on the host.
 
-    Without `connect_to`, QEMU listens (see Guest.port_path); with it, QEMU connects at start to a socket that the test
-    is listening on. The device's id, as VSERPORT_CHANGE events name it, is the port's name.
+    QEMU listens, on a path in the guest's folder (see Guest.port_path) or at `listen_at`; with `connect_to`, it connects
+    at start to a socket that the test is listening on. The device's id, as VSERPORT_CHANGE events name it, is the port's
+    name.
     """
 
     name: str
     connect_to: str | None = None
+    listen_at: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Guest:
     def port_path(self, name):
         """The Unix socket of a virtio-serial port on which QEMU listens. It serves one client at a time."""
         index = [port.name for port in self.ports].index(name)
-        return str(self.folder / f"port{index}.sock")
+        return str(self.ports[index].listen_at or self.folder / f"port{index}.sock")
 
     def connect_port(self, name, timeout=10):
         """A stream socket connected to the host's end of a port; the caller closes it. It has that time-out."""
@@ -218,6 +220,12 @@ class Guest:
     def pid(self):
         """QEMU's process id."""
         return self._custody.pid
+
+    @property
+    def qemu_command(self):
+        """QEMU's arguments as everybody on this machine can read them."""
+        with open(f"/proc/{self.pid}/cmdline", "rb") as stream:
+            return stream.read().decode().rstrip("\0").split("\0")
 
     # --- inside ------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "host/board/board-writer.h"
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
 using namespace postern::test;
@@ -85,6 +85,28 @@ TEST_CASE("a VM that is not known is a usage error that names the nearest") {
   knowTwo(world);
   CHECK(world.run({"status", "web2", "--check"}) == ExitStatus::USAGE);
   CHECK_TEXT(world.errors(), "postern: web2: unknown VM; did you mean 'web1'?\n");
+}
+
+TEST_CASE("as many VMs as the board has room for are shown and listed") {
+  CliWorld world;
+  world.control.status = [](hs::Control::StatusResults::Builder results) {
+    auto vms = results.initVms(4096);
+    for (unsigned i = 0; i < 4096; ++i) addStatus(vms[i], kj::str("vm-of-some-length-", i), "green", "on-time");
+  };
+  CHECK(world.run({"status"}) == ExitStatus::DONE);
+  CHECK(contains(world.output(), "\nvm-of-some-length-4095 "));
+  world.control.list = [](hs::Control::ListVmsResults::Builder results) {
+    auto vms = results.initVms(4096);
+    for (unsigned i = 0; i < 4096; ++i) {
+      auto settings = vms[i].initSettings();
+      settings.setName(kj::str("vm-of-some-length-", i));
+      settings.setTransport("serial:/var/lib/libvirt/qemu/channel/target/domain-1-web/org.postern.agent.0");
+      vms[i].setHostFingerprint("00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff");
+      addStatus(vms[i].initStatus(), "x", "green", "on-time");
+    }
+  };
+  CHECK(world.run({"vm", "list"}) == ExitStatus::DONE);
+  CHECK(contains(world.output(), "\nvm-of-some-length-4095 "));
 }
 
 TEST_CASE("no VMs yet: the first step is named") {

@@ -1,4 +1,4 @@
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -99,7 +99,7 @@ kj::Promise<void> FakeControl::open(OpenContext context) {
   auto handle = copyOf(pair.first);
   session.behaviour.vanish = cutting(handle);
   auto rpc = kj::heap<host::LocalRpc>(io, kj::mv(pair.first), kj::heap<FakeSession>(session));
-  served.add(Served{kj::mv(handle), kj::mv(rpc)});
+  script.sessions.add(Served{kj::mv(handle), kj::mv(rpc)});
   context.getResults().setSocket(host::newDescriptor(kj::mv(pair.second)));
   context.getResults().setGranted(context.getParams().getCalls());
   return kj::READY_NOW;
@@ -154,6 +154,16 @@ kj::Promise<void> FakeControl::forcePower(ForcePowerContext context) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> FakeControl::whenOff(WhenOffContext context) {
+  KJ_IF_MAYBE (off, script.qemuOff) {
+    auto ending = kj::mv(*off);
+    script.qemuOff = nullptr;
+    return ending.then([context]() mutable { context.getResults().setHow("SHUTDOWN"); });
+  }
+  context.getResults().initFailure().setKind(hs::Failure::Kind::INVALID);
+  return kj::READY_NOW;
+}
+
 kj::Promise<void> FakeControl::explainPolicy(ExplainPolicyContext context) {
   ANSWER_UNLESS_SCRIPTED(context);
   context.getResults().setText(script.explanation);
@@ -180,7 +190,10 @@ CliWorld::CliWorld()
   KJ_SYSCALL(mkdir(folder.path("here").cStr(), 0755));
 }
 
-CliWorld::~CliWorld() noexcept(false) {}
+CliWorld::~CliWorld() noexcept(false) {
+  served.clear();
+  control.sessions.clear();
+}
 
 ExitStatus CliWorld::run(std::initializer_list<kj::StringPtr> words) {
   printed.clear();
@@ -217,7 +230,8 @@ kj::Promise<client::Outcome<kj::Own<client::ControlClient>>> CliWorld::connectCo
   auto pair = host::newSocketPair(SOCK_STREAM);
   controlHandle = copyOf(pair.first);
   control.behaviour.vanish = cutting(controlHandle);
-  served.add(kj::heap<host::LocalRpc>(io(), kj::mv(pair.first), kj::heap<FakeControl>(control, session, io())));
+  served.add(kj::heap<host::LocalRpc>(io(), kj::mv(pair.first), kj::heap<FakeControl>(control, session, io()),
+                                      host::CONTROL_MESSAGE_WORDS));
   return client::Outcome<kj::Own<client::ControlClient>>(kj::heap<client::ControlClient>(io(), kj::mv(pair.second)));
 }
 

@@ -11,7 +11,7 @@
 #include <filesystem>
 
 #include "host/cli/unix-world.h"
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 #include "transport/unix-socket.h"
 
 using namespace postern;

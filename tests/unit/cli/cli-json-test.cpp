@@ -6,7 +6,7 @@
 #include <string>
 
 #include "host/cli/json-writer.h"
-#include "tests/unit/host/cli-json-reader.h"
+#include "tests/unit/cli/cli-json-reader.h"
 
 using namespace postern::cli;
 

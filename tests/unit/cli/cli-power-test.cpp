@@ -1,4 +1,4 @@
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
 using namespace postern::test;
@@ -48,6 +48,22 @@ TEST_CASE("a shutdown's steps are separate lines, and with --wait it ends with g
   CHECK(world.run({"shutdown", "web1", "--wait"}) == ExitStatus::DONE);
   CHECK_TEXT(world.output(), "web1: accepted\nweb1: stopping\nweb1: gone (goodbye)\n");
   CHECK_TEXT(world.errors(), "");
+}
+
+TEST_CASE("with --wait and a QMP socket the end is QEMU's word, whichever comes last") {
+  CliWorld world;
+  shutsDownWell(world);
+  world.control.qemuOff = world.timer().afterDelay(100 * kj::MILLISECONDS);
+  CHECK(world.run({"shutdown", "web1", "--wait"}) == ExitStatus::DONE);
+  CHECK_TEXT(world.output(), "web1: accepted\nweb1: stopping\nweb1: gone (goodbye)\nweb1: QEMU: SHUTDOWN\n");
+}
+
+TEST_CASE("with --wait and a QMP socket a guest that is gone is not the end while QEMU says nothing") {
+  CliWorld world;
+  shutsDownWell(world);
+  world.control.qemuOff = kj::Promise<void>(kj::NEVER_DONE);
+  CHECK(world.run({"shutdown", "web1", "--wait", "--timeout", "0.2"}) == ExitStatus::TIMED_OUT);
+  CHECK(contains(world.errors(), "no further than 'gone'"));
 }
 
 TEST_CASE("without --wait a shutdown ends with stopping") {

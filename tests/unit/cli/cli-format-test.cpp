@@ -8,7 +8,7 @@
 #include "host/cli/snippets.h"
 #include "host/cli/table.h"
 #include "host/cli/vm-state.h"
-#include "tests/unit/host/cli-fixture.h"
+#include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
 using namespace postern::cli;
@@ -88,6 +88,8 @@ TEST_CASE("a denial says which rule, whose lock, and what to write") {
   CHECK((errorText(host) == "postern: web1: power.shutdown (denied by rule 'no-night'; the host's policy)\n"
                             "to allow it, in a file of the host's /etc/postern/policy.d:\n"
                             "  [[allow]]\n  id = \"x\"\n  ?[2J\n"));
+  host.text = kj::str("web1: power.shutdown: denied by rule 'no-night' (web.toml:3)");
+  CHECK((lineOf(host) == "web1: power.shutdown: denied by rule 'no-night' (web.toml:3) (the host's policy)"));
   auto guest = denial("", client::Lock::GUEST);
   CHECK((lineOf(guest) == "web1: power.shutdown (no rule allows it; the guest's policy)"));
   CHECK(test::contains(errorText(guest), "in the guest's /etc/postern/agent.toml"));

@@ -103,8 +103,14 @@ class FakeSession final : public hs::VmCalls::Server {
 
 class FakeControl final : public hs::Control::Server {
  public:
+  struct Served {
+    kj::AutoCloseFd handle;
+    kj::Own<host::LocalRpc> rpc;
+  };
   struct Script {
     Behaviour behaviour;
+    // Not the server's own: a call that is being cancelled may keep that beyond the end of the loop.
+    kj::Vector<Served> sessions;
     bool giveNoSocket = false;
     kj::Vector<kj::String> unknown;  // VMs that open() does not know
     kj::Vector<kj::String> offline;  // VMs that it finds not connected
@@ -122,6 +128,7 @@ class FakeControl final : public hs::Control::Server {
     kj::Vector<kj::String> addedGrants;
     kj::Vector<kj::String> tags;
     kj::Maybe<bool> forcedReset;
+    kj::Maybe<kj::Promise<void>> qemuOff;  // null: no QMP socket
   };
   FakeControl(Script& script, FakeSession::Script& session, kj::LowLevelAsyncIoProvider& io)
       : script(script), session(session), io(io) {}
@@ -135,6 +142,7 @@ class FakeControl final : public hs::Control::Server {
   kj::Promise<void> status(StatusContext context) override;
   kj::Promise<void> events(EventsContext context) override;
   kj::Promise<void> forcePower(ForcePowerContext context) override;
+  kj::Promise<void> whenOff(WhenOffContext context) override;
   kj::Promise<void> explainPolicy(ExplainPolicyContext context) override;
   kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
   kj::Promise<void> audit(AuditContext context) override;
@@ -143,11 +151,6 @@ class FakeControl final : public hs::Control::Server {
   Script& script;
   FakeSession::Script& session;
   kj::LowLevelAsyncIoProvider& io;
-  struct Served {
-    kj::AutoCloseFd handle;
-    kj::Own<host::LocalRpc> rpc;
-  };
-  kj::Vector<Served> served;
 };
 
 // The program's surroundings; `run` is postern with these words.

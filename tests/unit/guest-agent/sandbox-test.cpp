@@ -1,0 +1,130 @@
+// Each way out of the agent's sandbox is tried in a process of its own, which must not come back from it. Not under a
+// sanitizer, whose runtime makes calls of its own.
+
+#include "guest-agent/agent/sandbox.h"
+
+#include <doctest/doctest.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <functional>
+
+#include "tests/support/sanitized.h"
+
+using namespace postern::guest;
+using postern::test::SANITIZED;
+
+namespace {
+
+constexpr int CAME_BACK = 42;
+constexpr int NOT_ENTERED = 43;
+
+// How a child ends that enters the sandbox and does this.
+int endOf(const std::function<void()>& attempt) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    try {
+      enterSandbox();
+    } catch (...) {
+      _exit(NOT_ENTERED);
+    }
+    attempt();
+    _exit(CAME_BACK);
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status;
+}
+
+bool isKilled(const std::function<void()>& attempt) {
+  int status = endOf(attempt);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+}
+
+}  // namespace
+
+TEST_CASE("what an agent needs goes on working in its sandbox" * doctest::skip(SANITIZED)) {
+  int pipes[2];
+  REQUIRE(pipe(pipes) == 0);
+  int status = endOf([&]() {
+    char byte = 'x';
+    if (write(pipes[1], &byte, 1) != 1 || read(pipes[0], &byte, 1) != 1) _exit(1);
+    auto* memory = static_cast<char*>(malloc(10 << 20));
+    memory[5 << 20] = 1;
+    free(memory);
+    struct timespec now;
+    if (clock_gettime(CLOCK_BOOTTIME, &now) != 0) _exit(2);
+    _exit(0);
+  });
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  close(pipes[0]);
+  close(pipes[1]);
+}
+
+TEST_CASE("no file can be opened, made or removed" * doctest::skip(SANITIZED)) {
+  CHECK(isKilled([]() { open("/etc/passwd", O_RDONLY); }));
+  CHECK(isKilled([]() { syscall(SYS_open, "/etc/passwd", O_RDONLY); }));
+  CHECK(isKilled([]() { syscall(SYS_openat2, AT_FDCWD, "/etc/passwd", nullptr, 0); }));
+  CHECK(isKilled([]() { open("/tmp/postern-escape", O_CREAT | O_WRONLY, 0600); }));
+  CHECK(isKilled([]() { unlink("/tmp/postern-escape"); }));
+  CHECK(isKilled([]() { rename("/tmp/postern-escape", "/tmp/postern-escape2"); }));
+  CHECK(access("/tmp/postern-escape", F_OK) != 0);
+}
+
+TEST_CASE("no socket can be made or connected" * doctest::skip(SANITIZED)) {
+  CHECK(isKilled([]() { socket(AF_INET, SOCK_STREAM, 0); }));
+  CHECK(isKilled([]() { socket(AF_UNIX, SOCK_STREAM, 0); }));
+  CHECK(isKilled([]() { socket(AF_NETLINK, SOCK_RAW, 0); }));
+  CHECK(isKilled([]() {
+    int pair[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+  }));
+  CHECK(isKilled([]() {
+    struct sockaddr_un address {};
+    address.sun_family = AF_UNIX;
+    connect(3, reinterpret_cast<struct sockaddr*>(&address), sizeof(address));
+  }));
+  CHECK(isKilled([]() { bind(3, nullptr, 0); }));
+}
+
+TEST_CASE("nothing can be started" * doctest::skip(SANITIZED)) {
+  CHECK(isKilled([]() { fork(); }));
+  CHECK(isKilled([]() { syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_clone3, nullptr, 0); }));
+  CHECK(isKilled([]() { execl("/bin/true", "true", nullptr); }));
+  CHECK(isKilled([]() { syscall(SYS_execveat, 0, "", nullptr, nullptr, AT_EMPTY_PATH); }));
+}
+
+TEST_CASE("no other process can be harmed or looked into" * doctest::skip(SANITIZED)) {
+  CHECK(isKilled([]() { kill(getppid(), SIGKILL); }));
+  CHECK(isKilled([]() { kill(-1, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_tgkill, 1, 1, SIGKILL); }));
+  CHECK(isKilled([]() { ptrace(PTRACE_TRACEME, 0, nullptr, nullptr); }));
+  CHECK(isKilled([]() { syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_pidfd_open, 1, 0); }));
+}
+
+TEST_CASE("no code can be brought in and no door opened wider" * doctest::skip(SANITIZED)) {
+  CHECK(isKilled([]() { mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }));
+  CHECK(isKilled([]() { mprotect(nullptr, 4096, PROT_READ | PROT_EXEC); }));
+  CHECK(isKilled([]() { syscall(SYS_memfd_create, "x", 0); }));
+  CHECK(isKilled([]() { (void)!setuid(0); }));
+  CHECK(isKilled([]() { syscall(SYS_io_uring_setup, 1, nullptr); }));
+  CHECK(isKilled([]() { syscall(SYS_bpf, 0, nullptr, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_mount, nullptr, nullptr, nullptr, 0, nullptr); }));
+  CHECK(isKilled([]() { syscall(SYS_unshare, 0x10000000); }));
+  CHECK(isKilled([]() { fcntl(0, F_SETOWN, 1); }));
+}
