@@ -234,13 +234,14 @@ class Lab:
         self.started.append(program)
         return program
 
-    def start_posternd(self, *arguments, ready=True):
-        self.posternd = self.start("posternd", [self.programs.posternd, "--root", self.root, *arguments])
-        if ready:
-            before = self.posternd.said().count('"event":"ready"')
-            wait_until(lambda: self.posternd.process.poll() is not None or os.path.exists(self.control_socket)
-                       and self.answers(), lambda: f"posternd is not ready:\n{self.posternd.said()[-3000:]}")
-            assert self.posternd.process.poll() is None, self.posternd.said()[-3000:] + str(before)
+    def start_posternd(self, *arguments, user=None):
+        command = [self.programs.posternd, "--root", self.root, *arguments]
+        if user is not None:
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+        self.posternd = self.start("posternd", command)
+        wait_until(lambda: self.posternd.process.poll() is not None or self.answers(),
+                   lambda: f"posternd is not ready:\n{self.posternd.said()[-3000:]}")
+        assert self.posternd.process.poll() is None, self.posternd.said()[-3000:]
         return self.posternd
 
     def answers(self):
