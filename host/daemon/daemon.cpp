@@ -1,5 +1,6 @@
 #include "host/daemon/daemon.h"
 
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
 
@@ -263,7 +264,8 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
   kj::AutoCloseFd own(kj::mv(pair.second));
   auto copy = [&]() {
     int fd;
-    KJ_SYSCALL(fd = dup(copied));
+    // Closed on exec: a session process that is started meanwhile is another VM's.
+    KJ_SYSCALL(fd = fcntl(copied, F_DUPFD_CLOEXEC, 3));
     return kj::AutoCloseFd(fd);
   };
   auto introduced = vm.session().introduce(copy(), fill);
