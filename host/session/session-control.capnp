@@ -22,6 +22,13 @@ interface SessionControl {
 
   stop @3 () -> ();
   # Says goodbye to the guest and ends the process.
+
+  whenSerialFree @4 () -> ();
+  # When no pipe is in use that link() brought, be it from an earlier posternd: a VMM's socket serves one connection, and
+  # another would end the guest's session.
+
+  configure @5 (rollback :Rollback) -> ();
+  # After a change of what attach() said.
 }
 
 enum Rollback {
@@ -37,6 +44,16 @@ struct SessionState {
   connected @4 :Bool;
   peer @5 :Text;
   sessions @6 :UInt64;
+  absence @7 :Absence;
+  # If not connected: how the last guest went.
+  goodbye @8 :UInt16;
+  # saidGoodbye: guest.capnp's Goodbye.
+
+  enum Absence {
+    neverSeen @0;
+    lost @1;
+    saidGoodbye @2;
+  }
 }
 
 struct LinkOutcome {

@@ -162,6 +162,7 @@ class VmCallsServer final : public schema::VmCalls::Server {
 };
 
 kj::Promise<void> VmCallsServer::ping(PingContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   if (!isGranted("ping")) {
     deny(failure(), "ping");
@@ -183,6 +184,7 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
 }
 
 kj::Promise<void> VmCallsServer::info(InfoContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   uint32_t granted = 0;
   for (auto& part : INFO_CALLS) {
@@ -220,6 +222,7 @@ kj::Promise<void> VmCallsServer::info(InfoContext context) {
 }
 
 kj::Promise<void> VmCallsServer::power(PowerContext context) {
+  context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   auto params = context.getParams();
   auto call = callOf(params.getRequest().getAction());
@@ -252,6 +255,7 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
 }
 
 kj::Promise<void> VmCallsServer::whenGone(WhenGoneContext context) {
+  context.allowCancellation();
   bool reset = context.getParams().getReset();
   if (!isGranted(reset ? "power.restart"_kj : "power.shutdown"_kj) && !isGranted("power.suspend")) {
     deny(context.getResults().initFailure(), "power");
