@@ -41,7 +41,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
     BoardWriter& board;
     Random& random;
     Handler& handler;
-    schema::Rollback rollback;
+    const schema::Rollback& rollback;  // as it counts now
   };
 
   // Starts its session process and its links. Everything outlives this.
@@ -82,6 +82,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   kj::Maybe<kj::TimePoint> heartbeatAt;
   uint64_t endedSession = 0;  // reports of it, or of earlier ones, come too late
   bool linkUp = false;
+  bool keepsSerial = true;  // false: the pipe that the session holds is of another transport than the record's
   pid_t sessionPid = 0;
   bool enrolled = false;
   bool offerPending = false;
@@ -104,6 +105,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   void publish();
   void healthMayHaveChanged(kj::TimePoint now);
   void take(schema::SessionState::Reader state);
+  void recall(schema::SessionState::Reader state);
   kj::TimePoint now() const { return timer.now(); }
 
   // SessionClient::Handler.
