@@ -8,6 +8,7 @@
 
 #include "protocol/bundle.capnp.h"
 #include "protocol/locked.h"
+#include "protocol/policy/names.h"
 
 namespace postern {
 
@@ -45,7 +46,7 @@ bool isBase64(kj::ArrayPtr<const char> text) {
 // Checked fields of a message, or null.
 kj::Maybe<kj::Own<Bundle>> take(schema::Bundle::Reader in) {
   if (in.getVm().size() != 16 || in.getHostPublicKey().size() != 32 || in.getToken().size() != 32) return nullptr;
-  if (!isVmName(in.getVmName()) || in.getTransport().size() > 256) return nullptr;
+  if (!policy::isVmName(in.getVmName()) || in.getTransport().size() > 256) return nullptr;
   if (in.getGrants().size() > MAX_BUNDLE_GRANTS_BYTES) return nullptr;
   auto bundle = newLocked(Bundle());
   memcpy(bundle->vm.bytes.data(), in.getVm().begin(), 16);
@@ -85,7 +86,7 @@ kj::StringPtr describe(BundleError error) {
 }
 
 SecretText encodeBundle(const Bundle& bundle) {
-  KJ_REQUIRE(isVmName(bundle.vmName));
+  KJ_REQUIRE(policy::isVmName(bundle.vmName));
   KJ_REQUIRE(bundle.grants.size() <= MAX_BUNDLE_GRANTS_BYTES && bundle.transport.size() <= 256);
   capnp::MallocMessageBuilder message(MAX_MESSAGE_BYTES / sizeof(capnp::word));
   auto out = message.initRoot<schema::Bundle>();
@@ -150,16 +151,6 @@ kj::OneOf<kj::Own<Bundle>, BundleError> parseBundle(kj::ArrayPtr<const char> unt
   });
   if (broken != nullptr) return BundleError::DAMAGED;
   return result;
-}
-
-bool isVmName(kj::ArrayPtr<const char> untrusted) {
-  auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
-  if (untrusted.size() == 0 || untrusted.size() > MAX_VM_NAME_BYTES || !alphanumeric(untrusted[0])) return false;
-  for (char c : untrusted) {
-    if (!alphanumeric(c) && c != '-' && c != '_' && c != '.') return false;
-  }
-  auto is = [&](kj::StringPtr word) { return untrusted == word.asArray(); };
-  return !is("any") && !is("host");
 }
 
 kj::Maybe<VmId> parseVmId(kj::ArrayPtr<const char> untrusted) {

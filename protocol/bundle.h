@@ -15,14 +15,13 @@
 
 namespace postern {
 
-constexpr size_t MAX_VM_NAME_BYTES = 64;
 constexpr size_t MAX_BUNDLE_GRANTS_BYTES = 2048;
 // The text of the largest bundle is shorter.
 constexpr size_t MAX_BUNDLE_BYTES = 4096;
 
 struct Bundle {
   VmId vm;
-  kj::String vmName;
+  kj::String vmName;  // policy::isVmName
   HostPublicKey host;
   EnrolmentToken token;
   kj::String transport;
@@ -55,10 +54,6 @@ kj::StringPtr describe(BundleError error);
 SecretText encodeBundle(const Bundle& bundle);
 // White space around it is ignored: a file or a terminal adds some. For any bytes at all; does not throw.
 kj::OneOf<kj::Own<Bundle>, BundleError> parseBundle(kj::ArrayPtr<const char> untrusted);
-
-// A VM's name: 1 to 64 of a-z, A-Z, 0-9, '-', '_', '.', beginning with a letter or digit, and no word that policy has
-// for something else ("any", "host").
-bool isVmName(kj::ArrayPtr<const char> untrusted);
 
 // 8-4-4-4-12 hexadecimal digits, as SMBIOS and libvirt write it; null if it is not that.
 kj::Maybe<VmId> parseVmId(kj::ArrayPtr<const char> untrusted);

@@ -95,7 +95,10 @@ class PublicVatNetwork::FilteredConnection final : public Connection {
       return next;
     });
   }
-  kj::Promise<void> shutdown() override { return inner->shutdown(); }
+  kj::Promise<void> shutdown() override {
+    network.over.fulfiller->fulfill();
+    return inner->shutdown();
+  }
 
  private:
   kj::Own<Connection> inner;

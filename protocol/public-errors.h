@@ -28,6 +28,10 @@ class PublicVatNetwork final : public capnp::TwoPartyVatNetworkBase {
       capnp::rpc::twoparty::VatId::Reader hostId) override;
   kj::Promise<kj::Own<capnp::TwoPartyVatNetworkBase::Connection>> accept() override;
 
+  // When the RPC system has given its connection up. (The inner network would say so when nobody holds the connection
+  // any more; this does.) Once.
+  kj::Promise<void> onShutdown() { return kj::mv(over.promise); }
+
  private:
   class FilteredConnection;
   class FilteredMessage;
@@ -37,6 +41,7 @@ class PublicVatNetwork final : public capnp::TwoPartyVatNetworkBase {
   kj::Function<void(kj::StringPtr)> observe;
   // One, as the inner network has one: the RPC system tells connections apart by their address.
   kj::Maybe<kj::Own<FilteredConnection>> filtered;
+  kj::PromiseFulfillerPair<void> over = kj::newPromiseAndFulfiller<void>();
 
   kj::Own<capnp::TwoPartyVatNetworkBase::Connection> filter(
       kj::Own<capnp::TwoPartyVatNetworkBase::Connection> connection);

@@ -26,7 +26,7 @@ class RpcConnection {
   KJ_DISALLOW_COPY(RpcConnection);
 
   // When RPC is over, though the session may go on: the peer, or this end, aborted it. Resolves once.
-  kj::Promise<void> onDisconnect() { return network.onDisconnect(); }
+  kj::Promise<void> onDisconnect() { return publicNetwork.onShutdown(); }
 
   // The peer's bootstrap capability.
   capnp::Capability::Client peer() { return peerBootstrap; }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "host/cli/quantity.h"
-#include "protocol/bundle.h"
+#include "protocol/policy/names.h"
 #include "transport/printable.h"
 
 namespace postern::cli {
@@ -22,10 +22,8 @@ std::string notDuration(const std::string& text) {
 }  // namespace
 
 std::string notVmName(const std::string& text) {
-  if (isVmName(view(text))) return {};
-  return kj::str("'", printable(view(text), 70),
-                 "' is no VM's name: 1 to 64 letters, digits, '-', '_' and '.', beginning with a letter or digit")
-      .cStr();
+  if (policy::isVmName(view(text))) return {};
+  return kj::str("'", printable(view(text), 70), "' is no VM's name: ", policy::VM_NAME_RULE).cStr();
 }
 
 std::string notNumber(const std::string& text, uint64_t max) {

@@ -19,8 +19,25 @@ using Kind = schema::Failure::Kind;
 // What a caller may ask a VM's session for, at most, in one open().
 constexpr unsigned MAX_CALLS_PER_OPEN = 16;
 constexpr unsigned MAX_AUDIT_LINES = 1000;
+// On one connection at a time: each looks at every event.
+constexpr unsigned MAX_EVENT_STREAMS = 4;
+constexpr size_t VMS_PER_TURN = 64;
+// "service." and a name.
+constexpr size_t MAX_CALL_BYTES = 80;
+// For a session process to take a caller's socket.
+constexpr auto INTRODUCTION_DEADLINE = 5 * kj::SECONDS;
 // For a session process that is being started.
 constexpr auto SESSION_PATIENCE = 5 * kj::SECONDS;
+
+// It goes into logs and onto terminals, denied or not. Whether there is such a call is for policy to say.
+bool isCallText(kj::StringPtr untrusted) {
+  for (char c : untrusted) {
+    bool good =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
+    if (!good) return false;
+  }
+  return untrusted.size() > 0 && untrusted.size() <= MAX_CALL_BYTES;
+}
 
 class ControlCalls final : public schema::Control::Server {
  public:
@@ -45,12 +62,17 @@ class ControlCalls final : public schema::Control::Server {
  private:
   Daemon& daemon;
   CallBucket& bucket;
+  unsigned eventStreams = 0;
   kj::ForkedPromise<kj::Own<const LocalCaller>> caller;
 
-  // The caller, when its turn has come.
-  kj::Promise<kj::Own<const LocalCaller>> turn() {
-    return bucket.take().then([this]() { return caller.addBranch(); });
+  // The caller, when its turn has come. One that goes away meanwhile, or later, ends the call.
+  template <typename Context>
+  kj::Promise<kj::Own<const LocalCaller>> turn(Context& context, unsigned cost = 1) {
+    context.allowCancellation();
+    return bucket.take(cost).then([this]() { return caller.addBranch(); });
   }
+  // Of a call that looks at every VM: on a host with a thousand it is as much work as many others.
+  unsigned costOfAll() { return 1 + static_cast<unsigned>(daemon.countVms() / VMS_PER_TURN); }
 
   // The VM, if the caller may know of it; otherwise the failure says that there is none.
   kj::Maybe<Vm&> visibleVm(const LocalCaller& who, kj::StringPtr untrustedName, schema::Failure::Builder failure) {
@@ -86,14 +108,19 @@ class ControlCalls final : public schema::Control::Server {
 };
 
 kj::Promise<void> ControlCalls::open(OpenContext context) {
-  context.allowCancellation();
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto results = context.getResults();
     auto asked = params.getCalls();
     if (asked.size() == 0 || asked.size() > MAX_CALLS_PER_OPEN) {
       setFailure(results.initFailure(), Kind::INVALID, kj::str("ask for 1 to ", MAX_CALLS_PER_OPEN, " calls"));
       return kj::READY_NOW;
+    }
+    for (auto call : asked) {
+      if (!isCallText(call)) {
+        setFailure(results.initFailure(), Kind::INVALID, kj::str("there is no call '", printable(call), "'"));
+        return kj::READY_NOW;
+      }
     }
     KJ_IF_MAYBE (vm, daemon.findVm(params.getVm())) {
       kj::Vector<kj::String> granted;
@@ -105,7 +132,7 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
       }
       if (granted.size() == 0) {
         // What was denied says that the VM is there: only to those who may know.
-        if (!visible) visibleVm(*who, params.getVm(), failure);
+        if (!visible) visibleVm(*who, params.getVm(), results.initFailure());
         return kj::READY_NOW;
       }
       if (vm->isQuarantined() && !granted[0].startsWith("admin.")) {
@@ -129,7 +156,8 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
                  rule = kj::str(decision.ruleId())]() mutable -> kj::Promise<void> {
             KJ_IF_MAYBE (vm, daemon.findVm(name)) {
               if (vm->session().isAttached()) {
-                return daemon.introduce(*vm, kj::mv(who), kj::mv(granted), rule)
+                return daemon.timer()
+                    .timeoutAfter(INTRODUCTION_DEADLINE, daemon.introduce(*vm, kj::mv(who), kj::mv(granted), rule))
                     .then([context](kj::AutoCloseFd socket) mutable {
                       context.getResults().setSocket(newDescriptor(kj::mv(socket)));
                     });
@@ -139,7 +167,7 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
           })
           .catch_([context](kj::Exception&&) mutable {
             setFailure(context.getResults().initFailure(), Kind::NOT_CONNECTED,
-                       "its session process does not run; posternd's log says why");
+                       "its session process does not run, or does not answer; posternd's log says why");
           });
     }
     visibleVm(*who, params.getVm(), results.initFailure());
@@ -148,7 +176,7 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
 }
 
 kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
     kj::Vector<Vm*> visible;
     for (auto* vm : daemon.allVms()) {
       if (daemon.isVisible(*who, *vm)) visible.add(vm);
@@ -159,7 +187,7 @@ kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
 }
 
 kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto results = context.getResults();
     auto failure = results.initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
@@ -190,7 +218,7 @@ kj::Maybe<kj::String> takeSettings(schema::VmSettings::Reader from, VmRecord& re
 }
 
 kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto params = context.getParams();
     auto results = context.getResults();
     auto failure = results.initFailure();
@@ -210,7 +238,10 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
                                 "` makes a new bundle for it, `postern vm set` changes it"));
     }
     auto name = kj::str(record.name);
-    kj::String hostText;
+    KJ_IF_MAYBE (leaving, daemon.whyNotYet(name)) return setFailure(failure, Kind::FAILED, *leaving);
+    // What an earlier VM of this name was granted, and kept after a crash, is not for this one.
+    kj::Vector<kj::String> problems;
+    (void)daemon.policy().removeGrants(name, problems);
     if (params.getGrants().size() > 0) {
       kj::Vector<kj::StringPtr> words, to;
       for (auto word : params.getGrants()) words.add(word);
@@ -228,7 +259,6 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
       results.setGuestPolicy(grants.guestPolicy);
     }
     KJ_IF_MAYBE (error, daemon.addVm(kj::mv(record))) {
-      kj::Vector<kj::String> problems;
       (void)daemon.policy().removeGrants(name, problems);
       return setFailure(failure, Kind::FAILED, error->text);
     }
@@ -239,7 +269,7 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
 }
 
 kj::Promise<void> ControlCalls::setVm(SetVmContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto failure = context.getResults().initFailure();
     auto settings = context.getParams().getVm();
     if (!isAllowed(*who, nullptr, "admin.enroll", failure)) return;
@@ -257,7 +287,7 @@ kj::Promise<void> ControlCalls::setVm(SetVmContext context) {
 }
 
 kj::Promise<void> ControlCalls::removeVm(RemoveVmContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto results = context.getResults();
     auto failure = results.initFailure();
     auto name = kj::str(context.getParams().getName());
@@ -269,20 +299,24 @@ kj::Promise<void> ControlCalls::removeVm(RemoveVmContext context) {
     for (auto& problem : problems) logEvent(LogLevel::ERROR, "policy-error", problem, name);
     daemon.record(who->name(), name, "vm.remove", "", "done");
     daemon.policyChanged();
-    return daemon.removeVm(name).then([context](kj::Maybe<FileError> error) mutable {
+    return daemon.seeThrough(daemon.removeVm(name)).then([context](kj::Maybe<FileError> error) mutable {
       KJ_IF_MAYBE (e, error) setFailure(context.getResults().initFailure(), Kind::FAILED, e->text);
     });
   });
 }
 
 kj::Promise<void> ControlCalls::status(StatusContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto wanted = context.getParams().getVms();
     kj::Vector<Vm*> shown;
-    for (auto* vm : daemon.allVms()) {
-      bool asked = wanted.size() == 0;
-      for (auto name : wanted) asked = asked || name == vm->record().name;
-      if (asked && daemon.isVisible(*who, *vm)) shown.add(vm);
+    auto consider = [&](Vm& vm) {
+      if (shown.size() < MAX_VMS && daemon.isVisible(*who, vm)) shown.add(&vm);
+    };
+    if (wanted.size() == 0) {
+      for (auto* vm : daemon.allVms()) consider(*vm);
+    }
+    for (unsigned i = 0; i < kj::min(wanted.size(), MAX_VMS); ++i) {
+      KJ_IF_MAYBE (vm, daemon.findVm(wanted[i])) consider(*vm);
     }
     auto list = context.getResults().initVms(static_cast<unsigned>(shown.size()));
     for (unsigned i = 0; i < list.size(); ++i) shown[i]->describe(list[i], daemon.timer().now());
@@ -334,8 +368,9 @@ struct EventStream final : public kj::Refcounted {
 };
 
 kj::Promise<void> ControlCalls::events(EventsContext context) {
-  context.allowCancellation();
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+    KJ_REQUIRE(eventStreams < MAX_EVENT_STREAMS, "too many calls of events() on one connection");
+    ++eventStreams;
     auto params = context.getParams();
     auto last = daemon.eventLog().last();
     auto backlog = kj::min(uint64_t(params.getBacklog()), last);
@@ -343,12 +378,12 @@ kj::Promise<void> ControlCalls::events(EventsContext context) {
                                               params.getSink());
     context.releaseParams();
     auto done = stream->run();
-    return done.attach(kj::mv(stream));
+    return done.attach(kj::mv(stream), kj::defer([this]() { --eventStreams; }));
   });
 }
 
 kj::Promise<void> ControlCalls::forcePower(ForcePowerContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
@@ -356,16 +391,21 @@ kj::Promise<void> ControlCalls::forcePower(ForcePowerContext context) {
       if (!isAllowed(*who, *vm, call, failure)) return kj::READY_NOW;
       KJ_IF_MAYBE (qmp, vm->qmp()) {
         auto name = kj::str(params.getVm());
-        return qmp->force(params.getReset())
-            .then([this, context, call, name = kj::mv(name), who = kj::mv(who)](kj::Maybe<kj::String> problem) mutable {
-              daemon.record(who->name(), name, kj::str(call, ".force"), "",
-                            problem == nullptr ? "done"_kj : "failed"_kj);
-              KJ_IF_MAYBE (text, problem) {
-                setFailure(context.getResults().getFailure(), Kind::FAILED, *text);
-              } else {
-                context.getResults().disownFailure();
-              }
-            });
+        // It is carried out and recorded, whether or not the caller waits for it.
+        auto forced =
+            qmp->force(params.getReset())
+                .then([&daemon = daemon, call, name = kj::mv(name), who = kj::mv(who)](kj::Maybe<kj::String> problem) {
+                  daemon.record(who->name(), name, kj::str(call, ".force"), "",
+                                problem == nullptr ? "done"_kj : "failed"_kj);
+                  return problem;
+                });
+        return daemon.seeThrough(kj::mv(forced)).then([context](kj::Maybe<kj::String> problem) mutable {
+          KJ_IF_MAYBE (text, problem) {
+            setFailure(context.getResults().getFailure(), Kind::FAILED, *text);
+          } else {
+            context.getResults().disownFailure();
+          }
+        });
       }
       setFailure(failure, Kind::INVALID, "this VM has no QMP socket; `postern vm set VM --qmp PATH` names it");
     }
@@ -374,8 +414,7 @@ kj::Promise<void> ControlCalls::forcePower(ForcePowerContext context) {
 }
 
 kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
-  context.allowCancellation();
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
@@ -396,7 +435,7 @@ kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
 }
 
 kj::Promise<void> ControlCalls::explainPolicy(ExplainPolicyContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto results = context.getResults();
     auto query = context.getParams().getQuery();
     auto failure = results.initFailure();
@@ -437,7 +476,7 @@ kj::Promise<void> ControlCalls::explainPolicy(ExplainPolicyContext context) {
 }
 
 kj::Promise<void> ControlCalls::reloadPolicy(ReloadPolicyContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto failure = context.getResults().initFailure();
     if (!isAllowed(*who, nullptr, "admin.policy", failure)) return;
     KJ_IF_MAYBE (lines, daemon.policy().reload()) {
@@ -453,7 +492,7 @@ kj::Promise<void> ControlCalls::reloadPolicy(ReloadPolicyContext context) {
 }
 
 kj::Promise<void> ControlCalls::audit(AuditContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller> who) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable {
     auto results = context.getResults();
     auto failure = results.initFailure();
     if (!isAllowed(*who, nullptr, "admin.audit", failure)) return;
@@ -466,7 +505,7 @@ kj::Promise<void> ControlCalls::audit(AuditContext context) {
 }
 
 kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {
-  return turn().then([this, context](kj::Own<const LocalCaller>) mutable {
+  return turn(context).then([this, context](kj::Own<const LocalCaller>) mutable {
     auto results = context.getResults();
     results.setVersion(POSTERN_VERSION);
     results.setPid(static_cast<uint32_t>(getpid()));

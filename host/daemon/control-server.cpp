@@ -14,16 +14,6 @@
 
 namespace postern::host {
 
-kj::Promise<void> CallBucket::take() {
-  constexpr auto INTERVAL = 1 * kj::SECONDS / CALLS_PER_SECOND;
-  auto now = timer.now();
-  auto earliest = now - INTERVAL * int64_t(CALL_BURST);
-  if (nextFree < earliest) nextFree = earliest;
-  nextFree += INTERVAL;
-  if (nextFree <= now) return kj::READY_NOW;
-  return timer.atTime(nextFree);
-}
-
 ControlServer::ControlServer(Daemon& daemon, kj::AsyncIoContext& io, kj::AutoCloseFd listeningParam)
     : daemon(daemon),
       io(io),
@@ -39,7 +29,10 @@ ControlServer::~ControlServer() noexcept(false) {}
 kj::Promise<void> ControlServer::acceptAll() {
   int fd = accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd >= 0) {
-    serve(kj::AutoCloseFd(fd));
+    KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { serve(kj::AutoCloseFd(fd)); })) {
+      // Want of memory or of descriptors ends this one caller's connection, and not the service.
+      logEvent(LogLevel::ERROR, "caller-lost", exception->getDescription());
+    }
     return kj::evalLast([this]() { return acceptAll(); });
   }
   if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -58,11 +51,11 @@ void ControlServer::serve(kj::AutoCloseFd socket) {
   bool isAdministrator = uid == 0 || uid == geteuid();
   if (user.connections >= MAX_CONNECTIONS_PER_USER) return;  // closed
   if (connections >= MAX_CONNECTIONS && !isAdministrator) return;
+  auto rpc = kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
+                                newControl(daemon, user.bucket, daemon.localCallers().find(uid)), CONTROL_MESSAGE_WORDS,
+                                CALLER_FLOW_WORDS);
   ++connections;
   ++user.connections;
-  auto rpc =
-      kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
-                         newControl(daemon, user.bucket, daemon.localCallers().find(uid)), CONTROL_MESSAGE_WORDS);
   auto over = rpc->onDisconnect();
   tasks.add(over.attach(kj::mv(rpc)).then([this, uid]() { leave(uid); }, [this, uid](kj::Exception&&) { leave(uid); }));
 }

@@ -4,13 +4,16 @@
 // Who calls is what SO_PEERCRED says. Guarantees towards the daemon, whatever callers do:
 //  - a user has at most MAX_CONNECTIONS_PER_USER connections, and all together MAX_CONNECTIONS, which does not hold for
 //    root and posternd's own user; more are closed;
-//  - a user's calls come at CALLS_PER_SECOND after a burst of CALL_BURST; above it they wait, and wait alone;
+//  - a user's calls come at CALLS_PER_SECOND after a burst of CALL_BURST, one over many VMs like many; above it they
+//    wait, and wait alone, and no more of them than CALLER_FLOW_WORDS a connection has room for;
+//  - what a caller who has gone had asked for and not got is given up;
 //  - one connection is accepted a turn of the loop;
 //  - texts of a caller are bounded by the size of its messages (LocalRpc) and checked before they are used.
 // One loop.
 
 #include <kj/async-io.h>
 
+#include "host/daemon/call-bucket.h"
 #include "host/daemon/daemon.h"
 
 namespace postern::host {
@@ -20,17 +23,8 @@ constexpr unsigned MAX_CONNECTIONS_PER_USER = 64;
 constexpr unsigned CALLS_PER_SECOND = 200;
 constexpr unsigned CALL_BURST = 400;
 
-// A user's calls. Refilled by time.
-class CallBucket {
- public:
-  explicit CallBucket(kj::Timer& timer) : timer(timer), nextFree(timer.now()) {}
-  // When the next call may begin; in the order of asking.
-  kj::Promise<void> take();
-
- private:
-  kj::Timer& timer;
-  kj::TimePoint nextFree;
-};
+// Words of calls that one connection has in progress: what waits for its turn is held in memory.
+constexpr uint64_t CALLER_FLOW_WORDS = uint64_t(1) << 13;
 
 class ControlServer final : private kj::TaskSet::ErrorHandler {
  public:
@@ -43,7 +37,7 @@ class ControlServer final : private kj::TaskSet::ErrorHandler {
   struct User {
     unsigned connections = 0;
     CallBucket bucket;
-    explicit User(kj::Timer& timer) : bucket(timer) {}
+    explicit User(kj::Timer& timer) : bucket(timer, CALLS_PER_SECOND, CALL_BURST) {}
   };
 
   Daemon& daemon;

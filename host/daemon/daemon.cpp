@@ -1,5 +1,6 @@
 #include "host/daemon/daemon.h"
 
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
 
@@ -13,6 +14,10 @@ namespace {
 policy::Vm policyVm(const VmRecord& record, kj::Vector<kj::StringPtr>& tags) {
   for (auto& tag : record.tags) tags.add(tag);
   return {record.name, tags};
+}
+
+schema::Rollback rollbackOf(const Config& config) {
+  return config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
 }
 
 kj::Date wallNow() {
@@ -36,6 +41,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       port(io.unixEventPort),
       time(io.unixEventPort.getTimer()),
       config(kj::mv(parts.config)),
+      rollback(rollbackOf(config)),
       sessionProgram(kj::mv(parts.sessionProgram)),
       registry(kj::mv(parts.registry)),
       audit(kj::mv(parts.audit)),
@@ -44,6 +50,9 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       grants(port),
       admission(time),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
+      denials(time, 200, 60),
+      strangers(time, 5, 1),
+      unknownGrants(time, 200, 60),
       lookForExpired(time.now()),
       tasks(*this),
       ticking(nullptr) {
@@ -64,8 +73,12 @@ Daemon::~Daemon() noexcept(false) {}
 // VMs --------------------------------------------------------------------------------------------------------------
 
 Vm::Environment Daemon::vmEnvironment() {
-  return {port,  *io.lowLevelProvider, sessionProgram, paths.sessionFolder, *registry, admission, board, random, *this,
-          config};
+  return {port,           *io.lowLevelProvider,
+          sessionProgram, paths.sessionFolder,
+          *registry,      admission,
+          board,          random,
+          *this,          config,
+          rollback};
 }
 
 void Daemon::startVm(const VmRecord& record) {
@@ -104,12 +117,14 @@ kj::Maybe<FileError> Daemon::changeVm(VmRecord record) {
 kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
   auto vm = kj::mv(KJ_REQUIRE_NONNULL(vms.find(name)));
   vms.erase(name);
+  leaving.insert(kj::str(name));
   grants.cutUnless([name](const GrantEntry& grant) { return grant.vm != name; });
   auto& reference = *vm;
   return reference.stop()
       .catch_([](kj::Exception&&) {})
       .then([this, name = kj::str(name), vm = kj::mv(vm)]() mutable -> kj::Maybe<FileError> {
         vm = nullptr;
+        leaving.eraseMatch(name);
         KJ_IF_MAYBE (error, registry->remove(name)) return kj::mv(*error);
         for (auto ending : {".sock", ".pid"}) {
           KJ_IF_MAYBE (error, removeFile(kj::str(paths.sessionFolder, '/', name, ending))) return kj::mv(*error);
@@ -117,6 +132,11 @@ kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
         tellEvent(name, "removed", kj::str("its keys are forgotten"));
         return nullptr;
       });
+}
+
+kj::Maybe<kj::String> Daemon::whyNotYet(kj::StringPtr name) const {
+  if (leaving.find(name) == nullptr) return nullptr;
+  return kj::str("the VM ", name, " that there was is still being removed; try again in a few seconds");
 }
 
 kj::Promise<void> Daemon::stopSessions() {
@@ -168,13 +188,17 @@ kj::Promise<void> Daemon::serveDoor(VsockDoor& door) {
         KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
       }
       KJ_CASE_ONEOF(turned, TurnedAway) {
-        if (turned.why.is<Stranger>()) {
-          tellEvent("", "unknown-cid", kj::str("a connection from ", toString(turned.peer), ", which is no VM's"));
-        }
+        if (turned.why.is<Stranger>()) strange(turned.peer);
       }
     }
     return serveDoor(door);
   });
+}
+
+void Daemon::strange(const PeerAddress& peer) {
+  auto cid = peer.is<VsockPeer>() ? kj::str(peer.get<VsockPeer>().cid) : kj::String();
+  if (strangers.take(cid) == nullptr) return;
+  tellEvent("", "unknown-cid", kj::str("a connection from ", toString(peer), ", which is no VM's"));
 }
 
 // Policy -----------------------------------------------------------------------------------------------------------
@@ -226,6 +250,8 @@ void Daemon::reload(kj::StringPtr configPath, Presence presence) {
       logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
     }
     config.rollback = fresh.rollback;
+    rollback = rollbackOf(config);
+    for (auto& entry : vms) entry.value->session().configure();
   }
   KJ_IF_MAYBE (lines, policyStore.reload()) {
     for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
@@ -262,7 +288,8 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
   kj::AutoCloseFd own(kj::mv(pair.second));
   auto copy = [&]() {
     int fd;
-    KJ_SYSCALL(fd = dup(copied));
+    // Closed on exec: a session process that is started meanwhile is another VM's.
+    KJ_SYSCALL(fd = fcntl(copied, F_DUPFD_CLOEXEC, 3));
     return kj::AutoCloseFd(fd);
   };
   auto introduced = vm.session().introduce(copy(), fill);
@@ -294,9 +321,12 @@ void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::Str
   auto who = caller.name();
   auto outcome = decision.isAllowed() ? "allowed"_kj : "denied"_kj;
   if (!repeats.isFirst(time.now(), who, vm, call, decision.ruleId(), outcome)) return;
-  record(who, vm, call, decision.ruleId(), outcome);
-  if (!decision.isAllowed()) {
-    tellEvent(vm, "denied", kj::str(who, ": ", call, ": ", decision.toString()));
+  if (decision.isAllowed()) return record(who, vm, call, decision.ruleId(), outcome);
+  // Anybody can be denied, as often as he likes; and the log is kept in so many files.
+  KJ_IF_MAYBE (leftOut, denials.take(who)) {
+    auto more = *leftOut == 0 ? kj::String() : kj::str(", and ", *leftOut, " times before that were not recorded");
+    record(who, vm, call, decision.ruleId(), kj::str("denied", more));
+    tellEvent(vm, "denied", kj::str(who, ": ", call, ": ", decision.toString(), more));
   }
 }
 
@@ -311,7 +341,11 @@ void Daemon::operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr
       line.rule = entry->rule;
     }
   }
-  if (who.size() == 0) who = kj::str("grant:", grant);  // it has just ended
+  if (who.size() == 0) {
+    // It has just ended, or there was none: a session process that was taken over does not fill the log.
+    if (unknownGrants.take(vm.record().name) == nullptr) return;
+    who = kj::str("grant:", grant);
+  }
   line.who = who;
   line.vm = vm.record().name;
   line.call = call;

@@ -10,6 +10,7 @@
 #include "host/audit/audit-log.h"
 #include "host/board/board-writer.h"
 #include "host/config/config.h"
+#include "host/daemon/damper.h"
 #include "host/daemon/events.h"
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
@@ -59,6 +60,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   const Paths& filePaths() const { return paths; }
   kj::Maybe<Vm&> findVm(kj::StringPtr name);
   kj::Vector<Vm*> allVms();
+  size_t countVms() const { return vms.size(); }
 
   policy::Decision decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call);
   policy::Decision decideOnHost(const LocalCaller& caller, kj::StringPtr call);
@@ -79,6 +81,11 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   kj::Maybe<FileError> addVm(VmRecord record);
   kj::Maybe<FileError> changeVm(VmRecord record);
   kj::Promise<kj::Maybe<FileError>> removeVm(kj::StringPtr name);
+  // Its name is not free while what was its is being removed; null: it is.
+  kj::Maybe<kj::String> whyNotYet(kj::StringPtr name) const;
+  // The promise, which is carried out even if what comes back is dropped.
+  template <typename T>
+  kj::Promise<T> seeThrough(kj::Promise<T> promise);
   // Policy changed: cuts what it no longer allows.
   void policyChanged();
 
@@ -88,6 +95,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   kj::UnixEventPort& port;
   kj::Timer& time;
   Config config;
+  schema::Rollback rollback;  // of config
   const kj::String sessionProgram;
   SystemRandom random;
   kj::Own<Registry> registry;
@@ -100,6 +108,10 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Admission admission;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
+  kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
+  Damper denials;                   // by caller
+  Damper strangers;                 // by context id
+  Damper unknownGrants;             // by VM
   uint64_t auditFailures = 0;
   kj::TimePoint lookForExpired;
 
@@ -115,6 +127,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   void openDoors();
   kj::Promise<void> serveDoor(VsockDoor& door);
   kj::Maybe<kj::String> vmOfCid(uint32_t cid) const;
+  void strange(const PeerAddress& peer);
   kj::Promise<void> tickForEver();
   void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
 
@@ -124,5 +137,16 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;
 };
+
+template <typename T>
+kj::Promise<T> Daemon::seeThrough(kj::Promise<T> promise) {
+  auto result = kj::newPromiseAndFulfiller<T>();
+  auto& fulfiller = *result.fulfiller;
+  tasks.add(promise
+                .then([&fulfiller](T value) { fulfiller.fulfill(kj::mv(value)); },
+                      [&fulfiller](kj::Exception&& e) { fulfiller.reject(kj::mv(e)); })
+                .attach(kj::mv(result.fulfiller)));
+  return kj::mv(result.promise);
+}
 
 }  // namespace postern::host

@@ -1,7 +1,7 @@
 #pragma once
 // Events: what happened on this host, kept for who comes later and told to who listens. The last MAX_EVENTS are kept,
-// in memory alone: the audit log is the record. A listener that does not read loses nothing of others and is let go
-// when it has MAX_BEHIND unread.
+// in memory alone: the audit log is the record. A listener that does not read holds up nobody; what is no longer kept
+// when it reads again it has missed, and sees by the numbers.
 
 #include <kj/async.h>
 #include <kj/string.h>
@@ -13,7 +13,6 @@
 namespace postern::host {
 
 constexpr size_t MAX_EVENTS = 4096;
-constexpr uint64_t MAX_BEHIND = 1024;
 
 struct Event {
   uint64_t sequence;

@@ -24,7 +24,11 @@ struct LiveGrants::Live {
       : entry(kj::mv(entry)), watched(kj::heap<Watched>(port, kj::mv(fd))) {}
 };
 
-LiveGrants::LiveGrants(kj::UnixEventPort& port) : port(port), tasks(*this) {}
+// Sessions may hold grants of an earlier posternd, whose operations are not those of ours.
+LiveGrants::LiveGrants(kj::UnixEventPort& port)
+    : port(port),
+      lastId(uint64_t((kj::systemPreciseCalendarClock().now() - kj::UNIX_EPOCH) / kj::MICROSECONDS)),
+      tasks(*this) {}
 LiveGrants::~LiveGrants() noexcept(false) {}
 
 bool LiveGrants::hasRoomFor(uid_t uid) const {

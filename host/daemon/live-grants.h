@@ -50,7 +50,7 @@ class LiveGrants final : private kj::TaskSet::ErrorHandler {
  private:
   struct Live;
   kj::UnixEventPort& port;
-  uint64_t lastId = 0;
+  uint64_t lastId;
   kj::HashMap<uint64_t, kj::Own<Live>> live;
   kj::TaskSet tasks;
 

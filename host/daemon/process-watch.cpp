@@ -1,6 +1,7 @@
 #include "host/daemon/process-watch.h"
 
 #include <kj/debug.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,10 +23,19 @@ ProcessWatch::ProcessWatch(kj::UnixEventPort& port, pid_t pid)
     : number(pid), fd(openPidfd(pid)), observer(port, fd, kj::UnixEventPort::FdObserver::OBSERVE_READ) {}
 
 kj::Promise<void> ProcessWatch::whenEnded() {
-  return observer.whenBecomesReadable().then([this]() {
-    int status;
-    (void)waitpid(number, &status, WNOHANG);  // fails for one that is not our child
-  });
+  // The event port tells of a change once: an end that somebody has heard of, or nobody, is asked for.
+  if (hasEnded()) return kj::READY_NOW;
+  return observer.whenBecomesReadable().then([this]() { return whenEnded(); });
+}
+
+bool ProcessWatch::hasEnded() {
+  struct pollfd ready {
+    fd.get(), POLLIN, 0
+  };
+  if (poll(&ready, 1, 0) <= 0) return false;
+  int status;
+  (void)waitpid(number, &status, WNOHANG);  // fails for one that is not our child
+  return true;
 }
 
 void ProcessWatch::kill() {

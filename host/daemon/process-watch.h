@@ -13,7 +13,7 @@ class ProcessWatch {
   ProcessWatch(kj::UnixEventPort& port, pid_t pid);
   KJ_DISALLOW_COPY(ProcessWatch);
 
-  // When it has ended; a child of ours is reaped then.
+  // When it has ended; a child of ours is reaped then. May be asked again, also after the end.
   kj::Promise<void> whenEnded();
   // SIGKILL.
   void kill();
@@ -23,6 +23,8 @@ class ProcessWatch {
   const pid_t number;
   kj::AutoCloseFd fd;
   kj::UnixEventPort::FdObserver observer;
+
+  bool hasEnded();
 };
 
 }  // namespace postern::host

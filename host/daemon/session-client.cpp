@@ -73,28 +73,41 @@ kj::AutoCloseFd moveUp(kj::AutoCloseFd fd) {
 
 class SessionClient::Observer final : public schema::SessionObserver::Server {
  public:
-  explicit Observer(SessionClient& client) : client(client) {}
+  explicit Observer(kj::Own<Self> self) : self(kj::mv(self)) {}
 
   kj::Promise<void> stateChanged(StateChangedContext context) override {
-    client.handler.sessionState(context.getParams().getState());
-    return kj::READY_NOW;
+    context.allowCancellation();
+    return inTurn([context](Handler& handler) mutable { handler.sessionState(context.getParams().getState()); });
   }
   kj::Promise<void> event(EventContext context) override {
-    auto params = context.getParams();
-    client.handler.sessionEvent(params.getKind(), printable(params.getText(), 300), params.getCode(),
-                                params.getSession());
-    return kj::READY_NOW;
+    context.allowCancellation();
+    return inTurn([context](Handler& handler) mutable {
+      auto params = context.getParams();
+      handler.sessionEvent(params.getKind(), printable(params.getText(), 300), params.getCode(), params.getSession());
+    });
   }
   kj::Promise<void> operation(OperationContext context) override {
-    auto params = context.getParams();
-    auto took = kj::min(params.getMicroseconds(), uint64_t(1) << 50) * kj::MICROSECONDS;
-    client.handler.sessionOperation(params.getGrant(), printable(params.getCall(), 64),
-                                    printable(params.getOutcome(), 200), took, params.getBytes());
-    return kj::READY_NOW;
+    context.allowCancellation();
+    return inTurn([context](Handler& handler) mutable {
+      auto params = context.getParams();
+      auto took = kj::min(params.getMicroseconds(), uint64_t(1) << 50) * kj::MICROSECONDS;
+      handler.sessionOperation(params.getGrant(), printable(params.getCall(), 64), printable(params.getOutcome(), 200),
+                               took, params.getBytes());
+    });
   }
 
  private:
-  SessionClient& client;  // owns the RPC system that owns this
+  kj::Own<Self> self;
+
+  template <typename Tell>
+  kj::Promise<void> inTurn(Tell&& tell) {
+    KJ_IF_MAYBE (client, self->client) {
+      return client->told.take().then([this, tell = kj::fwd<Tell>(tell)]() mutable {
+        KJ_IF_MAYBE (still, self->client) tell(still->handler);
+      });
+    }
+    return kj::READY_NOW;
+  }
 };
 
 SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& handler, const Environment& environment)
@@ -104,13 +117,18 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       environment(environment),
       timer(environment.port.getTimer()),
       socketPath(kj::str(environment.sessionFolder, '/', vmName, ".sock")),
+      told(timer, TOLD_PER_SECOND, TOLD_BURST),
+      self(kj::refcounted<Self>()),
+      nextReports(timer.now()),
       lastEnded(kj::Promise<void>(kj::READY_NOW).fork()),
       tasks(*this),
       running(kj::evalLater([this]() { return run(); }).eagerlyEvaluate([this](kj::Exception&& e) {
         logEvent(LogLevel::ERROR, "session-supervision-failed", e.getDescription(), this->vmName);
       })) {}
 
-SessionClient::~SessionClient() noexcept(false) {}
+SessionClient::~SessionClient() noexcept(false) {
+  self->client = nullptr;
+}
 
 kj::Promise<void> SessionClient::run() {
   auto began = timer.now();
@@ -138,11 +156,24 @@ kj::Promise<void> SessionClient::runOnce() {
       KJ_IF_MAYBE (pid, lastStarted()) process = kj::heap<ProcessWatch>(environment.port, *pid);
       return attach(kj::mv(*socket));
     }
-    if (!spawn()) return kj::READY_NOW;
-    return connect().then([this](kj::Maybe<kj::AutoCloseFd> socket) {
-      return attach(kj::mv(KJ_REQUIRE_NONNULL(socket, "a new session process does not listen")));
+    return endLastStarted().then([this]() -> kj::Promise<void> {
+      if (!spawn()) return kj::READY_NOW;
+      return connect().then([this](kj::Maybe<kj::AutoCloseFd> socket) {
+        return attach(kj::mv(KJ_REQUIRE_NONNULL(socket, "a new session process does not listen")));
+      });
     });
   });
+}
+
+// One that lives and cannot be reached, as when somebody has removed its socket: two would write one state file.
+kj::Promise<void> SessionClient::endLastStarted() {
+  KJ_IF_MAYBE (pid, lastStarted()) {
+    auto watch = kj::heap<ProcessWatch>(environment.port, *pid);
+    watch->kill();
+    auto ended = watch->whenEnded();
+    return ended.attach(kj::mv(watch));
+  }
+  return kj::READY_NOW;
 }
 
 kj::Promise<kj::Maybe<kj::AutoCloseFd>> SessionClient::connect() {
@@ -199,21 +230,24 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
   auto pair = newSocketPair(SOCK_SEQPACKET);
   reports = kj::mv(pair.first);
   auto request = client.attachRequest();
-  request.setObserver(kj::heap<Observer>(*this));
+  self = kj::refcounted<Self>();
+  self->client = *this;
+  request.setObserver(kj::heap<Observer>(kj::addRef(*self)));
   request.setReports(newDescriptor(kj::mv(pair.second)));
   request.setRollback(handler.rollback());
   return timer.timeoutAfter(ATTACH_DEADLINE, request.send())
       .then([this, &reference, client](auto answer) mutable -> kj::Promise<void> {
-        auto pid = static_cast<pid_t>(answer.getPid());
         KJ_REQUIRE(answer.getVm() == capnp::Data::Reader(kj::arrayPtr(vm.bytes.data(), vm.bytes.size())),
                    "the process behind the VM's socket is another VM's");
+        // What it says of itself counts only where no record of ours does.
         if (process == nullptr) {
-          KJ_REQUIRE(isOurs(pid), "the process behind the VM's socket names a process that is none of ours");
+          auto pid = static_cast<pid_t>(answer.getPid());
+          KJ_REQUIRE(pid > 1 && isOurs(pid), "the process behind the VM's socket names a process that is none of ours");
           process = kj::heap<ProcessWatch>(environment.port, pid);
         }
         control = kj::mv(client);
         reportObserver.emplace(environment.port, reports, kj::UnixEventPort::FdObserver::OBSERVE_READ);
-        handler.sessionAttached(answer.getState(), pid);
+        handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid());
         for (auto& waiter : attachWaiters) waiter->fulfill();
         attachWaiters.clear();
         // A process of another version is replaced: what the two say to each other may have changed.
@@ -235,35 +269,43 @@ kj::Maybe<pid_t> SessionClient::lastStarted() const {
   return nullptr;
 }
 
-// The command line of a process of the same user is there for all to read, unlike its program.
+// Whether it was started as spawn() does it. A process that merely has the VM's uuid in its command line, as its QEMU
+// has, is not ours to end.
 bool SessionClient::isOurs(pid_t pid) const {
   auto read = readFile(kj::str("/proc/", pid, "/cmdline"), 4096);
   if (read.is<FileError>()) return false;
   auto& line = read.get<kj::String>();
-  auto wanted = toString(vm);
-  kj::ArrayPtr<const char> rest = line.asArray();
-  while (rest.size() > 0) {
-    size_t length = strnlen(rest.begin(), rest.size());
-    if (rest.slice(0, length) == wanted.asArray()) return true;
-    rest = rest.slice(kj::min(length + 1, rest.size()), rest.size());
+  KJ_IF_MAYBE (end, line.findFirst('\0')) {
+    const char zero[] = {'\0'};
+    auto wanted = kj::str("--vm", kj::arrayPtr(zero, 1), vmName, kj::arrayPtr(zero, 1), "--uuid", kj::arrayPtr(zero, 1),
+                          toString(vm), kj::arrayPtr(zero, 1));
+    auto rest = line.slice(*end + 1);
+    return rest.size() >= wanted.size() && memcmp(rest.begin(), wanted.begin(), wanted.size()) == 0;
   }
   return false;
 }
 
 kj::Promise<void> SessionClient::receiveReports() {
-  for (;;) {
+  if (timer.now() < nextReports) return timer.atTime(nextReports).then([this]() { return receiveReports(); });
+  unsigned received = 0;
+  while (received < MAX_REPORTS_AT_ONCE) {
     kj::byte bytes[REPORT_BYTES + 1];
     auto size = recv(reports, bytes, sizeof(bytes), MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) break;
     if (size == 0) return kj::NEVER_DONE;  // the process's end shows elsewhere
+    ++received;
     KJ_IF_MAYBE (report, parseReport(kj::arrayPtr(bytes, size_t(size)))) handler.sessionReport(*report);
   }
+  // One that never stops to report gets no more of this loop than that.
+  nextReports = timer.now() + REPORT_PAUSE;
+  if (received == MAX_REPORTS_AT_ONCE) return timer.atTime(nextReports).then([this]() { return receiveReports(); });
   return KJ_ASSERT_NONNULL(reportObserver).whenBecomesReadable().then([this]() { return receiveReports(); });
 }
 
 void SessionClient::reset(kj::StringPtr why) {
   bool wasAttached = control != nullptr;
+  self->client = nullptr;
   control = nullptr;
   reportObserver = nullptr;
   reports = nullptr;
@@ -282,7 +324,8 @@ void SessionClient::reset(kj::StringPtr why) {
 kj::Promise<void> SessionClient::whenAttached(kj::Duration atMost) {
   if (isAttached()) return kj::READY_NOW;
   auto waiter = kj::newPromiseAndFulfiller<void>();
-  attachWaiters.add(kj::mv(waiter.fulfiller));
+  attachWaiters.remove_if([](kj::Own<kj::PromiseFulfiller<void>>& waiter) { return !waiter->isWaiting(); });
+  attachWaiters.push_back(kj::mv(waiter.fulfiller));
   return waiter.promise.exclusiveJoin(timer.afterDelay(atMost));
 }
 
@@ -304,6 +347,14 @@ kj::Promise<SessionClient::LinkResult> SessionClient::link(Connection connection
 kj::Promise<void> SessionClient::whenSerialFree() {
   KJ_IF_MAYBE (c, control) return c->whenSerialFreeRequest().send().ignoreResult();
   return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+void SessionClient::configure() {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->configureRequest();
+    request.setRollback(handler.rollback());
+    tasks.add(request.send().ignoreResult());
+  }
 }
 
 kj::Promise<void> SessionClient::introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill) {

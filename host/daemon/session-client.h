@@ -3,13 +3,19 @@
 //
 // Finds the process that an earlier posternd left, or starts one; attaches; and when it is gone, tells its handler and
 // starts another: at once after one that lived, later and later (to RESTART_MAX) after ones that did not. What the
-// process says is a claim about its one VM: numbers and text are bounded before the handler sees them.
+// process says is a claim about its one VM: numbers and text are bounded before the handler sees them, and so is how
+// often it says something: above TOLD_PER_SECOND it waits for its answers, and of reports it gets some
+// MAX_REPORTS_AT_ONCE in REPORT_PAUSE through.
 //
 // Destroying it leaves the process running: a session outlives its posternd. stop() ends it. One loop.
 
 #include <kj/async-io.h>
 #include <kj/async-unix.h>
+#include <kj/refcount.h>
 
+#include <list>
+
+#include "host/daemon/call-bucket.h"
 #include "host/daemon/process-watch.h"
 #include "host/local-rpc/local-rpc.h"
 #include "host/session/report.h"
@@ -26,6 +32,13 @@ constexpr auto LIVED = 5 * kj::SECONDS;
 constexpr auto ATTACH_DEADLINE = 5 * kj::SECONDS;
 // From stop() to SIGKILL.
 constexpr auto STOP_DEADLINE = 2 * kj::SECONDS;
+
+// What a session process tells of its guest and its callers; one that has more to say is overrun, or taken over.
+constexpr unsigned TOLD_PER_SECOND = 100;
+constexpr unsigned TOLD_BURST = 400;
+constexpr unsigned MAX_REPORTS_AT_ONCE = 16;
+// Shorter than the shortest interval of heartbeats by far.
+constexpr auto REPORT_PAUSE = 20 * kj::MILLISECONDS;
 
 class SessionClient final : private kj::TaskSet::ErrorHandler {
  public:
@@ -66,8 +79,10 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   };
   // Fails if the process goes away meanwhile, or is not attached.
   kj::Promise<LinkResult> link(Connection connection);
-  // When it has no serial pipe, be it of an earlier posternd.
+  // Serial: when the process holds no pipe, of an earlier posternd's connecting perhaps. Fails like link().
   kj::Promise<void> whenSerialFree();
+  // What the handler says now of rollback() counts from now on, if it is attached.
+  void configure();
   kj::Promise<void> introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill);
 
   // Ends the process, by force after STOP_DEADLINE; no other is started. Once.
@@ -75,6 +90,10 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
 
  private:
   class Observer;
+  // What an Observer's calls find this by; null once they come too late.
+  struct Self final : public kj::Refcounted {
+    kj::Maybe<SessionClient&> client;
+  };
 
   const kj::String vmName;
   const VmId vm;
@@ -83,14 +102,17 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Timer& timer;
   const kj::String socketPath;
 
+  CallBucket told;
+  kj::Own<Self> self;  // of the present connection
   kj::Maybe<kj::Own<LocalRpc>> rpc;
   kj::Maybe<schema::SessionControl::Client> control;  // once attached
   kj::Maybe<kj::Own<ProcessWatch>> process;
   kj::AutoCloseFd reports;
   kj::Maybe<kj::UnixEventPort::FdObserver> reportObserver;
+  kj::TimePoint nextReports;  // not before
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
-  kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
+  std::list<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
   kj::ForkedPromise<void> lastEnded;  // of the last process that reset() ended
   kj::TaskSet tasks;
   kj::Promise<void> running;
@@ -105,6 +127,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   // The process that was started last, by us or by an earlier posternd, if it still lives; null otherwise.
   kj::Maybe<pid_t> lastStarted() const;
   bool isOurs(pid_t pid) const;
+  kj::Promise<void> endLastStarted();
   void taskFailed(kj::Exception&& exception) override;
 };
 

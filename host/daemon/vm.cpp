@@ -138,7 +138,7 @@ void Vm::change(VmRecord record) {
   bool otherQmp = record.qmp != vmRecord.qmp;
   vmRecord = kj::mv(record);
   if (moved) {
-    inherited = false;
+    keepsSerial = false;
     startLinks();
   }
   if (otherQmp) startQmp();
@@ -201,13 +201,12 @@ kj::Promise<void> Vm::keepSerial(kj::Duration pause) {
   return timer.afterDelay(pause)
       .then([this]() -> kj::Promise<bool> {
         if (!client.isAttached()) return false;
-        // The pipe of a session that outlived an earlier posternd is good for as long as it lasts.
-        bool mayHavePipe = inherited;
-        inherited = false;
-        return (mayHavePipe ? client.whenSerialFree() : kj::READY_NOW)
-            .then([this]() { return connectTo(environment.port, timer, vmRecord.endpoint()); })
+        // The pipe that an earlier posternd opened still serves.
+        auto free = keepsSerial ? client.whenSerialFree() : kj::Promise<void>(kj::READY_NOW);
+        return free.then([this]() { return connectTo(environment.port, timer, vmRecord.endpoint()); })
             .then([this](Connected connected) -> kj::Promise<bool> {
               if (connected.is<TransportError>()) return false;
+              keepsSerial = true;
               return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
             });
       })
@@ -238,11 +237,28 @@ void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
   sessionPid = pid;
   endedSession = 0;
   linkUp = false;
-  inherited = true;
   take(state);
-  if (state.getConnected()) endedSession = sessions > 0 ? sessions - 1 : 0;
+  if (state.getConnected()) {
+    endedSession = sessions > 0 ? sessions - 1 : 0;
+  } else {
+    endedSession = sessions;
+    recall(state);
+  }
   logEvent(LogLevel::INFO, "session-attached", kj::str("pid ", pid), vmRecord.name);
   publish();
+}
+
+// What the session process knows and this posternd has not seen. Only of a guest that it knows nothing of: after a
+// reattachment of its own it knows better.
+void Vm::recall(schema::SessionState::Reader state) {
+  using Absence = schema::SessionState::Absence;
+  if (health.evaluate(now()).reason != Reason::NEVER_SEEN) return;
+  auto absence = state.getAbsence();
+  if (absence != Absence::LOST && absence != Absence::SAID_GOODBYE) return;
+  health.linkUp(now());
+  if (absence == Absence::SAID_GOODBYE) health.goodbye(now(), goodbyeFrom(state.getGoodbye()));
+  health.linkLost(now());
+  healthMayHaveChanged(now());
 }
 
 void Vm::sessionState(schema::SessionState::Reader state) {
@@ -335,7 +351,7 @@ kj::Maybe<kj::AutoCloseFd> Vm::openState() {
 }
 
 schema::Rollback Vm::rollback() {
-  return environment.config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
+  return environment.rollback;
 }
 
 kj::Promise<void> Vm::stop() {

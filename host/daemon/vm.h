@@ -43,6 +43,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
     Random& random;
     Handler& handler;
     const Config& config;
+    const schema::Rollback& rollback;  // as it counts now
   };
 
   // Starts its session process and its links. Everything outlives this.
@@ -87,6 +88,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   bool linkUp = false;
   bool quarantined = false;
   uint64_t quarantinedSession = 0;  // the number of the session that is
+  bool keepsSerial = true;          // false: the pipe that the session holds is of another transport than the record's
   pid_t sessionPid = 0;
   bool enrolled = false;
   bool offerPending = false;
@@ -97,7 +99,6 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   kj::Maybe<kj::Own<Listener>> listener;
   kj::Maybe<kj::Own<Doorkeeper>> doorkeeper;
   kj::Maybe<kj::Promise<void>> linking;
-  bool inherited = false;  // the session may have a serial pipe of an earlier posternd
   kj::Maybe<kj::Own<QmpWatch>> qmpWatch;
   kj::TaskSet tasks;
   SessionClient client;
@@ -110,6 +111,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   void publish();
   void healthMayHaveChanged(kj::TimePoint now);
   void take(schema::SessionState::Reader state);
+  void recall(schema::SessionState::Reader state);
   kj::TimePoint now() const { return timer.now(); }
 
   // SessionClient::Handler.

@@ -34,11 +34,11 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 }  // namespace
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
-                   uint64_t maxMessageWords)
+                   uint64_t maxMessageWords, uint64_t flowWords)
     : stream(wrap(provider, kj::mv(socket))),
       network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
-  system.setFlowLimit(LOCAL_FLOW_WORDS);
+  system.setFlowLimit(flowWords);
 }
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
@@ -60,7 +60,14 @@ capnp::Capability::Client LocalRpc::peer() {
   return system.bootstrap(vatId);
 }
 
+kj::Promise<void> LocalRpc::onDisconnect() {
+  auto over = network.onDisconnect();
+  if (network.getSide() == Side::CLIENT) return over;  // what the peer said last is still to be read
+  return over.exclusiveJoin(stream->whenWriteDisconnected());
+}
+
 schema::Descriptor::Client newDescriptor(kj::AutoCloseFd fd) {
+  KJ_REQUIRE(fd != nullptr, "no descriptor");  // the connection would hang on it
   return kj::heap<CarriedDescriptor>(kj::mv(fd));
 }
 

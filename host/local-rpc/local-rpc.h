@@ -4,7 +4,8 @@
 // in progress, one descriptor a message. Lives on the loop of its I/O provider.
 //
 // A peer that floods is not read further while its calls are in progress; one that goes away is seen by
-// onDisconnect(), and everything that was done for it is cancelled.
+// onDisconnect(), and everything that was done for it is cancelled, in the turns of the loop that follow, where the
+// method has said context.allowCancellation(): Cap'n Proto 0.9 carries out any other to its end, whoever is left.
 
 #include <capnp/capability.h>
 #include <capnp/rpc-twoparty.h>
@@ -27,7 +28,7 @@ class LocalRpc {
  public:
   // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
-           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, uint64_t flowWords = LOCAL_FLOW_WORDS);
   // The end that connects.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
            uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
@@ -36,7 +37,8 @@ class LocalRpc {
   KJ_DISALLOW_COPY(LocalRpc);
 
   capnp::Capability::Client peer();
-  kj::Promise<void> onDisconnect() { return network.onDisconnect(); }
+  // The end that was connected to sees its peer go even when it does not read, because its calls are in progress.
+  kj::Promise<void> onDisconnect();
 
  private:
   kj::Own<kj::AsyncCapabilityStream> stream;

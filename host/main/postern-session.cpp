@@ -5,8 +5,10 @@
 #include <kj/debug.h>
 #include <malloc.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 
 #include "host/log/log.h"
@@ -87,6 +89,9 @@ int main(int argc, char** argv) {
   app.add_option("--socket-fd", options.socket, "Descriptor of the listening socket for posternd")->required();
   app.add_option("--state-fd", options.state, "Descriptor of the VM's state file")->required();
   CLI11_PARSE(app, argc, argv);
+  // Whatever else it was started with is not its business, and may be another VM's. Before anything is opened.
+  auto highest = static_cast<unsigned>(std::max({options.socket, options.state, STDERR_FILENO}));
+  (void)close_range(highest + 1, ~0u, 0);
   setUpLog("postern-session");
   int status = 1;
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { status = serve(options); })) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "protocol/policy/names.h"
 #include "protocol/policy/table-reader.h"
@@ -116,6 +117,8 @@ kj::OneOf<Registry::Loaded, FileError> Registry::open(kj::StringPtr folder) {
     auto record = parseRecord(name, path, text.get<kj::String>());
     if (record.is<kj::String>()) {
       loaded.problems.add(kj::mv(record.get<kj::String>()));
+    } else KJ_IF_MAYBE (clash, loaded.registry->findClash(record.get<VmRecord>())) {
+      loaded.problems.add(kj::str(path, ": ", *clash));
     } else {
       loaded.registry->records.insert(kj::mv(name), kj::mv(record.get<VmRecord>()));
     }
@@ -127,20 +130,31 @@ kj::Maybe<const VmRecord&> Registry::find(kj::StringPtr name) const {
   return records.find(name);
 }
 
-kj::Maybe<FileError> Registry::put(VmRecord record) {
-  KJ_IF_MAYBE (problem, findProblem(record)) return FileError{kj::mv(*problem)};
+// What it has in common with another VM, and may not.
+kj::Maybe<kj::String> Registry::findClash(const VmRecord& record) const {
+  auto endpoint = record.endpoint();
   for (auto& entry : records) {
     if (entry.key == record.name) continue;
-    if (entry.value.uuid == record.uuid) return FileError{kj::str("its uuid is that of VM ", entry.key)};
-    if (toString(entry.value.endpoint()) == toString(record.endpoint()))
-      return FileError{kj::str("its transport is that of VM ", entry.key)};
-    if (record.endpoint().is<VsockEndpoint>() && entry.value.endpoint().is<VsockEndpoint>() &&
-        record.endpoint().get<VsockEndpoint>().cid == entry.value.endpoint().get<VsockEndpoint>().cid) {
-      return FileError{kj::str("its context id is that of VM ", entry.key)};
+    if (entry.value.uuid == record.uuid) return kj::str("its uuid is that of VM ", entry.key);
+    auto other = entry.value.endpoint();
+    if (toString(other) == toString(endpoint)) return kj::str("its transport is that of VM ", entry.key);
+    if (endpoint.is<VsockEndpoint>() && other.is<VsockEndpoint>() &&
+        endpoint.get<VsockEndpoint>().cid == other.get<VsockEndpoint>().cid) {
+      return kj::str("its context id is that of VM ", entry.key);
     }
   }
   if (records.find(record.name) == nullptr && records.size() >= MAX_VMS) {
-    return FileError{kj::str("this host has ", MAX_VMS, " VMs already")};
+    return kj::str("this host has ", MAX_VMS, " VMs already");
+  }
+  return nullptr;
+}
+
+kj::Maybe<FileError> Registry::put(VmRecord record) {
+  KJ_IF_MAYBE (problem, findProblem(record)) return FileError{kj::mv(*problem)};
+  KJ_IF_MAYBE (clash, findClash(record)) return FileError{kj::mv(*clash)};
+  // What an earlier VM of this name left: keys without a record belong to nobody.
+  if (records.find(record.name) == nullptr && access(fileOf(record.name, ".toml").cStr(), F_OK) != 0) {
+    KJ_IF_MAYBE (error, removeFile(fileOf(record.name, ".state"))) return kj::mv(*error);
   }
   KJ_IF_MAYBE (error, replaceFile(fileOf(record.name, ".toml"), textOf(record), 0600)) return kj::mv(*error);
   auto name = kj::str(record.name);

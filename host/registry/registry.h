@@ -67,6 +67,7 @@ class Registry {
   const kj::String folder;
   kj::TreeMap<kj::String, VmRecord> records;
 
+  kj::Maybe<kj::String> findClash(const VmRecord& record) const;
   kj::String fileOf(kj::StringPtr name, kj::StringPtr ending) const { return kj::str(folder, '/', name, ending); }
 };
 

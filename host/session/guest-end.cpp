@@ -79,7 +79,9 @@ GuestEnd::GuestEnd(kj::Own<Session> session, const Confirmation& confirmation, k
                    })
                    .eagerlyEvaluate(nullptr)) {}
 
-GuestEnd::~GuestEnd() noexcept(false) {}
+GuestEnd::~GuestEnd() noexcept(false) {
+  handler = nullptr;  // the end of RPC is no news here
+}
 
 void GuestEnd::start() {
   rpc = kj::heap<RpcConnection>(*sessionOwn, Role::HOST, kj::heap<Server>(*this), [this](kj::StringPtr text) {

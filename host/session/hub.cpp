@@ -53,19 +53,21 @@ struct Hub::Serial {
   kj::Own<BytePipe> pipe;
   SerialLink link;
   kj::Own<kj::PromiseFulfiller<Outcome>> over;
-  kj::PromiseFulfillerPair<void> freed = kj::newPromiseAndFulfiller<void>();
-  kj::ForkedPromise<void> whenFree = freed.promise.fork();
+  bool isOver = false;
+  std::list<kj::Own<kj::PromiseFulfiller<void>>> waiting;  // until it is over
   kj::Promise<void> serving = nullptr;
-
-  void end(Outcome how) {
-    over->fulfill(kj::mv(how));
-    freed.fulfiller->fulfill();
-  }
 
   Serial(kj::Own<BytePipe> pipeParam, kj::Own<kj::PromiseFulfiller<Outcome>> over, const Environment& environment)
       : pipe(kj::mv(pipeParam)),
         link(*pipe, serialOffer(), environment.session.random, environment.session.timer, environment.scratch),
         over(kj::mv(over)) {}
+
+  void end(Outcome outcome) {
+    isOver = true;
+    over->fulfill(kj::mv(outcome));
+    for (auto& waiter : waiting) waiter->fulfill();
+    waiting.clear();
+  }
 };
 
 Hub::Hub(VmKeys& keys, Observer& observer, const Environment& environment)
@@ -94,7 +96,7 @@ kj::Promise<Hub::Outcome> Hub::linkStream(Connection connection, kj::String peer
   ReceptionEnvironment reception{environment.port, environment.scratch, environment.session};
   ++handshakes;
   return receive(kj::mv(connection), keys, deadline, reception)
-      .then([this, peer = kj::mv(peer)](Received received) mutable -> Outcome {
+      .then([this, peer = kj::mv(peer), offer = keys.offerNumber()](Received received) mutable -> Outcome {
         KJ_SWITCH_ONEOF(received) {
           KJ_CASE_ONEOF(error, HelloError) return {false, kj::str(postern::describe(error))};
           KJ_CASE_ONEOF(failure, EstablishFailure) {
@@ -102,7 +104,7 @@ kj::Promise<Hub::Outcome> Hub::linkStream(Connection connection, kj::String peer
             return {false, kj::str(postern::describe(failure))};
           }
           KJ_CASE_ONEOF(guest, kj::Own<IncomingSession>) {
-            tasks.add(arrived(kj::mv(guest), kj::mv(peer)));
+            tasks.add(arrived(kj::mv(guest), kj::mv(peer), offer));
             return {true, kj::String()};
           }
         }
@@ -126,7 +128,13 @@ kj::Promise<Hub::Outcome> Hub::linkSerial(Connection connection) {
 }
 
 kj::Promise<void> Hub::whenSerialFree() {
-  KJ_IF_MAYBE (current, serial) return (*current)->whenFree.addBranch();
+  KJ_IF_MAYBE (link, serial) {
+    if ((*link)->isOver) return kj::READY_NOW;
+    auto waiter = kj::newPromiseAndFulfiller<void>();
+    (*link)->waiting.remove_if([](auto& other) { return !other->isWaiting(); });
+    (*link)->waiting.push_back(kj::mv(waiter.fulfiller));
+    return waiter.promise.then([this]() { return whenSerialFree(); });
+  }
   return kj::READY_NOW;
 }
 
@@ -142,12 +150,12 @@ kj::Promise<void> Hub::serveSerial(Serial& link) {
     auto frames = kj::mv(accepted.template get<kj::Own<FrameLink>>());
     return establishAsHost(kj::mv(frames), keys, deadline, environment.session)
         .attach(kj::defer([this]() { handshakeOver(); }))
-        .then([this](auto result) -> kj::Promise<void> {
+        .then([this, offer = keys.offerNumber()](auto result) -> kj::Promise<void> {
           if (result.template is<EstablishFailure>()) {
             reportFailure(result.template get<EstablishFailure>());
             return timer().afterDelay(SERIAL_REFUSAL_PAUSE);
           }
-          return arrived(kj::mv(result.template get<kj::Own<IncomingSession>>()), kj::str("serial"));
+          return arrived(kj::mv(result.template get<kj::Own<IncomingSession>>()), kj::str("serial"), offer);
         })
         // What ended is destroyed by then.
         .then([]() { return kj::evalLast([]() {}); })
@@ -193,8 +201,8 @@ kj::Promise<void> Hub::refuse(kj::Own<IncomingSession> guest, CloseCode code, kj
   return done.attach(kj::mv(guest));
 }
 
-kj::Promise<void> Hub::arrived(kj::Own<IncomingSession> guest, kj::String peer) {
-  if (guest->isEnrolment()) return arrivedToEnrol(kj::mv(guest), kj::mv(peer));
+kj::Promise<void> Hub::arrived(kj::Own<IncomingSession> guest, kj::String peer, uint64_t offer) {
+  if (guest->isEnrolment()) return arrivedToEnrol(kj::mv(guest), kj::mv(peer), offer);
   if (guest->confirmation().bulk != nullptr) {
     return refuse(kj::mv(guest), CloseCode::POLICY, "a connection for a transfer that is not under way");
   }
@@ -232,7 +240,12 @@ kj::Promise<void> Hub::arrived(kj::Own<IncomingSession> guest, kj::String peer) 
   return seat(kj::mv(end));
 }
 
-kj::Promise<void> Hub::arrivedToEnrol(kj::Own<IncomingSession> guest, kj::String peer) {
+kj::Promise<void> Hub::arrivedToEnrol(kj::Own<IncomingSession> guest, kj::String peer, uint64_t offer) {
+  // It holds a token that was replaced, or used up, while its handshake was under way: that one proves nothing any
+  // more, and the new one is not for it.
+  if (offer != keys.offerNumber()) {
+    return refuse(kj::mv(guest), CloseCode::POLICY, "its enrolment token was replaced meanwhile");
+  }
   auto bound = keys.bind(guest->guest());
   KJ_IF_MAYBE (error, bound.tryGet<StateFileError>()) {
     diskFailed(*error);
@@ -310,6 +323,7 @@ kj::Promise<void> Hub::seat(kj::Own<GuestEnd> guest) {
   auto text = kj::str("session ", sessions, " from ", guest->peer());
   auto over = guest->session().onEnd().ignoreResult();
   primary = kj::mv(guest);
+  goodbyeSaid = nullptr;
   tell(EventKind::CONNECTED, text);
   observer.stateChanged();
   bootSeen(boot);
@@ -352,6 +366,7 @@ void Hub::heartbeat(GuestEnd& guest, Report report) {
 }
 
 void Hub::goodbye(GuestEnd&, postern::schema::Goodbye why) {
+  goodbyeSaid = why;
   tell(EventKind::GOODBYE, describe(why), static_cast<uint16_t>(why));
 }
 

@@ -68,7 +68,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   };
   // `peer` is what posternd knows of its other end, for people.
   kj::Promise<Outcome> link(Connection connection, kj::String peer);
-  // When the serial pipe that it was given has ended, whoever gave it; at once if there is none.
+
+  // When no serial pipe is in use.
   kj::Promise<void> whenSerialFree();
 
   VmKeys& vmKeys() { return keys; }
@@ -80,6 +81,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   uint64_t sessionsMade() const { return sessions; }
   // The last heartbeat's time; null: there was none since this process began.
   kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
+  // Of the guest that was seated last, if it said one.
+  kj::Maybe<postern::schema::Goodbye> lastGoodbye() const { return goodbyeSaid; }
   kj::Timer& timer() { return environment.session.timer; }
 
   // When the guest that is connected now has gone on purpose: it said goodbye, or was stopping, and its session is
@@ -119,6 +122,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   uint64_t heartbeats = 0;
   kj::Maybe<kj::TimePoint> heartbeatAt;
   kj::Maybe<Uint128> bootId;
+  kj::Maybe<postern::schema::Goodbye> goodbyeSaid;
   unsigned handshakes = 0;
 
   std::deque<kj::TimePoint> replacements;
@@ -138,8 +142,9 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<void> serveSerial(Serial& serial);
 
   // Resolves when its link is free for the next.
-  kj::Promise<void> arrived(kj::Own<IncomingSession> guest, kj::String peer);
-  kj::Promise<void> arrivedToEnrol(kj::Own<IncomingSession> guest, kj::String peer);
+  // `offer`: the one that was out when its handshake began.
+  kj::Promise<void> arrived(kj::Own<IncomingSession> guest, kj::String peer, uint64_t offer);
+  kj::Promise<void> arrivedToEnrol(kj::Own<IncomingSession> guest, kj::String peer, uint64_t offer);
   void committed();
   bool isDuplicate(const Confirmation& confirmation);
   kj::Promise<void> seat(kj::Own<GuestEnd> guest);

@@ -24,8 +24,11 @@ interface SessionControl {
   # Says goodbye to the guest and ends the process.
 
   whenSerialFree @4 () -> ();
-  # Returns when this process has no serial pipe, be it one that an earlier posternd gave it. A VMM's socket serves one
-  # client: who connects a second time only gets what the first leaves, and giving that to `link` would cut a live session.
+  # When no pipe is in use that link() brought, be it from an earlier posternd: a VMM's socket serves one connection, and
+  # another would end the guest's session.
+
+  configure @5 (rollback :Rollback) -> ();
+  # After a change of what attach() said.
 }
 
 enum Rollback {
@@ -41,6 +44,16 @@ struct SessionState {
   connected @4 :Bool;
   peer @5 :Text;
   sessions @6 :UInt64;
+  absence @7 :Absence;
+  # If not connected: how the last guest went.
+  goodbye @8 :UInt16;
+  # saidGoodbye: guest.capnp's Goodbye.
+
+  enum Absence {
+    neverSeen @0;
+    lost @1;
+    saidGoodbye @2;
+  }
 }
 
 struct LinkOutcome {

@@ -29,29 +29,37 @@ kj::Maybe<TransportKind> transportFrom(uint8_t number) {
 
 // One posternd that has connected.
 struct SessionProcess::Daemon {
+  Control& control;                                     // owned by `rpc`, and by calls that outlive it
   kj::Maybe<schema::SessionObserver::Client> observer;  // once attached
   kj::AutoCloseFd reports;
   kj::Maybe<kj::Own<LocalRpc>> rpc;
+
+  explicit Daemon(Control& control) : control(control) {}
+  ~Daemon() noexcept(false);
 };
 
 class SessionProcess::Control final : public schema::SessionControl::Server {
  public:
-  Control(SessionProcess& process, Daemon& daemon) : process(process), daemon(daemon) {}
+  explicit Control(SessionProcess& process) : process(process) {}
+
+  // Null when it has gone: a call of its may still be carried out.
+  kj::Maybe<Daemon&> daemon;
 
   kj::Promise<void> attach(AttachContext context) override {
     auto params = context.getParams();
     process.hub.setRollback(params.getRollback());
     auto observer = params.getObserver();
     return takeDescriptor(params.getReports()).then([this, context, observer](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-      KJ_IF_MAYBE (f, fd) daemon.reports = kj::mv(*f);
-      daemon.observer = kj::mv(observer);
+      auto& current = KJ_REQUIRE_NONNULL(daemon, "whoever attached has gone");
+      KJ_IF_MAYBE (f, fd) current.reports = kj::mv(*f);
+      current.observer = kj::mv(observer);
       auto results = context.getResults();
       results.setPid(static_cast<uint32_t>(getpid()));
       results.setVersion(POSTERN_VERSION);
       auto& vm = process.hub.vmKeys().vmId();
       results.setVm(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
       process.fill(results.initState());
-      process.attachedNow(daemon);
+      process.attachedNow(current);
     });
   }
 
@@ -77,16 +85,39 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
     });
   }
 
-  kj::Promise<void> whenSerialFree(WhenSerialFreeContext) override { return process.hub.whenSerialFree(); }
-
   kj::Promise<void> stop(StopContext) override {
     process.end();
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> whenSerialFree(WhenSerialFreeContext context) override {
+    context.allowCancellation();
+    return process.hub.whenSerialFree();
+  }
+
+  kj::Promise<void> configure(ConfigureContext context) override {
+    process.hub.setRollback(context.getParams().getRollback());
+    return kj::READY_NOW;
+  }
+
  private:
   SessionProcess& process;
-  Daemon& daemon;
+};
+
+SessionProcess::Daemon::~Daemon() noexcept(false) {
+  control.daemon = nullptr;
+}
+
+// One caller that was introduced.
+struct SessionProcess::Caller {
+  unsigned& count;
+  LocalRpc rpc;
+
+  Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls)
+      : count(count), rpc(provider, kj::mv(socket), kj::mv(calls)) {
+    ++count;
+  }
+  ~Caller() noexcept(false) { --count; }
 };
 
 SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::Environment& environment,
@@ -106,11 +137,19 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
   ended = kj::mv(end.promise);
 }
 
-SessionProcess::~SessionProcess() noexcept(false) {}
+SessionProcess::~SessionProcess() noexcept(false) {
+  attached = nullptr;  // destroyed before the hub, which may have something to say
+}
 
 kj::Promise<void> SessionProcess::run() {
   abandonment = timer.afterDelay(ABANDONED).then([this]() { abandoned(); }).eagerlyEvaluate(nullptr);
-  return acceptDaemons().exclusiveJoin(kj::mv(ended));
+  return acceptDaemons().exclusiveJoin(kj::mv(ended)).then([this]() {
+    // What callers have under way is cancelled in the turns that follow, and told to nobody.
+    attached = nullptr;
+    callers = kj::heap<kj::TaskSet>(*this);
+    earlierCallers.clear();
+    return kj::evalLast([]() {});
+  });
 }
 
 void SessionProcess::end() {
@@ -129,15 +168,28 @@ kj::Promise<void> SessionProcess::acceptDaemons() {
 }
 
 void SessionProcess::serveDaemon(kj::AutoCloseFd socket) {
-  auto daemon = kj::heap<Daemon>();
+  auto control = kj::heap<Control>(*this);
+  auto daemon = kj::heap<Daemon>(*control);
   auto& reference = *daemon;
-  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::heap<Control>(*this, reference));
+  control->daemon = reference;
+  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control));
   auto over = KJ_ASSERT_NONNULL(daemon->rpc)->onDisconnect().then([this, &reference]() { daemonLost(reference); });
   tasks.add(over.attach(kj::mv(daemon)));
 }
 
 void SessionProcess::attachedNow(Daemon& daemon) {
+  bool isAnother = true;
+  KJ_IF_MAYBE (current, attached) isAnother = current != &daemon;
   attached = daemon;
+  if (isAnother) {
+    unanswered = 0;
+    // This posternd cannot cut what another one has granted, and its policy may be another: they have as long as if
+    // there were none.
+    if (callerCount > 0) {
+      earlierCallers.add(timer.afterDelay(ABANDONED).attach(kj::mv(callers)).eagerlyEvaluate(nullptr));
+      callers = kj::heap<kj::TaskSet>(*this);
+    }
+  }
   abandonment = nullptr;
   auto waiting = kj::mv(kept);
   kept.clear();
@@ -158,15 +210,14 @@ void SessionProcess::abandoned() {
   if (callerCount == 0) return;
   logEvent(LogLevel::WARNING, "grants-ended", "posternd stayed away; what it granted ends", vmName);
   callers = kj::heap<kj::TaskSet>(*this);
-  callerCount = 0;
+  earlierCallers.clear();
 }
 
 void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  ++callerCount;
-  auto rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), newVmCalls(hub, vmName, grant, *this));
-  auto over = rpc->onDisconnect().then([this]() { --callerCount; });
-  callers->add(over.attach(kj::mv(rpc)));
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, *this));
+  auto over = caller->rpc.onDisconnect();
+  callers->add(over.attach(kj::mv(caller)));
 }
 
 void SessionProcess::fill(schema::SessionState::Builder state) {
@@ -179,6 +230,12 @@ void SessionProcess::fill(schema::SessionState::Builder state) {
   KJ_IF_MAYBE (guest, hub.connected()) {
     state.setConnected(true);
     state.setPeer(guest->peer());
+  } else if (hub.sessionsMade() > 0) {
+    state.setAbsence(schema::SessionState::Absence::LOST);
+    KJ_IF_MAYBE (why, hub.lastGoodbye()) {
+      state.setAbsence(schema::SessionState::Absence::SAID_GOODBYE);
+      state.setGoodbye(static_cast<uint16_t>(*why));
+    }
   }
 }
 

@@ -3,8 +3,9 @@
 //
 // It outlives posternd: it listens on a socket that it was started with, and the newest posternd that attaches is the
 // one it reports to. Only processes of its own user may connect. While no posternd is attached, the guest's heartbeats
-// are answered and nothing new is granted; after ABANDONED, what was granted ends. Events of that time, up to
-// MAX_KEPT_EVENTS, are told to the next posternd.
+// are answered and nothing new is granted; after ABANDONED, what was granted ends, and so does, that long after another
+// posternd has come, what it has not granted itself. Events of that time, up to MAX_KEPT_EVENTS, are told to the next
+// posternd.
 // One loop.
 
 #include <kj/async-io.h>
@@ -41,6 +42,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
  private:
   class Control;
   struct Daemon;
+  struct Caller;
   struct KeptEvent {
     Hub::EventKind kind;
     kj::String text;
@@ -63,6 +65,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   unsigned unanswered = 0;
   unsigned callerCount = 0;
   kj::Own<kj::TaskSet> callers;
+  kj::Vector<kj::Promise<void>> earlierCallers;  // whom an earlier posternd introduced
   kj::Own<kj::PromiseFulfiller<void>> endFulfiller;
   kj::Promise<void> ended;
   kj::TaskSet tasks;

@@ -70,6 +70,8 @@ kj::OneOf<VmKeys::Issued, StateFileError> VmKeys::issue(uint32_t lifetimeSeconds
     state->offer = kj::mv(previous);
     return *error;
   }
+  ++offers;
+  lendAnew();
   offerEnds = clocks.monotonic.now() + lifetimeSeconds * kj::SECONDS;
   return kj::mv(issued);
 }
@@ -87,6 +89,7 @@ kj::OneOf<LinkSecret, StateFileError> VmKeys::bind(const GuestPublicKey& guest) 
     offer.linkSecret = nullptr;
     return *error;
   }
+  lendAnew();
   return LinkSecret{KJ_ASSERT_NONNULL(offer.linkSecret).bytes.clone()};
 }
 
@@ -111,6 +114,8 @@ kj::Maybe<StateFileError> VmKeys::commit(const GuestPublicKey& guest) {
     state->offer = kj::mv(burned);
     return *error;
   }
+  ++offers;
+  lendAnew();
   offerEnds = nullptr;
   return nullptr;
 }
@@ -130,10 +135,13 @@ kj::OneOf<VmKeys::Counter, StateFileError> VmKeys::count(uint64_t sessionCounter
 kj::Maybe<StateFileError> VmKeys::save() {
   auto bytes = encodeState(*state);
   KJ_DEFER(sodium_memzero(bytes.begin(), bytes.size()));
-  KJ_IF_MAYBE (error, file.write(bytes)) return *error;
+  return file.write(bytes);
+}
+
+// What handshakes under way have borrowed stays until they are over.
+void VmKeys::lendAnew() {
   replaced.add(kj::mv(lent));
   lent = lend();
-  return nullptr;
 }
 
 kj::Own<VmKeys::Lent> VmKeys::lend() const {

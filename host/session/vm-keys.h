@@ -47,6 +47,8 @@ class VmKeys final : public HostKeyring {
   const VmId& vmId() const { return vm; }
   bool isEnrolled() const { return state->current != nullptr; }
   bool isOfferOut() const;
+  // Another with each offer that is made, and when one becomes the pair.
+  uint64_t offerNumber() const { return offers; }
   // Empty when there is none.
   kj::String hostFingerprint() const;
   kj::String guestFingerprint() const;
@@ -92,7 +94,10 @@ class VmKeys final : public HostKeyring {
   kj::Vector<kj::Own<Lent>> replaced;
   kj::Maybe<kj::TimePoint> offerEnds;  // of the offer that this process issued
 
+  uint64_t offers = 0;
+
   kj::Maybe<StateFileError> save();
+  void lendAnew();
   kj::Own<Lent> lend() const;
   uint64_t wallSeconds() const;
 };
