@@ -19,13 +19,18 @@ kj::AutoCloseFd openPidfd(pid_t pid) {
 }  // namespace
 
 ProcessWatch::ProcessWatch(kj::UnixEventPort& port, pid_t pid)
-    : number(pid), fd(openPidfd(pid)), observer(port, fd, kj::UnixEventPort::FdObserver::OBSERVE_READ) {}
+    : number(pid),
+      fd(openPidfd(pid)),
+      observer(port, fd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      ended(observer.whenBecomesReadable()
+                .then([pid]() {
+                  int status;
+                  (void)waitpid(pid, &status, WNOHANG);  // fails for one that is not our child
+                })
+                .fork()) {}
 
 kj::Promise<void> ProcessWatch::whenEnded() {
-  return observer.whenBecomesReadable().then([this]() {
-    int status;
-    (void)waitpid(number, &status, WNOHANG);  // fails for one that is not our child
-  });
+  return ended.addBranch();
 }
 
 void ProcessWatch::kill() {

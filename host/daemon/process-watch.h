@@ -23,6 +23,8 @@ class ProcessWatch {
   const pid_t number;
   kj::AutoCloseFd fd;
   kj::UnixEventPort::FdObserver observer;
+  // The descriptor tells it once; whoever asks hears it.
+  kj::ForkedPromise<void> ended;
 };
 
 }  // namespace postern::host
