@@ -73,8 +73,6 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<void> whenSerialFree();
 
   VmKeys& vmKeys() { return keys; }
-  // After vmKeys() was told to issue.
-  void keysIssued() { observer.stateChanged(); }
   // A bundle was issued: the offer is out from now on until it is used or its lifetime is over, which is told, too.
   void offerIssued(kj::Duration lifetime);
   kj::Maybe<GuestEnd&> connected();

@@ -295,7 +295,6 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
     setFailure(context.getResults().initFailure(), Kind::FAILED, kj::str("the VM's state file ", describe(*error)));
     return kj::READY_NOW;
   }
-  hub.keysIssued();
   auto& keys = issued.get<VmKeys::Issued>();
   Bundle bundle;
   bundle.vm = hub.vmKeys().vmId();
