@@ -229,7 +229,7 @@ class DeathTest(unittest.TestCase):
         self.lab.pair("web1")
         victim = self.lab.start("victim", ["sleep", "60"])
         pid_file = self.lab.path("run/postern/sessions/web1.pid")
-        for content in (str(victim.pid), "1", "-1", "0", "garbage", "99999999999999999999", ""):
+        for content in (str(victim.pid), "-1", "garbage", "99999999999999999999"):
             self.lab.posternd.kill()
             with open(pid_file, "w") as file:
                 file.write(content)
@@ -239,4 +239,4 @@ class DeathTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], verbosity=2)
+    labs.main()

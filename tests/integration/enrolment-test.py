@@ -4,7 +4,7 @@ usage: enrolment-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-CALLER
 """
 import os
 import random
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -279,6 +279,38 @@ class EnrolmentTest(unittest.TestCase):
             result = self.lab.run("enroll", name, "--transport", "unix:/tmp/x")
             self.assertEqual(result.status, 2, repr(result))
 
+    # Clones ----------------------------------------------------------------------------------------------------------
+
+    def clone_of(self, guest, machine_id=None):
+        clone = labs.Guest(self.lab, "clone", guest.connect, None)
+        shutil.rmtree(clone.root)
+        shutil.copytree(guest.root, clone.root)
+        shutil.rmtree(os.path.join(clone.root, "run"), ignore_errors=True)
+        if machine_id:
+            clone.write("etc/machine-id", machine_id + "\n")
+        return clone.start()
+
+    def test_two_agents_with_one_identity_are_noticed_and_one_of_them_stays(self):
+        guest = self.lab.pair("web1")
+        self.lab.pair("web2")
+        witness = labs.Witness(self.lab, "web2")
+        clone = self.clone_of(guest)
+        labs.wait_until(lambda: "duplicate-identity" in self.lab.event_kinds("web1"),
+                        lambda: f"{self.lab.events('web1')}\n{clone.program.said()[-1500:]}", 40, 0.2)
+        session, _ = self.lab.beat("web1")
+        time.sleep(1.5)
+        self.assert_works("web1")
+        self.assertLessEqual(self.lab.beat("web1")[0], session + 1)
+        witness.end(self)
+
+    def test_a_disk_that_was_copied_to_another_machine_is_refused_by_its_own_agent(self):
+        guest = self.lab.pair("web1")
+        session, _ = self.lab.beat("web1")
+        clone = self.clone_of(guest, "f" * 32)
+        clone.program.wait_for("another machine")
+        self.assertEqual(self.lab.beat("web1")[0], session)
+        self.assert_works("web1")
+
     # Killed in the middle --------------------------------------------------------------------------------------------
 
     def test_an_enrolment_during_which_processes_are_killed_ends_with_a_working_pair(self):
@@ -309,4 +341,4 @@ class EnrolmentTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], verbosity=2)
+    labs.main()

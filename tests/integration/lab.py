@@ -12,8 +12,10 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 
 PATIENCE = 20
 GREEN_WITHIN = 10
@@ -232,13 +234,14 @@ class Lab:
         self.started.append(program)
         return program
 
-    def start_posternd(self, *arguments, ready=True):
-        self.posternd = self.start("posternd", [self.programs.posternd, "--root", self.root, *arguments])
-        if ready:
-            before = self.posternd.said().count('"event":"ready"')
-            wait_until(lambda: self.posternd.process.poll() is not None or os.path.exists(self.control_socket)
-                       and self.answers(), lambda: f"posternd is not ready:\n{self.posternd.said()[-3000:]}")
-            assert self.posternd.process.poll() is None, self.posternd.said()[-3000:] + str(before)
+    def start_posternd(self, *arguments, user=None):
+        command = [self.programs.posternd, "--root", self.root, *arguments]
+        if user is not None:
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+        self.posternd = self.start("posternd", command)
+        wait_until(lambda: self.posternd.process.poll() is not None or self.answers(),
+                   lambda: f"posternd is not ready:\n{self.posternd.said()[-3000:]}")
+        assert self.posternd.process.poll() is None, self.posternd.said()[-3000:]
         return self.posternd
 
     def answers(self):
@@ -424,3 +427,21 @@ class Witness:
         case.assertGreaterEqual(self.lab.sequence(self.name), self.sequence + int(passed) - 2)
         kinds = {event["kind"] for event in self.lab.events(self.name) if event["time"] > self.since}
         case.assertFalse(kinds & {"yellow", "red", "lost", "session-gone"}, self.lab.events(self.name))
+
+
+class TimedResult(unittest.TextTestResult):
+    """Says how long each test took."""
+
+    def startTest(self, test):
+        self.began = time.monotonic()
+        super().startTest(test)
+
+    def addSuccess(self, test):
+        self.stream.write(f"{time.monotonic() - self.began:.1f} s ")
+        super().addSuccess(test)
+
+
+def main():
+    """The tests of the program that calls this, with the arguments behind those that say where programs are."""
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=TimedResult)
+    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], testRunner=runner)

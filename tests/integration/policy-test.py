@@ -314,19 +314,33 @@ class PolicyTest(unittest.TestCase):
 
     # Files -----------------------------------------------------------------------------------------------------------
 
-    @unittest.skipIf(IS_ROOT, "root may write everywhere")
-    def test_a_read_only_state_folder_is_told_and_nothing_is_half_done(self):
-        self.start()
-        os.chmod(self.lab.path("var/lib/postern/vms"), 0o500)
-        try:
-            result = self.lab.run("enroll", "web1", "--transport", "unix:/tmp/none", "--bundle-file",
-                                  os.path.join(self.lab.folder, "b"))
-            self.assertEqual(result.status, 1, repr(result))
-            self.assertIn("var/lib/postern/vms", result.err)
-        finally:
-            os.chmod(self.lab.path("var/lib/postern/vms"), 0o700)
+    def test_a_state_folder_that_is_read_only_is_told_and_nothing_is_half_done(self):
+        # Without rights of its own, as it is installed: root could write anywhere.
+        user = NOBODY.pw_uid if IS_ROOT else None
+        if user:
+            for folder, names, files in os.walk(self.lab.root):
+                for name in ["."] + names + files:
+                    os.chown(os.path.join(folder, name), user, NOBODY.pw_gid)
+        self.lab.start_posternd(user=user)
+        sockets = self.lab.path("run/postern")
+        arguments = ["enroll", "web1", "--transport", f"unix:{sockets}/web1.sock", "--grant", "ping", "--bundle-file",
+                     os.path.join(self.lab.folder, "web1.bundle")]
+        folder = self.lab.path("var/lib/postern/vms")
+        os.chmod(folder, 0o500)
+        result = self.lab.run(*arguments)
+        self.assertEqual(result.status, 1, repr(result))
+        self.assertIn("var/lib/postern/vms", result.err)
+        os.chmod(folder, 0o700)
         self.assertEqual(self.lab.good("vm", "list")["vms"], [])
+        self.assertEqual(os.listdir(folder), [])
+        self.assertEqual(self.lab.run("policy", "explain", "--to", "host", "--call", "ping").status, 0)
+        self.assertFalse(os.path.exists(os.path.join(self.lab.folder, "web1.bundle")))
+        # And when it can be written: everything works without any right.
+        self.lab.good(*arguments)
+        labs.Guest(self.lab, "web1", f"unix:{sockets}/web1.sock", os.path.join(self.lab.folder, "web1.bundle")).start()
+        self.lab.green("web1")
+        self.assertEqual(self.lab.run("ping", "web1", "-c", "1").status, 0)
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0]] + sys.argv[5:], verbosity=2)
+    labs.main()

@@ -101,8 +101,8 @@ TEST_CASE("a child with an identity is that user alone, without groups, capabili
 
 TEST_CASE("at its limit a child gets SIGTERM, and may end in order") {
   ChildLab lab;
-  auto ended = lab.end(
-      lab.describe("trap 'touch $FOLDER/tidy; exit 0' TERM; while :; do sleep 0.05; done", 300 * kj::MILLISECONDS));
+  auto ended =
+      lab.end(lab.describe("trap 'touch $FOLDER/tidy; exit 0' TERM; while :; do sleep 0.05; done", 2 * kj::SECONDS));
   CHECK(ended.is<ChildTimedOut>());
   lab.waitFor("tidy");
   CHECK(exists(lab.folder.path("tidy")));
@@ -111,14 +111,12 @@ TEST_CASE("at its limit a child gets SIGTERM, and may end in order") {
 
 TEST_CASE("a child that ignores SIGTERM is killed a second later, its whole group with it") {
   ChildLab lab;
-  auto begin = kj::systemPreciseMonotonicClock().now();
-  auto ended = lab.end(lab.describe("trap '' TERM; sleep 61 & echo $! > $FOLDER/pid; while :; do sleep 0.1; done",
-                                    300 * kj::MILLISECONDS));
+  auto ended = lab.end(
+      lab.describe("trap '' TERM; sleep 61 & echo $! > $FOLDER/pid; while :; do sleep 0.1; done", 2 * kj::SECONDS));
   CHECK(ended.is<ChildTimedOut>());
-  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 1 * kj::SECONDS);  // the answer does not wait for the death
   pid_t grandchild = pidIn(lab.folder.path("pid"));
-  CHECK(lab.children.running() == 1);
-  lab.turn(2500 * kj::MILLISECONDS);
+  CHECK(lab.children.running() == 1);  // the answer does not wait for the death
+  for (int i = 0; i < 100 && lab.children.running() > 0; ++i) lab.turn(50 * kj::MILLISECONDS);
   CHECK(lab.children.running() == 0);
   CHECK(lab.children.leftBehind() == 0);
   CHECK_FALSE(groupRuns(grandchild));
@@ -155,8 +153,7 @@ TEST_CASE("a detached child is left alone by its limit and by the end of those w
   pid_t pid;
   {
     ChildLab lab;
-    auto description =
-        lab.describe(kj::str("echo $$ > ", folder.path("pid"), "; exec sleep 3"), 200 * kj::MILLISECONDS);
+    auto description = lab.describe(kj::str("echo $$ > ", folder.path("pid"), "; exec sleep 30"), 2 * kj::SECONDS);
     description.detached = true;
     CHECK(lab.end(kj::mv(description)).is<ChildTimedOut>());
     pid = pidIn(folder.path("pid"));

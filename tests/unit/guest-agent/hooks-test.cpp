@@ -98,12 +98,12 @@ TEST_CASE("status 75 is a veto, with the first line of the output as its reason;
 }
 
 TEST_CASE("a hook that hangs is ended at the limit, with what it had started, and the action goes on") {
-  BrokerLab lab(shell("exit 3"), 300 * kj::MILLISECONDS);
+  BrokerLab lab(shell("exit 3"), 2 * kj::SECONDS);
   lab.addHook("hangs", kj::str("sleep 60 & echo $! > ", lab.folder.path("pid"), "; wait"));
   auto client = lab.client();
   auto begin = kj::systemPreciseMonotonicClock().now();
   CHECK(lab.wait(client->runHook(SHUTDOWN, "hangs", "user:alice")) == nullptr);
-  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 3 * kj::SECONDS);
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 20 * kj::SECONDS);
   lab.turn(1500 * kj::MILLISECONDS);
   auto program = kj::str("/proc/", pidIn(lab.folder.path("pid")), "/exe");
   CHECK_FALSE(exists(program));

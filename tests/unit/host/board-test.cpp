@@ -73,6 +73,10 @@ TEST_CASE("the bytes lie where the layout says") {
   REQUIRE(writer.add(f.vm("first")) != nullptr);
   auto vm = f.vm("web1", Colour::RED, Reason::SILENT);
   vm.sessionPid = 0x01020304;
+  GuestReport report;
+  report.uptime = 3 * kj::HOURS;
+  report.guestUptime = 5 * kj::HOURS;
+  vm.report = kj::mv(report);
   REQUIRE(writer.add(vm) != nullptr);
   ScribbledBoard raw(f.path);
   auto bytes = raw.bytes();
@@ -97,6 +101,7 @@ TEST_CASE("the bytes lie where the layout says") {
   CHECK(u32(slot + 16) == 64);
   CHECK(u32(slot + 20) == 0x01020304);
   CHECK(memcmp(bytes.begin() + slot + 24, "web1", 5) == 0);
+  CHECK(u32(slot + 192) == 3 * 3'600'000);
   CHECK(u32(slot + 264) == 5 * 3'600'000);
   for (size_t i = 272; i < 1024; ++i) CHECK(bytes[slot + i] == 0);
 }

@@ -218,6 +218,10 @@ TEST_CASE("postern-session in its sandbox still reads, writes, accepts, takes de
   REQUIRE(sendmsg(pair[0], &message, 0) == 1);
   close(sent[1]);
 
+  // Made before, as everything is that needs a descriptor.
+  kj::UnixEventPort port;
+  kj::EventLoop loop(port);
+  kj::WaitScope waitScope(loop);
   auto status = inSandbox([&]() {
     alignas(struct cmsghdr) char received[CMSG_SPACE(sizeof(int))] = {};
     char got = 0;
@@ -235,9 +239,6 @@ TEST_CASE("postern-session in its sandbox still reads, writes, accepts, takes de
     if (write(taken, "hello", 5) != 5) return false;
     auto memory = kj::heapArray<char>(size_t(10) << 20);
     memset(memory.begin(), 1, memory.size());
-    kj::UnixEventPort port;
-    kj::EventLoop loop(port);
-    kj::WaitScope waitScope(loop);
     port.getTimer().afterDelay(5 * kj::MILLISECONDS).wait(waitScope);
     fprintf(stderr, "%s", "");
     return write(pair[1], "done", 4) == 4;
