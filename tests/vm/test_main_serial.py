@@ -304,11 +304,17 @@ class SerialWithoutQmp(States, unittest.TestCase):
     options = ""
 
 
-class EndOfAVm(unittest.TestCase):
+class OneVmEach(unittest.TestCase):
     def machine(self, **options):
         machine = Machine(self.enterContext, **options)
         self.since = machine.host.mark(VM)
         return machine
+
+    def test_a_vm_that_is_reset_right_after_its_enrolment_still_has_the_grants(self):
+        vm = self.machine(qmp=False)
+        vm.guest.qmp.execute("system_reset")
+        vm.host.wait_for_event(VM, "booted", BOOT_SECONDS, since=self.since)
+        vm.host.postern("ping", VM, "-c", "1")
 
     def test_a_shutdown_is_confirmed_by_qemu_and_a_copy_of_the_disk_is_nobody(self):
         vm = self.machine(qmp=True)
