@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <kj/debug.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,6 +96,10 @@ kj::Maybe<kj::String> replaceFile(kj::StringPtr path, kj::StringPtr content, mod
     done += static_cast<size_t>(n);
   }
   if (fsync(fd) != 0 || rename(next.cStr(), path.cStr()) != 0) return failed();
+  // The new name, too, is on the disk before anybody counts on it.
+  auto folder = kj::str(path.slice(0, KJ_ASSERT_NONNULL(path.findLast('/')) + 1));
+  kj::AutoCloseFd parent(open(folder.cStr(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (parent == nullptr || fsync(parent) != 0) return failed();
   return nullptr;
 }
 

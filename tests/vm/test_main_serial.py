@@ -3,6 +3,7 @@
 Each class boots one guest for all its tests. A guest's identity lies on a disk of its own, so it outlives a reboot.
 """
 
+import functools
 import getpass
 import os
 import re
@@ -12,7 +13,7 @@ import unittest
 import uuid
 
 from agent_guest import agent_guest, agent_initramfs, make_disk
-from host_probe import build_folder
+from host_probe import build_folder, is_full
 from host_side import HostSide, wait_until
 
 VM = "web1"
@@ -92,6 +93,18 @@ class Machine:
         return self.guest.run(f"agent-service {which}").output.strip()
 
 
+def same_with_or_without_qmp(test):
+    """Left out without QMP, except in the long form."""
+
+    @functools.wraps(test)
+    def run(self):
+        if not (self.with_qmp or is_full()):
+            self.skipTest("the same as with QMP; POSTERN_TEST_FULL=1 runs it here, too")
+        test(self)
+
+    return run
+
+
 class States:
     """The serial columns of the table in docs/OPERATIONS.md, a test a cell, and the calls. `with_qmp` says which column."""
 
@@ -114,23 +127,26 @@ class States:
 
     # --- enrolment and calls -----------------------------------------------------------------------------------
 
-    def test_no_command_line_shows_the_bundle_and_it_is_of_no_use_a_second_time(self):
+    def test_the_vm_is_enrolled_and_no_command_line_shows_its_bundle(self):
         self.assertNotIn(self.vm.bundle.read_text().strip(), " ".join(self.guest.qemu_command))
         shown = self.host.postern("vm", "show", VM).out
         self.assertRegex(shown, r"enrolment +enrolled\n")
         self.assertIn(self.vm.uuid, shown)
 
+    @same_with_or_without_qmp
     def test_ping_and_info_answer(self):
         self.assertRegex(self.host.postern("ping", VM, "-c", "2", "-i", "0").out, r"(?s)link .*total ")
         # A probe that has no answer within its two seconds says so; a busy machine under emulation may need another try.
         whole = re.compile(r"(?s)host name +guest.*/var/lib +ext4")
         wait_until(lambda: whole.search(self.host.postern("info", VM).out), SOON_SECONDS, "a whole answer to info")
 
+    @same_with_or_without_qmp
     def test_a_call_that_the_host_did_not_grant_names_the_hosts_lock(self):
         done = self.host.postern("suspend", VM, status=3)
         self.assertIn("the host's policy", done.err)
         self.assertRegex(done.err, r'call = "power.suspend"')
 
+    @same_with_or_without_qmp
     def test_a_call_that_the_guest_did_not_grant_names_the_guests_lock(self):
         rules = self.host.root / "etc/postern/policy.d"
         rules.mkdir(parents=True)
@@ -202,6 +218,7 @@ class States:
             self.back_to_green(timeout=BOOT_SECONDS)
         self.host.wait_for_event(VM, "booted", SOON_SECONDS, since=self.since)
 
+    @same_with_or_without_qmp
     def test_a_restart_is_confirmed_by_a_new_boot_and_ran_the_hooks(self):
         self.guest.run("rm -f /var/lib/hooks-ran")
         boot = self.guest.run("cat /proc/sys/kernel/random/boot_id").output
@@ -227,6 +244,7 @@ class States:
     def sessions_made(self):
         return int(re.search(r"sessions made +(\d+)", self.host.postern("vm", "show", VM).out)[1])
 
+    @same_with_or_without_qmp
     def test_the_agent_is_killed_and_heals(self):
         before = self.sessions_made()
         pid = self.vm.guest_pid("agent-pid")
@@ -234,6 +252,7 @@ class States:
         self.guest.run(f"kill -9 {pid}")
         self.check_healed(began, before)
 
+    @same_with_or_without_qmp
     def test_the_broker_is_killed_and_heals(self):
         before = self.sessions_made()
         pid = self.vm.guest_pid("pid")
@@ -241,6 +260,7 @@ class States:
         self.guest.run(f"kill -9 {pid}")
         self.check_healed(began, before)
 
+    @same_with_or_without_qmp
     def test_the_session_process_is_killed_and_heals(self):
         began = time.monotonic()
         os.kill(self.host.session_pid(VM), signal.SIGKILL)
@@ -260,6 +280,7 @@ class States:
 
     # --- snapshots ---------------------------------------------------------------------------------------------
 
+    @same_with_or_without_qmp
     def test_an_agent_with_an_older_copy_of_its_state_is_a_rollback_and_let_in(self):
         self.guest.run("agent-service stop; cp -p /var/lib/postern-agent/state /tmp/old-state")
         self.guest.run(f"agent-service start {self.options}")
@@ -283,11 +304,17 @@ class SerialWithoutQmp(States, unittest.TestCase):
     options = ""
 
 
-class EndOfAVm(unittest.TestCase):
+class OneVmEach(unittest.TestCase):
     def machine(self, **options):
         machine = Machine(self.enterContext, **options)
         self.since = machine.host.mark(VM)
         return machine
+
+    def test_a_vm_that_is_reset_right_after_its_enrolment_still_has_the_grants(self):
+        vm = self.machine(qmp=False)
+        vm.guest.qmp.execute("system_reset")
+        vm.host.wait_for_event(VM, "booted", BOOT_SECONDS, since=self.since)
+        vm.host.postern("ping", VM, "-c", "1")
 
     def test_a_shutdown_is_confirmed_by_qemu_and_a_copy_of_the_disk_is_nobody(self):
         vm = self.machine(qmp=True)

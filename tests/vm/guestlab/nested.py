@@ -54,7 +54,6 @@ def nested_vsock_guest(
     **options,
 ):
     """The outer guest. `start-inner` in it boots the inner one, which runs `inner_script` and then serves a shell.
-
     `inner_initramfs` is what the inner guest has besides; `inner_arguments` are shell words for its QEMU.
 
     The inner console's lines appear on the outer console behind "inner| "; a line written to /run/inner-console in the
