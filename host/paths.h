@@ -9,15 +9,15 @@ struct Paths {
   // `root` is absolute, without a trailing slash; empty for the machine itself.
   explicit Paths(kj::StringPtr root);
 
-  kj::String config;          // /etc/postern/postern.toml
-  kj::String policyFolder;    // /etc/postern/policy.d: *.toml, root's
-  kj::String grantsFolder;    // /var/lib/postern/grants.d: *.toml, written by `enroll --grant`, posternd's
-  kj::String vmFolder;        // /var/lib/postern/vms: NAME.toml (registry.h), NAME.state (protocol/identity.h), 0700
-  kj::String auditLog;        // /var/log/postern/audit.log
-  kj::String controlSocket;   // /run/postern/control.sock, 0660
-  kj::String board;           // /run/postern/board, 0640 (board/layout.h)
-  kj::String sessionFolder;   // /run/postern/sessions: NAME.sock, 0700
-  kj::String lock;            // /run/postern/posternd.lock: held by the living posternd
+  kj::String config;         // /etc/postern/postern.toml
+  kj::String policyFolder;   // /etc/postern/policy.d: *.toml, root's
+  kj::String grantsFolder;   // /var/lib/postern/grants.d: *.toml, written by `enroll --grant`, posternd's
+  kj::String vmFolder;       // /var/lib/postern/vms: NAME.toml (registry.h), NAME.state (protocol/identity.h), 0700
+  kj::String auditLog;       // /var/log/postern/audit.log
+  kj::String controlSocket;  // /run/postern/control.sock, 0660
+  kj::String board;          // /run/postern/board, 0640 (board/layout.h)
+  kj::String sessionFolder;  // /run/postern/sessions: NAME.sock, 0700
+  kj::String lock;           // /run/postern/posternd.lock: held by the living posternd
 };
 
 }  // namespace postern::host

@@ -16,7 +16,7 @@ struct VmState {
   kj::Duration since;                 // for how long colour and reason have been these
   kj::Maybe<kj::Duration> heartbeat;  // since the last one
   kj::String agentVersion;
-  kj::Duration uptime;                // of the guest
+  kj::Duration uptime;  // of the guest
 
   bool saysTheSame(const VmState& other) const { return colour == other.colour && reason == other.reason; }
 };

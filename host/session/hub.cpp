@@ -404,6 +404,11 @@ void Hub::departed(GuestEnd& guest) {
 }
 
 void Hub::misfortune(kj::StringPtr text) {
+  // A guest can cause as many as it likes; one a second tells that it does.
+  KJ_IF_MAYBE (last, misfortuneAt) {
+    if (timer().now() - *last < MISFORTUNE_SPACING) return;
+  }
+  misfortuneAt = timer().now();
   tell(EventKind::TROUBLE, printable(text, 200));
 }
 

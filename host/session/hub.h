@@ -33,6 +33,8 @@ constexpr auto DUPLICATE_REFUSAL = 60 * kj::SECONDS;
 constexpr auto ENROLMENT_DEADLINE = 10 * kj::SECONDS;
 // A serial link has no listen queue that would limit failed handshakes: the next one waits this long.
 constexpr auto SERIAL_REFUSAL_PAUSE = 200 * kj::MILLISECONDS;
+// Between two exceptions that a guest has caused and that are told.
+constexpr auto MISFORTUNE_SPACING = 1 * kj::SECONDS;
 
 class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
  public:
@@ -123,6 +125,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   kj::Maybe<postern::schema::Goodbye> goodbyeSaid;
   unsigned handshakes = 0;
 
+  kj::Maybe<kj::TimePoint> misfortuneAt;
   std::deque<kj::TimePoint> replacements;
   struct Duplicate {
     Uint128 instance;

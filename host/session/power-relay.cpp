@@ -10,6 +10,9 @@ namespace {
 
 namespace wire = postern::schema;
 
+// Of one operation, to the observer: an honest one has a handful and its countdown.
+constexpr unsigned MAX_TOLD_STEPS = 64;
+
 class PowerRelay final : public wire::PowerObserver::Server {
  public:
   PowerRelay(wire::PowerObserver::Client caller, unsigned maxSteps, kj::Function<void(kj::StringPtr)> observe)
@@ -31,15 +34,15 @@ class PowerRelay final : public wire::PowerObserver::Server {
     switch (untrusted.which()) {
       case wire::PowerStep::HOOK:
         step.setHook(printable(untrusted.getHook(), 64));
-        observe(kj::str("hook ", step.getHook().asReader()));
+        tell(kj::str("hook ", step.getHook().asReader()));
         break;
       case wire::PowerStep::WAITING:
         step.setWaiting(untrusted.getWaiting());
-        observe(kj::str(untrusted.getWaiting(), " s left"));
+        tell(kj::str(untrusted.getWaiting(), " s left"));
         break;
       case wire::PowerStep::STOPPING:
         step.setStopping();
-        observe("the guest's system is going down");
+        tell("the guest's system is going down");
         break;
       case wire::PowerStep::REFUSED: {
         auto from = untrusted.getRefused();
@@ -47,7 +50,7 @@ class PowerRelay final : public wire::PowerObserver::Server {
         refused.setReason(from.getReason());
         refused.setDetail(printable(from.getDetail(), 1024));
         refused.setRule(printable(from.getRule(), 64));
-        observe(kj::str("the guest does not go down: ", refused.getDetail().asReader()));
+        tell(kj::str("the guest does not go down: ", refused.getDetail().asReader()));
         break;
       }
       default:
@@ -60,6 +63,13 @@ class PowerRelay final : public wire::PowerObserver::Server {
   wire::PowerObserver::Client caller;
   unsigned stepsLeft;
   kj::Function<void(kj::StringPtr)> observe;
+  unsigned tellingsLeft = MAX_TOLD_STEPS;
+
+  void tell(kj::StringPtr step) {
+    if (tellingsLeft == 0) return;
+    --tellingsLeft;
+    observe(step);
+  }
 };
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 TEST_CASE("a VM's name is a plain word that is also fit for a file") {
   for (auto good : {"web1", "a", "9", "Web-1_x.y", "hosts", "anyone"}) CHECK(isVmName(good));
-  for (auto bad : {"", "host", "any", "-a", ".a", "..", "_a", "a/b", "a b", "a:b", "a\n", "a\x7f", "w\xc3\xa9", "user:x", "@g", "tag:x", ".."}) {
+  for (auto bad : {"", "host", "any", "-a", ".a", "..", "_a", "a/b", "a b", "a:b", "a\n", "a\x7f", "w\xc3\xa9",
+                   "user:x", "@g", "tag:x", ".."}) {
     CHECK_FALSE(isVmName(bad));
   }
   CHECK(isVmName(std::string(64, 'a').c_str()));
