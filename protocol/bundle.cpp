@@ -119,6 +119,7 @@ SecretText encodeBundle(const Bundle& bundle) {
   return SecretText(kj::mv(text));
 }
 
+// T42
 kj::OneOf<kj::Own<Bundle>, BundleError> parseBundle(kj::ArrayPtr<const char> untrusted) {
   auto text = trimmed(untrusted);
   if (text.size() < PREFIX.size() || memcmp(text.begin(), PREFIX.begin(), PREFIX.size()) != 0) {

@@ -153,6 +153,7 @@ bool enterLandlock() {
 
 }  // namespace
 
+// T60
 SandboxReport enterSandbox() {
   lowerLimit(RLIMIT_CORE, 0);
   lowerLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);

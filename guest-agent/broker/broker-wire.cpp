@@ -191,6 +191,7 @@ bool isHookName(kj::StringPtr name) {
   return true;
 }
 
+// T59
 kj::OneOf<Request, WireError> parseRequest(kj::ArrayPtr<const kj::byte> untrusted) {
   if (untrusted.size() < sizeof(WireHead)) return WRONG_SIZE;
   WireHead head;

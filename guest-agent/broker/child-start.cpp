@@ -124,6 +124,7 @@ kj::Maybe<kj::String> failureOf(int fd, kj::StringPtr program) {
 
 }  // namespace
 
+// T61
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description) {
   KJ_REQUIRE(description.argv.size() > 0 && description.argv[0].startsWith("/"), "a program without an absolute path");
   KJ_REQUIRE(description.input.size() <= 4096, "an input that may not fit into its pipe");

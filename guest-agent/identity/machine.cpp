@@ -73,6 +73,7 @@ MachineHash Machine::hash() const {
   return hashOf(NO_CONTEXT, nullptr);
 }
 
+// T46
 bool Machine::made(const MachineHash& bound) const {
   KJ_IF_MAYBE (uuid, byUuid) {
     if (*uuid == bound) return true;

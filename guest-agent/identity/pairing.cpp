@@ -207,6 +207,7 @@ kj::OneOf<uint64_t, VaultError> Pairing::nextCounter(Attempt attempt) {
   return state.sessionCounter;
 }
 
+// T47
 kj::Maybe<VaultError> Pairing::accepted(Attempt attempt, const HostPublicKey& host, LinkSecret secret) {
   auto& state = stateOf(attempt.slot);
   state.host = host;

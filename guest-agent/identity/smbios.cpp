@@ -11,6 +11,7 @@ constexpr size_t LEAST_LENGTH = 5;
 
 }  // namespace
 
+// T65
 kj::Vector<kj::ArrayPtr<const char>> oemStrings(kj::ArrayPtr<const char> untrusted) {
   kj::Vector<kj::ArrayPtr<const char>> found;
   auto byteAt = [&](size_t at) { return static_cast<unsigned char>(untrusted[at]); };

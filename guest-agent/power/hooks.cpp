@@ -78,6 +78,7 @@ kj::Maybe<kj::String> vetoOf(kj::StringPtr name, const ChildEnd& end) {
 
 }  // namespace
 
+// T62
 kj::Array<kj::String> listHooks(kj::StringPtr folder) {
   DIR* dir = opendir(folder.cStr());
   if (dir == nullptr) return nullptr;

@@ -170,6 +170,7 @@ PowerOperation::Step PowerOperation::accept() {
   return kj::Maybe<PowerStop>(nullptr);
 }
 
+// T63
 PowerOperation::Step PowerOperation::mayProceed() {
   if (world.bootClock.now() >= order.deadline) {
     return stopFor(Reason::TOO_LATE, kj::str("the caller's deadline has passed"));

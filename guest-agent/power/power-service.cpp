@@ -108,6 +108,7 @@ kj::Promise<Interested> PowerService::power(kj::StringPtr caller, Decide& decide
   return joined;
 }
 
+// T64
 kj::Maybe<kj::Promise<Interested>> PowerService::answerAtOnce(schema::PowerRequest::Reader request,
                                                               schema::PowerObserver::Client& observer,
                                                               Results results) {

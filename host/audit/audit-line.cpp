@@ -160,6 +160,7 @@ kj::String formatTime(kj::Date time) {
   return kj::str(kj::arrayPtr(text, n), ".", digits.slice(1), "Z");
 }
 
+// T56
 kj::String formatLine(const AuditEvent& event, const LinePlace& place) {
   KJ_REQUIRE(event.more.size() <= MAX_AUDIT_FIELDS, "too many fields in an audit event", event.more.size());
   kj::Vector<char> out(512);

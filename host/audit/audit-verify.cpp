@@ -96,6 +96,7 @@ kj::Maybe<kj::String> ChainCheck::fault(uint64_t number, const ParsedLine& line)
   return nullptr;
 }
 
+// T55
 kj::OneOf<AuditSummary, AuditProblem> verifyAudit(kj::ArrayPtr<const kj::String> files,
                                                   kj::Maybe<kj::StringPtr> rememberedHead) {
   ChainCheck chain;

@@ -57,6 +57,7 @@ bool isSameFile(const struct stat& one, const struct stat& other) {
 
 }  // namespace
 
+// T54
 kj::OneOf<MappedBoard, kj::String> mapBoard(kj::StringPtr path, interprocess::mode_t mode) {
   // Looked at through a descriptor of our own: file_mapping would follow a symbolic link and wait for a FIFO's writer.
   int fd = ::open(path.cStr(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);

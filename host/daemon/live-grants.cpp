@@ -69,6 +69,7 @@ kj::Maybe<const GrantEntry&> LiveGrants::find(uint64_t id) const {
   return nullptr;
 }
 
+// T53
 unsigned LiveGrants::cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowed) {
   unsigned cut = 0;
   for (auto& entry : live) {

@@ -4,6 +4,7 @@
 
 namespace postern::host {
 
+// T57
 bool Repeats::isFirst(kj::TimePoint now, kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule,
                       kj::StringPtr outcome) {
   // No part has a line feed: names and calls are checked, rules' ids as well.

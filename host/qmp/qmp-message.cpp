@@ -122,6 +122,7 @@ QmpMessage parseMessage(Json message) {
 
 }  // namespace
 
+// T58
 QmpMessage parseQmp(kj::ArrayPtr<const char> untrustedLine) {
   QmpMessage result = garbage("a line that is no JSON");
   // The codec throws for whatever is no JSON to it, in words about its own source.

@@ -291,6 +291,7 @@ void Hub::committed() {
   tasks.add(seat(kj::mv(end)));
 }
 
+// T44
 bool Hub::isDuplicate(const Confirmation& confirmation) {
   auto now = timer().now();
   KJ_IF_MAYBE (d, duplicate) {

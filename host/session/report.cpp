@@ -20,6 +20,7 @@ constexpr uint64_t MAX_MEMORY_KIB = uint64_t(1) << 42;
 
 }  // namespace
 
+// T52
 void confine(Report& report) {
   report.intervalMilliseconds =
       std::clamp(report.intervalMilliseconds, MIN_HEARTBEAT_MILLISECONDS, MAX_HEARTBEAT_MILLISECONDS);

@@ -141,6 +141,7 @@ void filterSystemCalls() {
 
 }  // namespace
 
+// T51
 LandlockState enterSessionSandbox() {
   KJ_SYSCALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   KJ_SYSCALL(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));

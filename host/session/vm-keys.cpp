@@ -76,6 +76,7 @@ kj::OneOf<VmKeys::Issued, StateFileError> VmKeys::issue(uint32_t lifetimeSeconds
   return kj::mv(issued);
 }
 
+// T43
 kj::OneOf<LinkSecret, StateFileError> VmKeys::bind(const GuestPublicKey& guest) {
   auto& offer = KJ_REQUIRE_NONNULL(state->offer);
   KJ_IF_MAYBE (secret, offer.linkSecret) {
@@ -120,6 +121,7 @@ kj::Maybe<StateFileError> VmKeys::commit(const GuestPublicKey& guest) {
   return nullptr;
 }
 
+// T45
 kj::OneOf<VmKeys::Counter, StateFileError> VmKeys::count(uint64_t sessionCounter) {
   auto& pair = KJ_REQUIRE_NONNULL(state->current);
   if (sessionCounter <= pair.sessionCounter) return Counter::BACK;

@@ -89,6 +89,7 @@ bool pathMatches(Chars glob, Chars path) {
 
 }  // namespace
 
+// T49
 bool isCanonicalPath(Chars untrusted) {
   if (untrusted.size() == 0 || untrusted.size() > MAX_PATH_BYTES || untrusted[0] != '/') return false;
   if (memchr(untrusted.begin(), '\0', untrusted.size()) != nullptr) return false;

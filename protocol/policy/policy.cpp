@@ -179,6 +179,7 @@ kj::Maybe<const Port&> Policy::blockedPort(const Request& request) const {
   return nullptr;
 }
 
+// T48
 Decision Policy::decideByRules(const Request& request, CallFamily family) const {
   auto clauses = lookup->allClauses();
   ClauseSet matching(clauses.size());

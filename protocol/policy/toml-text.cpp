@@ -181,6 +181,7 @@ kj::StringPtr whatIs(const TomlValue& value) {
   KJ_UNREACHABLE;
 }
 
+// T50
 kj::OneOf<TomlTable, TomlError> parseToml(kj::ArrayPtr<const char> untrusted) {
   KJ_IF_MAYBE (wrong, checkShape(untrusted)) return kj::mv(*wrong);
   try {

@@ -94,6 +94,7 @@ TEST_CASE("every byte of every request, with any of its bits flipped, is refused
   }
 }
 
+// T59
 TEST_CASE("malformed requests end the service, each with the rule that was broken") {
   struct {
     Bytes bytes;
@@ -235,6 +236,7 @@ TEST_CASE("a cancelled request is answered once, and cancelling what is not ther
   CHECK(KJ_REQUIRE_NONNULL(lab.answer()).number == 5);
 }
 
+// T59
 TEST_CASE("the broker asks the policy itself, for hooks and for power, and names the caller") {
   HostileLab lab;
   lab.addHook("10-mark", kj::str("touch ", lab.folder.path("ran")));

@@ -38,6 +38,7 @@ struct ChildLab {
   }
 };
 
+// T61
 TEST_CASE("a child has descriptors 0 to 2, the environment it was given and nothing else, in the root folder") {
   ChildLab lab;
   int inherited;  // as a careless library would leave one
@@ -53,6 +54,7 @@ TEST_CASE("a child has descriptors 0 to 2, the environment it was given and noth
   CHECK((lab.output(lab.describe("pwd")) == "/\n"));
 }
 
+// T61
 TEST_CASE("arguments reach the program as they are: no shell looks at them") {
   ChildLab lab;
   ChildDescription echo{kj::arr(kj::str("/bin/echo"), kj::str("$(id); `id` | * ' \"")), nullptr, nullptr, kj::String(),

@@ -40,6 +40,7 @@ TEST_CASE("hooks run in the order of their names, with the action and the caller
            kj::str(lab.hooks, "/10-web 1 shutdown shutdown user:alice / PATH,POSTERN_ACTION,POSTERN_CALLER,PWD,\n")));
 }
 
+// T62
 TEST_CASE("hooks of every bad kind are left out, and are not run when they are asked for by name") {
   BrokerLab lab;
   auto mark = kj::str("touch ", lab.folder.path("ran"));

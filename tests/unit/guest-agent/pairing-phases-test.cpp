@@ -45,6 +45,7 @@ TEST_CASE("an enrolment ends with a working pair, one write of each phase after 
   CHECK(stage.disk.writes == 5);
 }
 
+// T47
 TEST_CASE("an enrolment survives a crash at each write, whatever answers are lost besides") {
   unsigned runs = 0;
   for (auto& losses : LOSSES) {
@@ -72,6 +73,7 @@ TEST_CASE("an enrolment survives a crash at each write, whatever answers are los
   CHECK(runs > 40);
 }
 
+// T47
 TEST_CASE("a rekeying survives a crash at each write; until it is committed the old pair works") {
   unsigned runs = 0;
   for (auto& losses : LOSSES) {
@@ -148,6 +150,7 @@ TEST_CASE("a bundle for another VM is not taken by an enrolled guest, and told")
   CHECK(stage.isWorking());
 }
 
+// T46
 TEST_CASE("an identity of another machine is refused, by a line that says what to do") {
   AgentStage stage;
   REQUIRE(stage.start(one(stage.ownHost->offer())));

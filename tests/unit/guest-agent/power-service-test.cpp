@@ -163,6 +163,7 @@ TEST_CASE("a shutdown is confirmed, runs its hooks, is confirmed again, and is s
   CHECK(lab.powerService->state() == schema::Heartbeat::State::STOPPING);
 }
 
+// T64
 TEST_CASE("a repeated request reports the first one's outcome and starts nothing, for each way it can end") {
   for (bool goes : {true, false}) {
     PowerServiceLab lab;
@@ -329,6 +330,7 @@ TEST_CASE("a caller that says no, fails or is silent for 5 s before the hooks: n
   }
 }
 
+// T63
 TEST_CASE("a caller that is gone by the point of no return: the hooks have run, and the guest goes on") {
   PowerServiceLab lab;
   lab.addHook("mark", kj::str("touch ", lab.folder.path("ran")));
@@ -395,6 +397,7 @@ TEST_CASE("the interest may outlive the service") {
   CHECK_FALSE(lab.stopped());
 }
 
+// T63
 TEST_CASE("a deadline that passed before the request came, during a delay or while the guest slept: not carried out") {
   PowerServiceLab lab;
   auto late = lab.call(1);

@@ -74,6 +74,7 @@ TEST_CASE("what an agent needs goes on working in its sandbox" * doctest::skip(S
   close(pipes[1]);
 }
 
+// T60
 TEST_CASE("no file can be opened, made or removed" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { open("/etc/passwd", O_RDONLY); }));
   CHECK(isKilled([]() { syscall(SYS_open, "/etc/passwd", O_RDONLY); }));
@@ -84,6 +85,7 @@ TEST_CASE("no file can be opened, made or removed" * doctest::skip(SANITIZED)) {
   CHECK(access("/tmp/postern-escape", F_OK) != 0);
 }
 
+// T60
 TEST_CASE("no socket can be made or connected" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { socket(AF_INET, SOCK_STREAM, 0); }));
   CHECK(isKilled([]() { socket(AF_UNIX, SOCK_STREAM, 0); }));
@@ -100,6 +102,7 @@ TEST_CASE("no socket can be made or connected" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { bind(3, nullptr, 0); }));
 }
 
+// T60
 TEST_CASE("nothing can be started" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { fork(); }));
   CHECK(isKilled([]() { syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }));
@@ -108,6 +111,7 @@ TEST_CASE("nothing can be started" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { syscall(SYS_execveat, 0, "", nullptr, nullptr, AT_EMPTY_PATH); }));
 }
 
+// T60
 TEST_CASE("no other process can be harmed or looked into" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { kill(getppid(), SIGKILL); }));
   CHECK(isKilled([]() { kill(-1, 0); }));

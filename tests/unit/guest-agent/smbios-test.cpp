@@ -55,6 +55,7 @@ TEST_CASE("another type, a length that is too short, and a structure that is too
   CHECK(read(structure({std::string(MAX_SMBIOS_BYTES, 'x')}, 1)).empty());
 }
 
+// T65
 TEST_CASE("every truncation gives the strings that are whole and nothing else") {
   auto whole = structure({"first", "second"}, 2);
   for (size_t size = 0; size < whole.size(); ++size) {
@@ -65,6 +66,7 @@ TEST_CASE("every truncation gives the strings that are whole and nothing else") 
   }
 }
 
+// T65
 TEST_CASE("any bytes at all are survived") {
   test::TestRandom random(7);
   for (unsigned round = 0; round < 20000; ++round) {

@@ -92,6 +92,7 @@ TEST_CASE("a line has its fields in a fixed order, its place in the chain, and n
   CHECK((parsed.previous == hexOf(place.previous).asArray()));
 }
 
+// T56
 TEST_CASE("hostile texts are made safe: quotes, control characters, escape sequences, bidi, invalid UTF-8") {
   CHECK(contains(lineWith("a\"b\\c"), "\"a\\\"b\\\\c\""));
   CHECK(contains(lineWith("x\",\"outcome\":\"allowed"), "x\\\",\\\"outcome\\\":\\\"allowed"));

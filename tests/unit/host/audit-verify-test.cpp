@@ -33,6 +33,7 @@ void checkProblem(const AuditProblem& found, kj::StringPtr path, uint64_t line) 
   CHECK(contains(found.text, line == 0 ? kj::str(path, ": ") : kj::str(path, ":", line, ": ")));
 }
 
+// T55
 TEST_CASE("every byte of a short log flipped is found, in its line or where the next line belies it") {
   AuditFixture f;
   f.fill(4);
@@ -76,6 +77,7 @@ TEST_CASE("each line dropped is found where it is missing; the last one only by 
   }
 }
 
+// T55
 TEST_CASE("each line doubled, and each pair of lines exchanged, is found") {
   AuditFixture f;
   f.fill(6);

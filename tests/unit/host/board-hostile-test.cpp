@@ -128,6 +128,7 @@ TEST_CASE(
   CHECK(snapshot.unreadable == 1);
 }
 
+// T54
 TEST_CASE("random bytes in all slots: whatever is read is bounded and printable, and it does not take long") {
   auto sound = soundBoard();
   BoardFixture f;

@@ -138,6 +138,7 @@ TEST_CASE("a writer that is killed at any moment leaves at most one slot unreada
   }
 }
 
+// T54
 TEST_CASE("a reader cannot write: not through the file as another user, and not through its mapping") {
   BoardFixture f;
   BoardWriter writer(f.path, monotonicNow(), 4, gid_t(getgid()));

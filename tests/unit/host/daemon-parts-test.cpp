@@ -117,6 +117,7 @@ bool soon(kj::AsyncIoContext& io, Condition&& condition) {
   return condition();
 }
 
+// T53
 TEST_CASE("a grant is cut for both ends, and forgotten when they have closed") {
   auto io = kj::setupAsyncIo();
   LiveGrants grants(io.unixEventPort);

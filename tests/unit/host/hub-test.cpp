@@ -64,6 +64,7 @@ TEST_CASE("an enrolment that is not committed in time is closed") {
   CHECK_FALSE(lab.keys->isEnrolled());
 }
 
+// T43
 TEST_CASE("a second key with the same token is refused, and that is told") {
   HubLab lab;
   auto issued = lab.keys->issue(DEFAULT_TOKEN_SECONDS);
@@ -79,6 +80,7 @@ TEST_CASE("a second key with the same token is refused, and that is told") {
   CHECK(lab.keys->isEnrolled());
 }
 
+// T43
 TEST_CASE("a token that is replaced while its handshake is under way binds nothing") {
   HubLab lab;
   auto old = lab.newAgent();
@@ -127,6 +129,7 @@ TEST_CASE("a new session replaces the old one, which hears why") {
   CHECK(lab.beat(young, agent) != 0);
 }
 
+// T44
 TEST_CASE("two agents with one identity: after three replacements in a minute the one that is there stays") {
   HubLab lab;
   auto agent = lab.enrolled();
@@ -164,6 +167,7 @@ TEST_CASE("one agent that reconnects often is nobody's duplicate") {
   CHECK(lab.log.count(Kind::DUPLICATE_IDENTITY) == 0);
 }
 
+// T45
 TEST_CASE("a session counter that goes back is told, and refused where that is the rule") {
   HubLab lab;
   auto agent = lab.enrolled();

@@ -118,6 +118,7 @@ TEST_CASE("parts of the wrong kind count as absent") {
   CHECK((read("{\"error\": {}, \"id\": 2}") == "error 2 without a reason"));
 }
 
+// T58
 TEST_CASE("nesting is bounded") {
   auto event = [](size_t depth) { return kj::str("{\"event\": \"STOP\", \"x\": ", nested(depth), "}"); };
   CHECK((read(event(MAX_QMP_NESTING - 1)) == "STOP"));
@@ -146,6 +147,7 @@ TEST_CASE("a message cut short anywhere is garbage") {
   }
 }
 
+// T58
 TEST_CASE("no changed byte, and no noise, makes the parser throw") {
   for (auto message : REAL) {
     auto text = kj::heapString(message);

@@ -18,6 +18,7 @@ struct Lab {
   }
 };
 
+// T57
 TEST_CASE("what is asked again and again is recorded once, and its number when the window is over") {
   Lab lab;
   CHECK(lab.ask("user:eve", "ping"));

@@ -48,6 +48,7 @@ TEST_CASE("every length but the right one, and every other version, is no report
   }
 }
 
+// T52
 TEST_CASE("whatever the bytes are, what comes out is within its bounds and printable") {
   auto bytes = kj::heapArray<kj::byte>(REPORT_BYTES);
   for (unsigned fill : {0x00, 0x01, 0x7f, 0x80, 0x1b, 0xff}) {

@@ -64,6 +64,7 @@ bool calls(long number, Arguments... arguments) {
 
 #define HOLDS(...) CHECK_MESSAGE(isHeld(inSandbox([&]() -> bool { return __VA_ARGS__; })), #__VA_ARGS__)
 
+// T51
 TEST_CASE("postern-session in its sandbox opens, makes, changes and removes no file") {
   if (test::SANITIZED) return;
   test::TemporaryFolder folder;
@@ -109,6 +110,7 @@ TEST_CASE("postern-session in its sandbox opens, makes, changes and removes no f
   close(directory);
 }
 
+// T51
 TEST_CASE("postern-session in its sandbox makes no socket and connects none that it has") {
   if (test::SANITIZED) return;
   int ready = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -127,6 +129,7 @@ TEST_CASE("postern-session in its sandbox makes no socket and connects none that
   close(ready);
 }
 
+// T51
 TEST_CASE("postern-session in its sandbox starts nothing, touches no other process and gains no right") {
   if (test::SANITIZED) return;
   const pid_t parent = getpid();

@@ -105,6 +105,7 @@ TEST_CASE("the segment of the example joins whom it says once VMs may talk at al
   CHECK(verdict(*policy, web1, web2, "service.http") == "no-rule");
 }
 
+// T48
 TEST_CASE("no rules allow nothing, on either side") {
   for (auto side : {Side::HOST, Side::GUEST}) {
     auto nothing = Policy::denyAll(side);

@@ -27,6 +27,7 @@ void checkRefused(const std::string& text) {
   }
 }
 
+// T50
 TEST_CASE("a text over the bound is refused before it is read") {
   CHECK(says(errorsOf(policyText(std::string(10 << 20, '#'))),
              "p.toml: the file has 10485771 bytes, and a policy's file at most 1048576"));
@@ -38,6 +39,7 @@ TEST_CASE("a text over the bound is refused before it is read") {
   CHECK(says(linesOf(result.get<kj::Array<Problem>>()), "over 4096 files"));
 }
 
+// T50
 TEST_CASE("deep nesting is refused, by brackets, by dots and by both") {
   CHECK(says(errorsOf(policyText("a = " + repeat("[", 100000))), "p.toml:2: brackets or dotted keys"));
   CHECK(says(errorsOf(policyText("a = " + repeat("[\n", 100000))), "nested deeper"));
@@ -128,6 +130,7 @@ TEST_CASE("a chain of a thousand groups is followed, and a ring of them is found
   CHECK(says(errorsOf(policyText(chain + "g1023 = [\"@g0\"]\n")), "holds itself"));
 }
 
+// T50
 TEST_CASE("a text cut anywhere or with any byte changed is loaded or refused, and nothing else") {
   const std::string text =
       "policy = 1\nvm-to-vm = \"enabled\"\ngroups = { w = [\"v1\", '@x'], x = [\"user:a\"] }\n"

@@ -62,6 +62,7 @@ TEST_CASE("a question mark is one character, also of several bytes") {
   CHECK(matches("/disk??", "/disk\xff\xfe"));
 }
 
+// T49
 TEST_CASE("no spelling of a path but the canonical one is a path") {
   for (auto good : {"/", "/a", "/a/b", "/...", "/.a", "/a..", "/..a/b", "/a b", "/a\nb", "/\xff"}) {
     CHECK(isCanonicalPath(kj::StringPtr(good)));

@@ -117,6 +117,7 @@ TEST_CASE("users, groups, VMs and tags of one name are different") {
   CHECK(verdict(*policy, request(tagged.caller(), TheHost(), "service.y")) == "rule tag");
 }
 
+// T49
 TEST_CASE("a deny of a path cannot be slipped past by another spelling, and a file call without a path is none") {
   auto policy = hostPolicy(
       "[[allow]]\nid = \"a\"\nfrom = \"host\"\nto = \"any\"\ncall = \"file.*\"\n"

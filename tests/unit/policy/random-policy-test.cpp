@@ -412,6 +412,7 @@ void checkExplanation(const Policy& policy, const RandomPolicy& oracle, const Qu
   CHECK(matching == expected);
 }
 
+// T48
 TEST_CASE("two hundred random policies decide as the oracle does, in every order and split of their rules") {
   std::mt19937 random(20271);
   std::map<std::string, size_t> seen;

@@ -58,6 +58,7 @@ TEST_CASE("the largest bundle fits its bound") {
   CHECK(parseBundle(text.get()).is<kj::Own<Bundle>>());
 }
 
+// T42
 TEST_CASE("a truncated or mistyped bundle is told apart from what is none") {
   auto bundle = example();
   auto text = encodeBundle(bundle);
