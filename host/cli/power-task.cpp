@@ -68,7 +68,7 @@ kj::Promise<void> PowerTask::go() {
   KJ_IF_MAYBE (after, arguments.forceAfter) {
     force =
         timer.afterDelay(*after).then([this]() { return forceByQemu(); }).eagerlyEvaluate([this](kj::Exception&& e) {
-          fail(client::failureOf(e, "posternd"));
+          giveUp(client::failureOf(e, "posternd"));
         });
   }
   opening = run.control()
@@ -160,7 +160,7 @@ kj::Promise<void> PowerTask::forceByQemu() {
   call.setReset(arguments.action == Action::RESTART);
   return call.send().then([this](capnp::Response<host::schema::Control::ForcePowerResults> response) {
     if (over) return;
-    if (response.hasFailure()) return fail(client::failureOf(response.getFailure()));
+    if (response.hasFailure()) return giveUp(client::failureOf(response.getFailure()));
     step("forced", kj::str(arguments.action == Action::RESTART ? "reset by QEMU" : "turned off by QEMU"));
     // A reset guest has still to come back; the watch says when. Without a session there is nothing to watch.
     if (arguments.action != Action::RESTART || session.get() == nullptr) finish();
@@ -215,10 +215,17 @@ void PowerTask::step(kj::StringPtr word, kj::String text) {
 
 void PowerTask::fail(client::Failure failure) {
   if (over) return;
-  auto what = Invocation::about(vm, kj::mv(failure));
-  if (arguments.forceAfter != nullptr && !forced && mayBeForced(what.kind)) {
-    return step("failed", kj::str(shown(what.text, 300), "; QEMU does it next"));
+  if (arguments.forceAfter != nullptr && mayBeForced(failure.kind)) {
+    // Once QEMU was asked, it is QEMU's answer that counts: the guest's link ends because of it.
+    if (!forced) step("failed", kj::str(shown(failure.text, 300), "; QEMU does it next"));
+    return;
   }
+  giveUp(kj::mv(failure));
+}
+
+void PowerTask::giveUp(client::Failure failure) {
+  if (over) return;
+  auto what = Invocation::about(vm, kj::mv(failure));
   if (!run.options.json) run.world.error(errorText(what));
   failed = kj::mv(what);
   finish();
@@ -227,7 +234,7 @@ void PowerTask::fail(client::Failure failure) {
 void PowerTask::late() {
   auto reached = done.empty() ? kj::str("no answer") : kj::str("no further than '", done.back().word, '\'');
   forced = true;  // too late for that
-  fail(client::failure(FailureKind::TIMED_OUT, kj::str(reached, " within ", describeDuration(limit))));
+  giveUp(client::failure(FailureKind::TIMED_OUT, kj::str(reached, " within ", describeDuration(limit))));
 }
 
 void PowerTask::finish() {

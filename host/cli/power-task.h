@@ -74,7 +74,8 @@ class PowerTask {
   void progress(schema::PowerStep::Reader progress);
   void accept();
   void wentAway(kj::StringPtr how);
-  void fail(client::Failure failure);
+  void fail(client::Failure failure);    // unless QEMU does it instead
+  void giveUp(client::Failure failure);  // for good
   void late();
   void finish();
 };
