@@ -78,12 +78,12 @@ Wrong takeEntry(const TomlEntry& entry, Settings& settings) {
   if (entry.key == "heartbeat") {
     auto wrong = takeNumber(entry, MIN_HEARTBEAT_MILLISECONDS, MAX_HEARTBEAT_MILLISECONDS,
                             "milliseconds from 200 to 60000"_kj, number);
-    settings.heartbeat = number * kj::MILLISECONDS;
+    if (wrong == nullptr) settings.heartbeat = number * kj::MILLISECONDS;
     return wrong;
   }
   if (entry.key == "hook-timeout") {
     auto wrong = takeNumber(entry, 1, MAX_HOOK_SECONDS, "seconds from 1 to 3600"_kj, number);
-    settings.hookTimeout = number * kj::SECONDS;
+    if (wrong == nullptr) settings.hookTimeout = number * kj::SECONDS;
     return wrong;
   }
   bool isText = entry.key == "connect" || entry.key == "user" || entry.key == "power";
