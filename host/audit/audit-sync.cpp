@@ -64,15 +64,17 @@ AuditSync::~AuditSync() noexcept(false) {
 }
 
 kj::Promise<int> AuditSync::run(kj::Vector<kj::AutoCloseFd> closing, int current) {
+  KJ_REQUIRE(!running, "a sync runs already");
+  running = true;
   {
     std::lock_guard lock(shared->mutex);
-    KJ_REQUIRE(!shared->pending, "a sync runs already");
     shared->closing = kj::mv(closing);
     shared->current = current;
     shared->pending = true;
   }
   shared->changed.notify_one();
   return observer.whenBecomesReadable().then([this] {
+    running = false;
     uint64_t count;
     ssize_t n = read(wake, &count, sizeof(count));
     KJ_ASSERT(n == ssize_t(sizeof(count)), "the eventfd woke without a count", errno);

@@ -30,6 +30,7 @@ class AuditSync {
   kj::AutoCloseFd wake;  // an eventfd: the job is done
   kj::UnixEventPort::FdObserver observer;
   kj::Own<Shared> shared;
+  bool running = false;  // until the answer is there, which is later than the thread's end of it
 };
 
 }  // namespace postern::host
