@@ -1,5 +1,6 @@
 #include "guest-agent/agent/links.h"
 
+#include <kj/debug.h>
 #include <string.h>
 
 #include "protocol/limits.h"

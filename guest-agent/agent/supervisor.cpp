@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <kj/debug.h>
 #include <signal.h>
 #include <sodium.h>
 #include <sys/socket.h>

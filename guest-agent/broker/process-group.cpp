@@ -29,6 +29,7 @@ bool readStat(int proc, const char* pid, Stat& stat) {
   text[got] = 0;
   const char* behindName = strrchr(text, ')');
   int group = 0;
+  // NOLINTNEXTLINE(cert-err34-c): the kernel wrote it
   if (behindName == nullptr || sscanf(behindName, ") %c %*d %d", &stat.state, &group) != 2) return false;
   stat.group = group;
   return true;

@@ -102,7 +102,7 @@ void PowerOperation::leave(Waiting& one) {
     if (other != &one) still.add(other);
   }
   waiting = kj::mv(still);
-  if (waiting.size() == 0 && abandoned.get() != nullptr) abandoned->fulfill();
+  if (waiting.empty() && abandoned.get() != nullptr) abandoned->fulfill();
 }
 
 kj::Promise<kj::Maybe<PowerStop>> PowerOperation::whenAccepted() {

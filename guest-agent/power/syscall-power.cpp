@@ -157,7 +157,9 @@ bool isToBeEnded(kj::StringPtr procStat, pid_t self) {
   int pid = 0;
   char state = 0;
   unsigned flags = 0;
+  // NOLINTNEXTLINE(cert-err34-c): the kernel wrote it
   if (behindName == nullptr || sscanf(procStat.cStr(), "%d", &pid) != 1) return false;
+  // NOLINTNEXTLINE(cert-err34-c): as above
   if (sscanf(behindName, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2) return false;
   return pid != 1 && pid != self && state != 'Z' && state != 'X' && (flags & KERNEL_THREAD) == 0;
 }
