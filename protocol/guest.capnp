@@ -10,6 +10,7 @@
 # durations: the two clocks have nothing to do with each other.
 
 using Cxx = import "/capnp/c++.capnp";
+using Transfer = import "/protocol/transfer.capnp";
 $Cxx.namespace("postern::schema");
 
 struct Caller {
@@ -74,6 +75,11 @@ interface GuestCalls {
 
   power @2 (request :PowerRequest, observer :PowerObserver) -> (operation :UInt64, refusal :Refusal);
   # Returns when the request is accepted. What follows comes to the observer.
+
+  file @3 (order :Transfer.FileOrder, channel :UInt32, credit :UInt32) -> (refusal :Refusal, problem :Transfer.Problem);
+  # get, put, list, stat: returns when the guest's opener runs; what follows travels over the bulk channel that the host has
+  # opened and offers here (protocol/transfer.capnp), and the channel's end ends it. mkdir, remove: without a channel (0);
+  # returns when it is done, or with the problem.
 }
 
 struct Info {

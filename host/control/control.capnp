@@ -7,6 +7,7 @@
 
 using Cxx = import "/capnp/c++.capnp";
 using Guest = import "/protocol/guest.capnp";
+using Transfer = import "/protocol/transfer.capnp";
 $Cxx.namespace("postern::host::schema");
 
 struct Failure {
@@ -47,9 +48,10 @@ interface Descriptor {}
 interface Control {
   # Bootstrap of /run/postern/control.sock.
 
-  open @0 (vm :Text, calls :List(Text)) -> (socket :Descriptor, granted :List(Text), failure :Failure);
+  open @0 (vm :Text, calls :List(Text), path :Data) -> (socket :Descriptor, granted :List(Text), failure :Failure);
   # A socket to the VM's session, whose bootstrap is VmCalls, good for those of the calls that policy grants; fails when it
-  # grants none of them. Revoked by cutting it: then it ends.
+  # grants none of them. Revoked by cutting it: then it ends. `path` goes with file.* calls, and with those alone: policy is asked
+  # for it and, with get, put and list, for what lies below it.
 
   listVms @1 () -> (vms :List(Vm));
   # Those that the caller may see.
@@ -174,4 +176,9 @@ interface VmCalls {
   issueBundle @4 (lifetimeSeconds :UInt32, transport :Text, grants :Text) -> (bundle :Text, hostFingerprint :Text, failure :Failure);
   # A new key and a new token for this VM; what was issued before and not used is void. An enrolled VM stays enrolled with
   # its old keys until the new ones are used. Needs admin.enroll or admin.rekey. `transport` is the guest's endpoint.
+
+  file @5 (order :Transfer.FileOrder, opener :Descriptor) -> (summary :Transfer.Summary, problem :Transfer.Problem, failure :Failure);
+  # get, put, list, stat: `opener` is the mover's end of a SOCK_SEQPACKET pair, at whose other end the caller's own opener
+  # (protocol/transfer.capnp) reads or makes the files with the caller's rights. Returns when the transfer is over; cancelling
+  # the call ends it. mkdir, remove: without `opener`. The call and the order's path must lie within what open() granted.
 }

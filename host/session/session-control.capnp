@@ -5,6 +5,7 @@
 using Cxx = import "/capnp/c++.capnp";
 using Guest = import "/protocol/guest.capnp";
 using Control = import "/host/control/control.capnp";
+using Transfer = import "/protocol/transfer.capnp";
 $Cxx.namespace("postern::host::schema");
 
 interface SessionControl {
@@ -68,6 +69,18 @@ struct Grant {
   calls @1 :List(Text);
   caller @2 :Guest.Caller;
   rule @3 :Text;
+  files @4 :List(FileGrant);
+  # One for each file.* call in `calls`.
+}
+
+struct FileGrant {
+  call @0 :Text;
+  scope @1 :Transfer.PathScope;
+  # Each path is decided by it, of a tree each entry's.
+  rate @2 :UInt64;
+  burst @3 :UInt64;
+  open @4 :UInt64;
+  # Limits of the rule that allowed it, and of the VM's port: bytes a second, bytes, transfers at one time; 0: none.
 }
 
 interface SessionObserver {
