@@ -100,24 +100,6 @@ TEST_CASE("a transfer frame that is whole where it lies is not copied, and only 
   }
 }
 
-TEST_CASE("a transfer frame's bytes are what docs/PROTOCOL.md shows") {
-  // Forward.data, offset 5, content "hi".
-  // clang-format off
-  const kj::byte expected[] = {
-      48, 0, 0, 0,   2, 0, 0, 0,     // bytes of message and content
-      0, 0, 0, 0,    3, 0, 2, 0,     // root: a struct of three words and two pointers
-      2, 0, 0, 0,    0, 0, 0, 0,     // which: data
-      5, 0, 0, 0,    0, 0, 0, 0,     // offset
-      0, 0, 0, 0,    0, 0, 0, 0,     //
-      0, 0, 0, 0,    0, 0, 0, 0,     // pointers
-      0, 0, 0, 0,    0, 0, 0, 0,     //
-      'h', 'i', 0, 0, 0, 0, 0, 0,    // content and padding
-  };
-  // clang-format on
-  auto frame = frameOf(forward(Data{5}), "hi"_kj.asBytes());
-  CHECK((copied(frame) == copied(expected)));
-}
-
 TEST_CASE("a transfer frame's header is refused by its own eight bytes") {
   auto header = [](uint32_t message, uint32_t content) {
     kj::byte bytes[FRAME_HEADER_BYTES];

@@ -378,7 +378,7 @@ TEST_CASE("a message that is cut at every word, with its header telling so, give
   }
 }
 
-// T66
+// T70
 TEST_CASE("a message whose lists all point at the same bytes is not read larger than it is") {
   FrameBuilder builder;
   auto entry = builder.init<schema::Forward>().initEntry();
