@@ -1,6 +1,7 @@
 #include "tests/integration/hostile-files.h"
 
 #include <kj/debug.h>
+#include <kj/function.h>
 #include <string.h>
 
 #include "protocol/transfer/frame.h"
