@@ -49,6 +49,14 @@ kj::OneOf<FileOrder, kj::StringPtr> parseFileOrder(schema::FileOrder::Reader unt
   return kj::mv(order);
 }
 
+FileOrder copy(const FileOrder& order) {
+  return {order.call,          kj::heapString(order.path),
+          order.recursive,     order.archive,
+          order.intoDirectory, order.noClobber,
+          order.resume,        order.verify,
+          order.sparse,        order.makeParents};
+}
+
 void write(const FileOrder& from, schema::FileOrder::Builder to) {
   to.setCall(from.call);
   to.setPath(from.path.asBytes());

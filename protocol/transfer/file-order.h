@@ -32,6 +32,7 @@ bool hasChannel(FileCall call);
 
 // Or the rule that it breaks.
 kj::OneOf<FileOrder, kj::StringPtr> parseFileOrder(schema::FileOrder::Reader untrusted);
+FileOrder copy(const FileOrder& order);
 void write(const FileOrder& from, schema::FileOrder::Builder to);
 
 }  // namespace postern::transfer
