@@ -130,7 +130,7 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
       for (auto call : asked) {
         if (isAllowed(*who, *vm, call, failure)) granted.add(kj::str(call));
       }
-      if (granted.size() == 0) {
+      if (granted.empty()) {
         // What was denied says that the VM is there: only to those who may know.
         if (!visible) visibleVm(*who, params.getVm(), results.initFailure());
         return kj::READY_NOW;
@@ -247,7 +247,7 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
       for (auto word : params.getGrants()) words.add(word);
       auto callerName = who->name();
       for (auto principal : params.getTo()) to.add(principal);
-      if (to.size() == 0) to.add(callerName);
+      if (to.empty()) to.add(callerName);
       auto written = policy::writeGrants({name, words, to});
       KJ_IF_MAYBE (problem, written.tryGet<kj::String>()) return setFailure(failure, Kind::INVALID, *problem);
       auto& grants = written.get<policy::Grants>();
