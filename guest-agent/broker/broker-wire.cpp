@@ -81,7 +81,7 @@ static_assert(sizeof(WireOpenFiles) <= MAX_REQUEST_BYTES);
 constexpr bool transfer::FileOrder::*ORDER_FLAGS[] = {
     &transfer::FileOrder::recursive,   &transfer::FileOrder::archive, &transfer::FileOrder::intoDirectory,
     &transfer::FileOrder::noClobber,   &transfer::FileOrder::resume,  &transfer::FileOrder::verify,
-    &transfer::FileOrder::makeParents,
+    &transfer::FileOrder::makeParents, &transfer::FileOrder::special,
 };
 
 struct WireAnswer {

@@ -17,11 +17,6 @@ bool goesInto(FileCall call) {
   return call == FileCall::GET || call == FileCall::PUT || call == FileCall::LIST;
 }
 
-bool holds(kj::StringPtr folder, kj::StringPtr path) {
-  if (folder.size() == 1 || folder == path) return true;
-  return path.startsWith(folder) && path[folder.size()] == '/';
-}
-
 // The components of a canonical path, each with its slash; none of "/".
 kj::Vector<kj::String> components(kj::StringPtr path) {
   kj::Vector<kj::String> result;
@@ -48,7 +43,7 @@ kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) 
     for (auto text : rule.getPaths()) {
       auto glob = policy::PathGlob::parse(text);
       auto folder = kj::heapString(glob.get<policy::PathGlob>().folder());
-      if (!holds(folder, path) || !reachesBelow(text, path)) continue;
+      if (!isWithin(folder, path) || !reachesBelow(text, path)) continue;
       return FilePlace{kj::mv(scope), kj::mv(folder), kj::str(rule.getRunAs())};
     }
   }
@@ -56,6 +51,11 @@ kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) 
 }
 
 }  // namespace
+
+bool isWithin(kj::StringPtr folder, kj::StringPtr path) {
+  if (folder.size() == 1 || folder == path) return true;
+  return path.startsWith(folder) && path[folder.size()] == '/';
+}
 
 bool reachesBelow(kj::StringPtr glob, kj::StringPtr path) {
   auto patterns = components(glob);

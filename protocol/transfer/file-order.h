@@ -23,6 +23,7 @@ struct FileOrder {
   bool verify = false;
   Sparse sparse = Sparse::AUTO;
   bool makeParents = false;
+  bool special = false;
 };
 
 // As policies name it: "file.get".
