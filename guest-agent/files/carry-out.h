@@ -4,6 +4,7 @@
 #include <kj/io.h>
 
 #include "guest-agent/files/opener-order.h"
+#include "protocol/transfer/problem.h"
 #include "transport/transfer/owner-names.h"
 
 namespace postern::guest {

@@ -12,6 +12,7 @@
 #include "guest-agent/files/opener-sandbox.h"
 #include "transport/transfer/guest-paths.h"
 #include "transport/transfer/owner-names.h"
+#include "transport/transfer/system-problem.h"
 
 namespace postern::guest {
 
