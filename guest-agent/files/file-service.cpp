@@ -141,7 +141,8 @@ void FileService::Caller::begin(const FileOrder& order, kj::Own<BulkChannel> cha
   auto transfer = kj::heap<Transfer>();
   transfer->slot = kj::mv(slot);
   transfer->opener = kj::mv(opened.opener);
-  transfer::MoverOptions options{order.verify, order.sparse};
+  bool listing = order.call == FileCall::LIST || order.call == FileCall::STAT;
+  transfer::MoverOptions options{listing, order.verify, order.sparse};
   auto newMover = order.call == FileCall::PUT ? transfer::newDestinationMover : transfer::newSourceMover;
   transfer->mover = newMover(service.port, kj::mv(opened.socket), kj::mv(channel), options, transfer->guard);
   auto running = transfer->mover->run();

@@ -2,8 +2,8 @@
 
 #include <kj/debug.h>
 
-#include "guest-agent/broker/packet-socket.h"
 #include "protocol/transfer/opener-message.h"
+#include "transport/packet-socket.h"
 #include "transport/transfer/opener-socket.h"
 
 namespace postern::guest {
@@ -33,8 +33,7 @@ kj::Maybe<Problem> parseAnswer(kj::ArrayPtr<const kj::byte> untrusted) {
 }  // namespace
 
 kj::Promise<kj::Maybe<Problem>> answerOfOpener(kj::AutoCloseFd socket, kj::UnixEventPort& port) {
-  auto packets =
-      kj::heap<PacketSocket>(kj::mv(socket), port, transfer::MAX_PACKET_BYTES, PacketSocket::Descriptors::REFUSED);
+  auto packets = kj::heap<PacketSocket>(kj::mv(socket), port, transfer::MAX_PACKET_BYTES, 0);
   auto receiving = packets->receive();
   return receiving.attach(kj::mv(packets))
       .then([](kj::OneOf<Packet, PacketsEnded, PacketTooMuch> received) -> kj::Maybe<Problem> {
