@@ -45,6 +45,12 @@ struct FileOrder {
   sparse @8 :Sparse;
   makeParents @9 :Bool;
   # mkdir: and what lacks above it.
+  rate @10 :UInt64;
+  # Bytes of content a second that the caller asks for at most; 0: as fast as it goes. The host's session paces by it and by the
+  # policy's limits, whichever is lower.
+  special @11 :Bool;
+  # Set-id and sticky bits, devices and security attributes as well. The host's session fills it in by the host's policy, whatever
+  # its caller wrote; a guest sends and makes them only if its own policy says so, too.
 
   enum Call {
     get @0;
