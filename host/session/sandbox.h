@@ -10,11 +10,9 @@
 //  - Landlock: no right to any file, where the kernel has it
 //  - no_new_privs, not dumpable, limits on descriptors and memory
 
-#include <kj/string.h>
+#include "transport/sandbox.h"
 
 namespace postern::host {
-
-enum class LandlockState { ENFORCED, NOT_IN_KERNEL };
 
 // Throws if any part other than Landlock cannot be had: without a sandbox nobody speaks with a guest.
 LandlockState enterSessionSandbox();
