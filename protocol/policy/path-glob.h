@@ -30,6 +30,9 @@ class PathGlob {
   // `path` is canonical. Time is at most the product of both lengths; most paths differ in the fixed beginning.
   bool matches(kj::StringPtr path) const;
 
+  // Whether it matches any path that lies below this canonical one.
+  bool matchesBelow(kj::StringPtr path) const;
+
   kj::StringPtr text() const { return pattern; }
 
  private:
