@@ -1,0 +1,26 @@
+#pragma once
+// The start of one opener (opener-process.h), by the broker: for one order, in the place that the guest's policy gives
+// it, as the user that follows from it.
+
+#include <kj/one-of.h>
+
+#include "guest-agent/broker/children.h"
+#include "guest-agent/files/file-place.h"
+#include "guest-agent/files/opener-user.h"
+
+namespace postern::guest {
+
+// What the broker has decided about an order.
+struct OpenerPlan {
+  FilePlace place;
+  OpenerUser user;
+};
+
+// What openers read from their standard input, of any policy that can be loaded.
+constexpr size_t MAX_OPENER_ORDER_BYTES = size_t(8) << 20;
+
+// `command` is {"/proc/self/exe", "--opener"}. Throws for a plan that is larger than what openers read.
+ChildDescription openerChild(kj::ArrayPtr<const kj::String> command, const transfer::FileOrder& order,
+                             const OpenerPlan& plan, kj::AutoCloseFd socket);
+
+}  // namespace postern::guest
