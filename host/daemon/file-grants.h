@@ -1,6 +1,6 @@
 #pragma once
-// File calls in posternd: how they are decided for a path, and what a session gets to decide by: for each call the scope
-// of all rules that speak of this caller, VM and call, and the limits of those rules (session-control.capnp).
+// File calls in posternd: how they are decided for a path, and what a session gets to decide by: for each call the
+// scope of all rules that speak of this caller, VM and call, and the limits of those rules (session-control.capnp).
 
 #include <capnp/message.h>
 #include <kj/array.h>
@@ -9,6 +9,9 @@
 #include "protocol/policy/policy.h"
 
 namespace postern::host {
+
+// Of what one caller gets: it travels in one message of a LocalRpc (LOCAL_MESSAGE_WORDS), with room for the rest.
+constexpr size_t MAX_FILE_GRANT_WORDS = size_t(24) << 10;
 
 struct FileDecision {
   policy::Decision decision;
@@ -19,7 +22,7 @@ struct FileDecision {
 };
 
 bool isFileCall(kj::StringPtr call);
-// `request` is a file call with a canonical path.
+// Any call; a file call has its path.
 FileDecision decideFile(const policy::Policy& policy, const policy::Request& request);
 
 // What a session gets for those of `calls` that are file calls: a schema::Grant with nothing but `files` and `port`, in

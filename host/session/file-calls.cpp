@@ -105,6 +105,7 @@ bool Running::isAllowed() {
   auto parsed = transfer::parseFileOrder(context.getParams().getOrder());
   KJ_IF_MAYBE (wrong, parsed.tryGet<kj::StringPtr>()) return fail(Kind::INVALID, *wrong);
   order = kj::mv(parsed.get<transfer::FileOrder>());
+  if (order.path.asBytes() != grant.getPath()) return fail(Kind::INVALID, "this socket was opened for another path");
   auto read = transfer::PathScope::parse(files.getScope());
   KJ_IF_MAYBE (wrong, read.tryGet<kj::String>()) return fail(Kind::FAILED, kj::str("posternd's grant: ", *wrong));
   auto& inScope = scope.emplace(kj::mv(read.get<transfer::PathScope>()));
@@ -194,10 +195,10 @@ kj::Promise<void> Running::send(FileRequest request) {
 kj::Promise<void> Running::move() {
   guard = kj::heap<FileGuard>(call, order.path, KJ_ASSERT_NONNULL(scope), *use, audit);
   transfer::MoverOptions options{order.verify, order.sparse};
-  auto& running = *mover.emplace(
-      call == FileCall::PUT
-          ? transfer::newSourceMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard)
-          : transfer::newDestinationMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard));
+  auto& running =
+      *mover.emplace(call == FileCall::PUT
+                         ? transfer::newSourceMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard)
+                         : transfer::newDestinationMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard));
   auto broken = guard->whenBroken().then([](transfer::Problem problem) { return transfer::MoverEnd(kj::mv(problem)); });
   return running.run().exclusiveJoin(kj::mv(broken)).then([this](transfer::MoverEnd end) { moved(kj::mv(end)); });
 }

@@ -1,7 +1,7 @@
 #pragma once
-// File calls: what VmCalls.file does for one caller. The order is decided by the grant's scope; then the guest is asked;
-// then, for everything but mkdir and remove, a mover carries frames between the caller's opener and a bulk channel,
-// under a FileGuard. The session opens no file: the caller's opener does, and passes descriptors.
+// File calls: what VmCalls.file does for one caller. The order is decided by the grant's scope; then the guest is
+// asked; then, for everything but mkdir and remove, a mover carries frames between the caller's opener and a bulk
+// channel, under a FileGuard. The session opens no file: the caller's opener does, and passes descriptors.
 //
 // It has ended when the caller, the grant, the link or the opener has, and always leaves its record in the audit.
 

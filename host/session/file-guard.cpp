@@ -122,9 +122,9 @@ kj::Maybe<Problem> FileGuard::decide(kj::StringPtr inGuest, bool isTop, const En
 kj::Maybe<Problem> FileGuard::checkQuotas(kj::StringPtr inGuest, uint32_t depth, const Entry& entry) {
   if (!hasContent(call)) return nullptr;
   auto over = [&](kj::StringPtr what, uint64_t most) { return overQuota(inGuest, what, most); };
-  ++entries;
+  if (entry.kind != EntryKind::DIRECTORY) ++files;
   if (entry.kind == EntryKind::FILE) bytes = entry.size > UINT64_MAX - bytes ? UINT64_MAX : bytes + entry.size;
-  if (scope.maxFiles > 0 && entries > scope.maxFiles) return over("files and directories", scope.maxFiles);
+  if (scope.maxFiles > 0 && files > scope.maxFiles) return over("files", scope.maxFiles);
   if (scope.maxBytes > 0 && bytes > scope.maxBytes) return over("bytes", scope.maxBytes);
   if (scope.maxDepth > 0 && depth > scope.maxDepth) return over("directories inside each other", scope.maxDepth);
   return nullptr;

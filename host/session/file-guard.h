@@ -40,7 +40,7 @@ class FileGuard final : public transfer::MoverGuard {
   TransferLimits::Use& limits;
   FileAudit& audit;
   kj::Maybe<bool> isInto;  // put: once the guest has said so
-  uint64_t entries = 0;
+  uint64_t files = 0;
   uint64_t bytes = 0;    // of the files that were admitted
   uint64_t content = 0;  // that has passed
   bool topSeen = false;

@@ -69,8 +69,7 @@ class VmCallsServer final : public schema::VmCalls::Server {
     copy.setRoot(from);
   }
   ~VmCallsServer() noexcept(false) {
-    if (pings > 0)
-      log.operation({grant().getId(), "ping", kj::str(pings, " of them, ", pingsFailed, " failed")});
+    if (pings > 0) log.operation({grant().getId(), "ping", kj::str(pings, " of them, ", pingsFailed, " failed")});
   }
 
   kj::Promise<void> ping(PingContext context) override;
