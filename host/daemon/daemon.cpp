@@ -57,6 +57,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       strangers(time, 5, 1),
       unknownGrants(time, 200, 60),
       lookForExpired(time.now()),
+      lookedUntil(wallNow()),
       tasks(*this),
       ticking(nullptr) {
   KJ_IF_MAYBE (lines, policyStore.reload()) {
@@ -261,6 +262,20 @@ bool Daemon::stillAllowed(const GrantEntry& grant) {
   return false;
 }
 
+// Whether a rule has, since this was asked last.
+bool Daemon::hasExpired() {
+  auto from = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
+  lookedUntil = wallNow();
+  auto to = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
+  if (to < from) return true;  // the clock was set back: whatever that means
+  for (auto& rule : policyStore.current().document().rules) {
+    KJ_IF_MAYBE (at, rule.expires) {
+      if (from < *at && *at <= to) return true;
+    }
+  }
+  return false;
+}
+
 void Daemon::policyChanged() {
   auto cut = grants.cutUnless([this](const GrantEntry& grant) { return stillAllowed(grant); });
   if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
@@ -419,7 +434,7 @@ kj::Promise<void> Daemon::tickForEver() {
     // Rules expire without anybody doing anything.
     if (now >= lookForExpired) {
       lookForExpired = now + EXPIRY_LOOK;
-      if (grants.size() > 0) policyChanged();
+      if (hasExpired() && grants.size() > 0) policyChanged();
     }
     return tickForEver();
   });

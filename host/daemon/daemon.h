@@ -121,6 +121,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Damper unknownGrants;             // by VM
   uint64_t auditFailures = 0;
   kj::TimePoint lookForExpired;
+  kj::Date lookedUntil;  // rules that expire from then on have not been looked for
 
   // vsock: one listener a port that any VM names.
   struct VsockDoor;
@@ -140,6 +141,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
 
   void operation(Vm& vm, const OperationReport& report) override;
   bool stillAllowed(const GrantEntry& grant);
+  bool hasExpired();
   void sessionLost(Vm& vm) override;
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;
