@@ -62,7 +62,8 @@ uint32_t countSlashes(kj::StringPtr text) {
 kj::Maybe<OrderDenial> findDenial(Call call, kj::StringPtr path, const transfer::PathScope& scope) {
   auto verdict = scope.decide(path);
   if (verdict.allowed) return nullptr;
-  if (verdict.rule.size() == 0 && goesBelow(call) && scope.allowsSomething()) return nullptr;
+  bool undecided = verdict.rule.size() == 0 && policy::isCanonicalPath(path);
+  if (undecided && goesBelow(call) && scope.allowsSomething()) return nullptr;
   return OrderDenial{denialText(path, verdict), verdict.rule};
 }
 

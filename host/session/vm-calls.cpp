@@ -132,8 +132,8 @@ class VmCallsServer final : public schema::VmCalls::Server {
     return kj::str("not connected (no heartbeat yet); is postern-agent running in it?");
   }
 
-  kj::Promise<void> bounded(kj::Promise<void> call, kj::Duration deadline,
-                            kj::Function<schema::Failure::Builder()> failure) {
+  template <typename Failure>
+  kj::Promise<void> bounded(kj::Promise<void> call, kj::Duration deadline, Failure failure) {
     return boundedCall(hub.timer(), kj::mv(call), deadline, kj::mv(failure));
   }
 };
