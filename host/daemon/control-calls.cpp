@@ -143,7 +143,7 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
       for (auto word : params.getGrants()) words.add(word);
       auto callerName = who->name();
       for (auto principal : params.getTo()) to.add(principal);
-      if (to.size() == 0) to.add(callerName);
+      if (to.empty()) to.add(callerName);
       auto written = policy::writeGrants({name, words, to});
       KJ_IF_MAYBE (problem, written.tryGet<kj::String>()) return setFailure(failure, Kind::INVALID, *problem);
       auto& grants = written.get<policy::Grants>();
