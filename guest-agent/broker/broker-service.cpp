@@ -18,9 +18,7 @@ kj::Array<kj::byte> payloadOf(kj::StringPtr text) {
 }  // namespace
 
 Broker::Service::Service(Broker& broker, kj::AutoCloseFd fd)
-    : broker(broker),
-      socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, PacketSocket::Descriptors::REFUSED),
-      tasks(*this) {}
+    : broker(broker), socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, 0), tasks(*this) {}
 
 kj::Promise<Broker::Service::End> Broker::Service::serve() {
   return socket.receive().then([this](kj::OneOf<Packet, PacketsEnded, PacketTooMuch> received) -> kj::Promise<End> {
@@ -69,12 +67,13 @@ void Broker::Service::begin(Request request) {
 void Broker::Service::answer(uint64_t number, Reply reply) {
   running.erase(number);
   Answer answer{number, reply.outcome, reply.flag, {}, kj::mv(reply.payload)};
-  kj::Maybe<kj::AutoCloseFd> fd;
+  Packet packet;
   KJ_IF_MAYBE (connection, reply.connection) {
     answer.connection = describe(*connection);
-    fd = kj::mv(connection->fd);
+    packet.fds.add(kj::mv(connection->fd));
   }
-  socket.send({answerBytes(answer), kj::mv(fd)});
+  packet.bytes = answerBytes(answer);
+  socket.send(kj::mv(packet));
 }
 
 void Broker::Service::cancel(uint64_t number) {

@@ -5,7 +5,7 @@
 
 #include "guest-agent/broker/broker-wire.h"
 #include "guest-agent/broker/broker.h"
-#include "guest-agent/broker/packet-socket.h"
+#include "transport/packet-socket.h"
 
 namespace postern::guest {
 

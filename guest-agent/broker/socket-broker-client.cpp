@@ -8,7 +8,7 @@
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/broker/broker-wire.h"
 #include "guest-agent/broker/broker.h"
-#include "guest-agent/broker/packet-socket.h"
+#include "transport/packet-socket.h"
 
 namespace postern::guest {
 
@@ -35,7 +35,7 @@ kj::String orFailed(kj::StringPtr text) {
 class SocketBrokerClient final : public BrokerClient {
  public:
   SocketBrokerClient(kj::AutoCloseFd fd, kj::UnixEventPort& port)
-      : socket(kj::mv(fd), port, MAX_ANSWER_BYTES, PacketSocket::Descriptors::TAKEN),
+      : socket(kj::mv(fd), port, MAX_ANSWER_BYTES, 1),
         reading(read().eagerlyEvaluate([this](kj::Exception&&) { end(); })) {}
   ~SocketBrokerClient() noexcept(false) { end(); }
   KJ_DISALLOW_COPY(SocketBrokerClient);
@@ -106,7 +106,7 @@ class SocketBrokerClient final : public BrokerClient {
       waiting.pop_front();
       asking.number = ++lastNumber;
       sent.emplace(asking.number, asking);
-      socket.send({requestBytes({asking.number, kj::mv(asking.what)}), nullptr});
+      socket.send({requestBytes({asking.number, kj::mv(asking.what)})});
     }
   }
   void forget(Asking& asking) {
@@ -115,7 +115,7 @@ class SocketBrokerClient final : public BrokerClient {
       return;
     }
     sent.at(asking.number) = nullptr;
-    socket.send({requestBytes({++lastNumber, CancelRequest{asking.number}}), nullptr});
+    socket.send({requestBytes({++lastNumber, CancelRequest{asking.number}})});
   }
 
   // Ends, or fails, when there is no broker any more.
@@ -137,7 +137,9 @@ class SocketBrokerClient final : public BrokerClient {
     sent.erase(found);
     KJ_IF_MAYBE (one, asking) {
       one->client = nullptr;
-      one->fulfiller.fulfill(Reply{kj::mv(answer), kj::mv(packet.fd)});
+      Reply reply{kj::mv(answer), nullptr};
+      if (packet.fds.size() > 0) reply.fd = kj::mv(packet.fds[0]);
+      one->fulfiller.fulfill(kj::mv(reply));
     }
     sendWaiting();
   }
