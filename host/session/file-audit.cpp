@@ -2,9 +2,16 @@
 
 #include <kj/debug.h>
 
+#include <functional>
+#include <string_view>
+
 namespace postern::host {
 
 namespace {
+
+size_t hashOf(kj::StringPtr path) {
+  return std::hash<std::string_view>()(std::string_view(path.begin(), path.size()));
+}
 
 kj::TimePoint preciseNow() {
   return kj::systemPreciseMonotonicClock().now();
@@ -22,16 +29,17 @@ FileAudit::~FileAudit() noexcept(false) {
 void FileAudit::admitted(kj::StringPtr entryPath, const transfer::Entry& entry) {
   bool isDirectory = entry.kind == transfer::EntryKind::DIRECTORY;
   if (open.size() >= MAX_SIZES_KEPT) open.pop_front();
-  open.push_back({kj::heapString(entryPath), isDirectory ? 0 : entry.size, isDirectory});
+  open.push_back({hashOf(entryPath), isDirectory ? 0 : entry.size, isDirectory});
 }
 
 // Most settle in the order in which they came.
 kj::Maybe<FileAudit::Admitted> FileAudit::take(kj::StringPtr entryPath) {
+  auto hash = hashOf(entryPath);
   for (auto at = open.begin(); at != open.end(); ++at) {
-    if (at->path != entryPath) continue;
-    auto found = kj::mv(*at);
+    if (at->pathHash != hash) continue;
+    auto found = *at;
     open.erase(at);
-    return kj::mv(found);
+    return found;
   }
   return nullptr;
 }

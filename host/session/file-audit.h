@@ -11,8 +11,9 @@
 
 namespace postern::host {
 
-// Entries that have been admitted and not settled, whose size is remembered.
-constexpr size_t MAX_SIZES_KEPT = 4096;
+// Entries that have been admitted and not settled, whose size is remembered: as many as a mover remembers
+// (transport/transfer/entry-ledger.h), with room.
+constexpr size_t MAX_SIZES_KEPT = 2048;
 
 class FileAudit {
  public:
@@ -38,7 +39,7 @@ class FileAudit {
 
  private:
   struct Admitted {
-    kj::String path;
+    size_t pathHash;  // two that are the same are taken for each other: a wrong size in one line
     uint64_t size;
     bool isDirectory;
   };

@@ -194,7 +194,10 @@ kj::Promise<void> Running::send(FileRequest request) {
 
 kj::Promise<void> Running::move() {
   guard = kj::heap<FileGuard>(call, order.path, KJ_ASSERT_NONNULL(scope), *use, audit);
-  transfer::MoverOptions options{order.verify, order.sparse};
+  transfer::MoverOptions options;
+  options.listing = call == FileCall::LIST || call == FileCall::STAT;
+  options.verify = order.verify;
+  options.sparse = order.sparse;
   auto& running =
       *mover.emplace(call == FileCall::PUT
                          ? transfer::newSourceMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard)

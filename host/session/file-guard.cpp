@@ -51,6 +51,11 @@ Problem overQuota(kj::StringPtr path, kj::StringPtr what, uint64_t most) {
                  kj::str(show(path), ": the host's policy allows at most ", most, " ", what, " in one copy"));
 }
 
+Problem tooLong(kj::StringPtr path) {
+  return problem(ProblemKind::NAME_TOO_LONG,
+                 kj::str(show(path), ": over ", transfer::MAX_PATH_BYTES, " bytes, which no rule can be about"));
+}
+
 uint32_t countSlashes(kj::StringPtr text) {
   uint32_t count = 0;
   for (char c : text) count += c == '/';
@@ -84,6 +89,8 @@ kj::Maybe<Problem> FileGuard::admit(kj::StringPtr entryPath, const Entry& entry)
   if (call == Call::PUT && isInto == nullptr) {
     return problem(ProblemKind::PROTOCOL, kj::str("entries came before the guest was ready for them"));
   }
+  // Of a longer one the mover has the end alone (ForwardCheck::pathOf()).
+  if (entryPath.size() >= transfer::MAX_PATH_BYTES) return tooLong(entryPath);
   uint32_t above = countSlashes(entryPath);
   bool isTop = above == 0;
   bool takesSeveral = call == Call::PUT && isInto.orDefault(false);
@@ -106,10 +113,7 @@ kj::Maybe<Problem> FileGuard::admit(kj::StringPtr entryPath, const Entry& entry)
 }
 
 kj::Maybe<Problem> FileGuard::decide(kj::StringPtr inGuest, bool isTop, const Entry& entry) {
-  if (inGuest.size() > transfer::MAX_PATH_BYTES) {
-    return problem(ProblemKind::NAME_TOO_LONG,
-                   kj::str(show(inGuest), ": over ", transfer::MAX_PATH_BYTES, " bytes, which no rule can be about"));
-  }
+  if (inGuest.size() > transfer::MAX_PATH_BYTES) return tooLong(inGuest);
   auto verdict = scope.decide(inGuest);
   bool isWay = isTop && call != Call::PUT && goesBelow(call) && entry.kind == EntryKind::DIRECTORY;
   if (!verdict.allowed && !(isWay && verdict.rule.size() == 0)) {
