@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/io.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/sched.h>
 #include <stdint.h>
@@ -32,7 +33,7 @@ constexpr int BASICS[] = {
     SCMP_SYS(exit),        SCMP_SYS(exit_group),
 };
 
-constexpr int FILE_MOVING[] = {
+constexpr int FILE_CALLS[] = {
     SCMP_SYS(preadv),    SCMP_SYS(pwritev),   SCMP_SYS(preadv2),         SCMP_SYS(pwritev2),
     SCMP_SYS(lseek),     SCMP_SYS(fstat),     SCMP_SYS(ftruncate),       SCMP_SYS(fallocate),
     SCMP_SYS(fadvise64), SCMP_SYS(readahead), SCMP_SYS(copy_file_range), SCMP_SYS(sync_file_range),
@@ -116,8 +117,12 @@ void allowThreads(SystemCallFilter& filter) {
   filter.allow(SCMP_SYS(prctl), {SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)});
 }
 
+void allowFileCalls(SystemCallFilter& filter) {
+  filter.allowAll(FILE_CALLS);
+}
+
 void allowFileMoving(SystemCallFilter& filter) {
-  filter.allowAll(FILE_MOVING);
+  allowFileCalls(filter);
   filter.refuse(SCMP_SYS(newfstatat), EACCES);
 }
 
@@ -140,6 +145,25 @@ void forbidInspection() {
 
 void forbidNewPrivileges() {
   KJ_SYSCALL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+}
+
+void keepCapabilities(uint64_t bits) {
+  for (unsigned capability = 0; capability < 64; ++capability) {
+    // Needs CAP_SETPCAP; without it there is nothing to be had either. Beyond the last one it fails.
+    if ((bits >> capability & 1) == 0) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  }
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  struct __user_cap_header_struct header {
+    _LINUX_CAPABILITY_VERSION_3, 0
+  };
+  struct __user_cap_data_struct data[2]{};
+  KJ_SYSCALL(syscall(SYS_capget, &header, data));
+  for (unsigned half = 0; half < 2; ++half) {
+    data[half].permitted &= static_cast<uint32_t>(bits >> 32 * half);
+    data[half].effective = data[half].permitted;
+    data[half].inheritable = 0;
+  }
+  KJ_SYSCALL(syscall(SYS_capset, &header, data));
 }
 
 LandlockState forbidFiles() {

@@ -7,6 +7,7 @@
 #include <kj/array.h>
 #include <kj/common.h>
 #include <seccomp.h>
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -44,9 +45,11 @@ void allowBasics(SystemCallFilter& filter);
 // implemented", upon which the C library takes clone(2).
 void allowThreads(SystemCallFilter& filter);
 
-// Reading, writing, measuring, shortening, lengthening and syncing files whose descriptors somebody else passed
-// (transport/transfer/mover.h). A filter cannot see that a path is empty: so fstat(2) is allowed by its own number
-// alone, and newfstatat(2), which is what the C library makes of it, answers EACCES. fileStatus() takes the first.
+// Reading, writing, measuring, shortening, lengthening and syncing files by their descriptors.
+void allowFileCalls(SystemCallFilter& filter);
+// The same for who may have no path looked at, and uses files that somebody else opened (transport/transfer/mover.h). A
+// filter cannot see that a path is empty: fstat(2) is allowed by its own number alone, and newfstatat(2), which is what
+// the C library makes of it, answers EACCES. fileStatus() takes the first.
 void allowFileMoving(SystemCallFilter& filter);
 // fstat(2) for who may be in such a sandbox. 0, or -1 and errno.
 int fileStatus(int fd, struct stat& status);
@@ -56,6 +59,8 @@ void lowerLimit(__rlimit_resource resource, rlim_t most);
 // No core dump; no ptrace and no look into memory by others of the same user.
 void forbidInspection();
 void forbidNewPrivileges();
+// Of the capabilities that this process has, those whose bits are set here; no others can be had any more.
+void keepCapabilities(uint64_t bits);
 
 enum class LandlockState { ENFORCED, NOT_IN_KERNEL };
 

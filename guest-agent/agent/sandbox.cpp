@@ -1,13 +1,8 @@
 #include "guest-agent/agent/sandbox.h"
 
 #include <fcntl.h>
-#include <kj/debug.h>
-#include <linux/capability.h>
 #include <seccomp.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "protocol/transfer/limits.h"
 
@@ -34,25 +29,13 @@ void allowBounded(SystemCallFilter& filter) {
   filter.allow(SCMP_SYS(setsockopt), {SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET), SCMP_A2(SCMP_CMP_EQ, SO_SNDBUF)});
 }
 
-void dropCapabilities() {
-  for (unsigned long capability = 0; capability <= CAP_LAST_CAP; ++capability) {
-    prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);  // needs CAP_SETPCAP; without it there is nothing to be had either
-  }
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  struct __user_cap_header_struct header {
-    _LINUX_CAPABILITY_VERSION_3, 0
-  };
-  struct __user_cap_data_struct none[2]{};
-  KJ_SYSCALL(syscall(SYS_capset, &header, none));
-}
-
 }  // namespace
 
 // T60
 SandboxReport enterSandbox() {
   forbidInspection();
   lowerLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
-  dropCapabilities();
+  keepCapabilities(0);
   forbidNewPrivileges();
   SandboxReport report{forbidFiles() == LandlockState::ENFORCED};
   SystemCallFilter filter;

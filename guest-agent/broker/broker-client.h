@@ -31,7 +31,6 @@ struct BrokerRefusal {
   kj::String text;  // a line for a person
 };
 
-
 // Why no opener was started.
 struct FilesRefusal {
   enum class Kind : uint8_t {

@@ -62,9 +62,9 @@ struct WirePower {
 };
 struct WireOpenFiles {
   WireHead head;
-  uint32_t call;    // FileCall
-  uint32_t sparse;  // transfer::Sparse
-  uint32_t flags;   // of OrderFlag
+  uint32_t call;      // FileCall
+  uint32_t sparse;    // transfer::Sparse
+  uint32_t flags;     // of OrderFlag
   uint32_t reserved;  // 0
   // Any bytes but NUL, as names of files are.
   WireText<transfer::MAX_PATH_BYTES> path;
@@ -79,9 +79,9 @@ static_assert(sizeof(WireOpenFiles) <= MAX_REQUEST_BYTES);
 
 // What an order says beside its call and path, a bit each in this order.
 constexpr bool transfer::FileOrder::*ORDER_FLAGS[] = {
-    &transfer::FileOrder::recursive, &transfer::FileOrder::archive, &transfer::FileOrder::intoDirectory,
-    &transfer::FileOrder::noClobber, &transfer::FileOrder::resume,  &transfer::FileOrder::verify,
-    &transfer::FileOrder::makeParents,
+    &transfer::FileOrder::recursive,   &transfer::FileOrder::archive, &transfer::FileOrder::intoDirectory,
+    &transfer::FileOrder::noClobber,   &transfer::FileOrder::resume,  &transfer::FileOrder::verify,
+    &transfer::FileOrder::makeParents, &transfer::FileOrder::special,
 };
 
 struct WireAnswer {
@@ -304,7 +304,8 @@ kj::Array<kj::byte> requestBytes(const Request& request) {
       return bytesOf(head(Kind::ENROLLED));
     }
     KJ_CASE_ONEOF(files, OpenFilesRequest) {
-      WireOpenFiles wire{head(Kind::OPEN_FILES), uint32_t(files.order.call), uint32_t(files.order.sparse), 0, 0, {}, {}};
+      WireOpenFiles wire{
+          head(Kind::OPEN_FILES), uint32_t(files.order.call), uint32_t(files.order.sparse), 0, 0, {}, {}};
       for (size_t i = 0; i < kj::size(ORDER_FLAGS); ++i) wire.flags |= (files.order.*ORDER_FLAGS[i] ? 1u : 0u) << i;
       setText(wire.path, files.order.path);
       setText(wire.caller, files.caller);

@@ -109,9 +109,9 @@ void takeDefaults() {
 
 void takeIdentity(const Plan& plan) {
   KJ_IF_MAYBE (identity, plan.identity) {
-    bool done =
-        geteuid() != 0 || (setgroups(plan.groups.size(), plan.groups.begin()) == 0 && setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
-                           setresuid(identity->uid, identity->uid, identity->uid) == 0);
+    bool done = geteuid() != 0 || (setgroups(plan.groups.size(), plan.groups.begin()) == 0 &&
+                                   setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
+                                   setresuid(identity->uid, identity->uid, identity->uid) == 0);
     if (!done || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(IDENTITY);
   }
 }

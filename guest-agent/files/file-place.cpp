@@ -17,19 +17,6 @@ bool goesInto(FileCall call) {
   return call == FileCall::GET || call == FileCall::PUT || call == FileCall::LIST;
 }
 
-// "/srv/www" of "/srv/www/**", "/srv" of "/srv/*.html": what is before the first component with a pattern, or before
-// the last one.
-kj::String folderOf(kj::StringPtr glob) {
-  size_t end = strcspn(glob.cStr(), "*?");
-  while (end > 0 && (end == glob.size() || glob[end] != '/')) --end;
-  return end == 0 ? kj::str("/") : kj::heapString(glob.slice(0, end));
-}
-
-bool holds(kj::StringPtr folder, kj::StringPtr path) {
-  if (folder.size() == 1 || folder == path) return true;
-  return path.startsWith(folder) && path[folder.size()] == '/';
-}
-
 // The components of a canonical path, each with its slash; none of "/".
 kj::Vector<kj::String> components(kj::StringPtr path) {
   kj::Vector<kj::String> result;
@@ -53,9 +40,10 @@ kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) 
   scope.write(written);
   for (auto rule : written.asReader().getRules()) {
     if (rule.getDenies()) continue;
-    for (auto glob : rule.getPaths()) {
-      auto folder = folderOf(glob);
-      if (!holds(folder, path) || !reachesBelow(glob, path)) continue;
+    for (auto text : rule.getPaths()) {
+      auto glob = policy::PathGlob::parse(text);
+      auto folder = kj::heapString(glob.get<policy::PathGlob>().folder());
+      if (!isWithin(folder, path) || !reachesBelow(text, path)) continue;
       return FilePlace{kj::mv(scope), kj::mv(folder), kj::str(rule.getRunAs())};
     }
   }
@@ -63,6 +51,11 @@ kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) 
 }
 
 }  // namespace
+
+bool isWithin(kj::StringPtr folder, kj::StringPtr path) {
+  if (folder.size() == 1 || folder == path) return true;
+  return path.startsWith(folder) && path[folder.size()] == '/';
+}
 
 bool reachesBelow(kj::StringPtr glob, kj::StringPtr path) {
   auto patterns = components(glob);

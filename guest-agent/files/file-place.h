@@ -21,6 +21,8 @@ struct FilePlace {
 // opener. A path that a [[deny]] names has none.
 kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrder& order);
 
+// Whether `path` is the folder or lies below it; both are canonical.
+bool isWithin(kj::StringPtr folder, kj::StringPtr path);
 // Whether a path below `path`, which is canonical, may match the pattern.
 bool reachesBelow(kj::StringPtr glob, kj::StringPtr path);
 

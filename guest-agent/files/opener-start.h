@@ -16,10 +16,7 @@ struct OpenerPlan {
   OpenerUser user;
 };
 
-// What openers read from their standard input, of any policy that can be loaded.
-constexpr size_t MAX_OPENER_ORDER_BYTES = size_t(8) << 20;
-
-// `command` is {"/proc/self/exe", "--opener"}. Throws for a plan that is larger than what openers read.
+// `command` is {"/proc/self/exe", "--opener"}.
 ChildDescription openerChild(kj::ArrayPtr<const kj::String> command, const transfer::FileOrder& order,
                              const OpenerPlan& plan, kj::AutoCloseFd socket);
 

@@ -24,9 +24,10 @@ kj::Array<gid_t> groupsOf(const struct passwd& user) {
 kj::OneOf<OpenerUser, kj::String> agentsOwn(const RunAs& agent) {
   if (geteuid() != 0) return OpenerUser{nameOf(geteuid()), nullptr, nullptr};
   if (agent.change) return OpenerUser{nameOf(agent.uid), Identity{agent.uid, agent.gid}, nullptr};
-  return kj::str("the rule names no run-as, and this guest has no unprivileged user for its agent; add run-as = \"...\" "
-                 "to the rule, or create one with useradd --system ",
-                 DEFAULT_AGENT_USER);
+  return kj::str(
+      "the rule names no run-as, and this guest has no unprivileged user for its agent; add run-as = \"...\" "
+      "to the rule, or create one with useradd --system ",
+      DEFAULT_AGENT_USER);
 }
 
 }  // namespace

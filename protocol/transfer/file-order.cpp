@@ -46,7 +46,17 @@ kj::OneOf<FileOrder, kj::StringPtr> parseFileOrder(schema::FileOrder::Reader unt
   order.verify = untrusted.getVerify();
   order.sparse = untrusted.getSparse();
   order.makeParents = untrusted.getMakeParents();
+  order.special = untrusted.getSpecial();
   return kj::mv(order);
+}
+
+FileOrder copy(const FileOrder& order) {
+  return {order.call,          kj::heapString(order.path),
+          order.recursive,     order.archive,
+          order.intoDirectory, order.noClobber,
+          order.resume,        order.verify,
+          order.sparse,        order.makeParents,
+          order.special};
 }
 
 void write(const FileOrder& from, schema::FileOrder::Builder to) {
@@ -60,6 +70,7 @@ void write(const FileOrder& from, schema::FileOrder::Builder to) {
   to.setVerify(from.verify);
   to.setSparse(from.sparse);
   to.setMakeParents(from.makeParents);
+  to.setSpecial(from.special);
 }
 
 }  // namespace postern::transfer

@@ -23,6 +23,7 @@ struct FileOrder {
   bool verify = false;
   Sparse sparse = Sparse::AUTO;
   bool makeParents = false;
+  bool special = false;
 };
 
 // As policies name it: "file.get".
@@ -32,6 +33,7 @@ bool hasChannel(FileCall call);
 
 // Or the rule that it breaks.
 kj::OneOf<FileOrder, kj::StringPtr> parseFileOrder(schema::FileOrder::Reader untrusted);
+FileOrder copy(const FileOrder& order);
 void write(const FileOrder& from, schema::FileOrder::Builder to);
 
 }  // namespace postern::transfer

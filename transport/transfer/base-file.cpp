@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "transport/sandbox.h"
+
 namespace postern::transfer {
 
 namespace {
@@ -42,7 +44,7 @@ Problem writeProblem(int error, kj::StringPtr what) {
 
 kj::Maybe<Problem> BaseFile::begin() {
   KJ_IF_MAYBE (fd, old) {
-    if (fstat(*fd, &before) != 0) return writeProblem(errno, "look at the version at the destination");
+    if (fileStatus(*fd, before) != 0) return writeProblem(errno, "look at the version at the destination");
     if (!S_ISREG(before.st_mode)) {
       return problem(ProblemKind::PROTOCOL, kj::str("the version that the opener passed is not a regular file"));
     }
@@ -110,7 +112,7 @@ kj::Maybe<Problem> BaseFile::copyData(int from, uint64_t offset, uint64_t bytes)
 kj::Maybe<Problem> BaseFile::end() {
   KJ_IF_MAYBE (fd, old) {
     struct stat now;
-    if (fstat(*fd, &now) != 0) return writeProblem(errno, "look at the version at the destination");
+    if (fileStatus(*fd, now) != 0) return writeProblem(errno, "look at the version at the destination");
     if ((copied || mayBeUnchanged()) && !isUnchanged(before, now)) return changed();
   }
   return nullptr;

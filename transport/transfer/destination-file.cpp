@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "transport/sandbox.h"
+
 namespace postern::transfer {
 
 namespace {
@@ -56,7 +58,7 @@ void DestinationFile::run(const FileWorker::Stop& stop) noexcept {
 kj::Maybe<Problem> DestinationFile::begin() {
   begun = true;
   struct stat now;
-  if (fstat(fd, &now) != 0) return writeProblem(errno, "look at the new file");
+  if (fileStatus(fd, now) != 0) return writeProblem(errno, "look at the new file");
   if (!S_ISREG(now.st_mode)) {
     return transfer::problem(ProblemKind::PROTOCOL, kj::str("what the opener passed is not a regular file"));
   }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "transport/sandbox.h"
 #include "transport/transfer/data-block.h"
 
 namespace postern::transfer {
@@ -36,7 +37,7 @@ void SourceFile::run(const FileWorker::Stop& stop) noexcept {
 
 bool SourceFile::begin() {
   begun = true;
-  if (fstat(fd, &before) != 0) {
+  if (fileStatus(fd, before) != 0) {
     fail(ProblemKind::UNREADABLE, kj::str("cannot be looked at: ", strerror(errno)));
   } else if (!S_ISREG(before.st_mode)) {
     fail(ProblemKind::PROTOCOL, kj::str("what the opener passed is not a regular file"));
@@ -66,7 +67,7 @@ void SourceFile::lookAround() {
 
 void SourceFile::end() {
   struct stat now;
-  if (fstat(fd, &now) != 0) return fail(ProblemKind::UNREADABLE, kj::str("cannot be looked at: ", strerror(errno)));
+  if (fileStatus(fd, now) != 0) return fail(ProblemKind::UNREADABLE, kj::str("cannot be looked at: ", strerror(errno)));
   if (!isUnchanged(before, now)) return fail(ProblemKind::CHANGED, kj::str("it changed while it was read"));
   if (verify) hash = whole.finish();
   state = State::WHOLE;
