@@ -45,6 +45,9 @@ struct FileOrder {
   sparse @8 :Sparse;
   makeParents @9 :Bool;
   # mkdir: and what lacks above it.
+  rate @10 :UInt64;
+  # Bytes of content a second that the caller asks for at most; 0: as fast as it goes. The host's session paces by it and by the
+  # policy's limits, whichever is lower.
 
   enum Call {
     get @0;
