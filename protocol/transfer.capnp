@@ -151,6 +151,9 @@ struct Entry {
   # file, inlined, `verify`: 32 bytes, BLAKE2b-256 of the content.
   wantsBase @18 :Bool;
   # file, not inlined: the source waits for Backward.base before it sends anything of it.
+  stream @19 :Bool;
+  # file, not inlined: standard input. `size` is 0, since nobody knows it yet; the file ends where fileEnd comes. Only in a transfer
+  # that was announced as one (Totals.stream).
 
   enum Kind {
     file @0;
@@ -210,6 +213,8 @@ struct Totals {
   # Directories inside each other; 0: there are none.
   tops @4 :UInt32;
   # Entries that are in no directory of this transfer: what the caller named.
+  stream @5 :Bool;
+  # One file whose size nobody knows (Entry.stream): `bytes` is 0 and bounds nothing; quotas do. For whoever does not take such.
 }
 
 struct Backward {

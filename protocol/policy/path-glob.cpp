@@ -139,12 +139,18 @@ kj::OneOf<PathGlob, kj::String> PathGlob::parse(kj::StringPtr pattern) {
   return PathGlob(pattern);
 }
 
-bool PathGlob::matches(kj::StringPtr path) const {
+kj::ArrayPtr<const char> PathGlob::folder() const {
+  size_t end = literalBytes;
+  while (end > 1 && pattern[end - 1] != '/') --end;  // behind the last slash of the fixed beginning
+  return pattern.slice(0, end > 1 ? end - 1 : 1);
+}
+
+bool PathGlob::matchesBytes(Chars path) const {
   // A middle `**` that stands for nothing takes the slash behind it along, so the fixed beginning holds in any case.
   if (path.size() < literalBytes || memcmp(path.begin(), pattern.begin(), literalBytes) != 0) return false;
   if (literalBytes == pattern.size()) return path.size() == pattern.size();
   if (path.size() == 1) return false;  // the root has no component that * or ** could stand for
-  return pathMatches(pattern.slice(1), path.slice(1));
+  return pathMatches(pattern.slice(1), path.slice(1, path.size()));
 }
 
 }  // namespace postern::policy

@@ -28,9 +28,13 @@ class PathGlob {
   static kj::OneOf<PathGlob, kj::String> parse(kj::StringPtr pattern);
 
   // `path` is canonical. Time is at most the product of both lengths; most paths differ in the fixed beginning.
-  bool matches(kj::StringPtr path) const;
+  bool matches(kj::StringPtr path) const { return matchesBytes(path); }
+  bool matchesBytes(kj::ArrayPtr<const char> path) const;
 
   kj::StringPtr text() const { return pattern; }
+  // The longest folder without a pattern that is above every path that matches: "/srv/www" of "/srv/www/**", "/etc" of
+  // "/etc/hosts".
+  kj::ArrayPtr<const char> folder() const;
 
  private:
   kj::String pattern;

@@ -47,6 +47,14 @@ struct Limits {
   bool isEmpty() const;
 };
 
+// Bounds of one file transfer, which end it. What is null is not bounded.
+struct Quotas {
+  kj::Maybe<uint64_t> bytes;  // of content
+  kj::Maybe<uint64_t> files;  // everything that is not a directory
+  kj::Maybe<uint64_t> depth;  // directories inside each other
+  bool special = false;       // set-id and sticky bits, devices and security attributes may be made
+};
+
 // A copy of what a rule lets pass goes to another VM.
 struct Mirror {
   enum class Copy : uint8_t { CALLS, ALL };  // who called what and when; or every byte as well
@@ -68,6 +76,7 @@ struct Rule {
   kj::Vector<Party> from;       // empty for a segment; in a guest, empty means host
   kj::Vector<Party> to;         // empty for a segment; in a guest, empty: this guest
   kj::Vector<PathGlob> paths;   // empty: any path
+  Quotas quotas;                // of an [[allow]] of file calls
   Limits limits;                // per rule and VM
   kj::Maybe<kj::String> runAs;  // a user inside the guest
   kj::Maybe<int64_t> expires;   // seconds since 1970; from then on the rule does not apply

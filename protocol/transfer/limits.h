@@ -33,6 +33,10 @@ constexpr size_t MAX_NAME_BYTES = 255;
 constexpr size_t MAX_PATH_BYTES = 4095;
 constexpr size_t MAX_OWNER_BYTES = 64;
 constexpr size_t MAX_PROBLEM_BYTES = 512;
+// An id is at most 64 bytes (protocol/policy/bounds.h); with the number of a rule that a program wrote.
+constexpr size_t MAX_RULE_ID_BYTES = 128;
+// What may be wrong with one entry is told in so many messages at most: its owner, times and attributes each.
+constexpr uint64_t MAX_PROBLEMS_PER_ENTRY = 4;
 constexpr size_t MAX_ATTRIBUTES = 64;
 // Directories inside each other. Each costs an open descriptor at both ends.
 constexpr uint32_t MAX_DEPTH = 256;
@@ -42,6 +46,10 @@ constexpr uint64_t MAX_COUNT = uint64_t(1) << 48;
 // A tree may grow between counting and sending: more than this over what was announced is a breach.
 constexpr uint64_t ANNOUNCED_SLACK_BYTES = uint64_t(1) << 30;
 constexpr uint64_t ANNOUNCED_SLACK_ENTRIES = 10000;
+
+// Rules of one PathScope, and the bytes of their globs.
+constexpr size_t MAX_SCOPE_RULES = 1024;
+constexpr size_t MAX_SCOPE_BYTES = size_t(1) << 20;
 
 // Transfers at one time: of one VM (each has a thread and at most 3 MiB of buffers), and of one caller.
 constexpr unsigned MAX_TRANSFERS = 8;

@@ -20,7 +20,10 @@ class PathScope {
     kj::StringPtr runAs;  // of the rule that allowed; empty: it says nothing
   };
 
-  // `request` is a file call; its path is not looked at. Everything is copied.
+  // `request` is a file call; any other gives an empty scope, and so does a blocked port. Its path says which rule's
+  // quotas hold: of the one that allows it; without a path, or with one that is denied, the smallest of all rules, and
+  // `special` if all say so. Everything is copied. More than MAX_SCOPE_RULES, or MAX_SCOPE_BYTES of globs, give an
+  // empty scope: nothing is left out that could deny.
   static PathScope of(const policy::Policy& policy, const policy::Request& request);
   // Or what is wrong with it. For a scope from a process that this one trusts to decide.
   static kj::OneOf<PathScope, kj::String> parse(schema::PathScope::Reader from);
@@ -28,11 +31,11 @@ class PathScope {
 
   // `path` is canonical; anything else is denied.
   Verdict decide(kj::ArrayPtr<const char> path) const;
-  // Whether there is any path that is allowed.
+  // Whether there may be a path that is allowed: a rule allows, and none denies every path.
   bool allowsSomething() const;
-  // Where the paths lie that may be allowed, for a process that is to be confined: the longest folder without a pattern
-  // above every path that the rule allows: "/srv/www" of "/srv/www/**", "/etc" of "/etc/hosts". Of the rule that
-  // decides for `path`; null if that is denied.
+  // Where a process is to be confined that shall work on `path`: the longest folder without a pattern of the glob that
+  // allows it ("/srv/www" of "/srv/www/**", "/etc" of "/etc/hosts"), "/" of a rule without paths. It is above `path`,
+  // but for "/" itself. Null if `path` is denied.
   kj::Maybe<kj::String> rootFor(kj::ArrayPtr<const char> path) const;
 
   uint64_t maxBytes = 0;  // quotas of one transfer; 0: none
@@ -43,11 +46,16 @@ class PathScope {
  private:
   struct Rule {
     kj::String id;
-    bool denies;
+    bool denies = false;
     kj::Vector<policy::PathGlob> paths;
     kj::String runAs;
   };
-  kj::Vector<Rule> rules;
+  kj::Vector<Rule> rules;  // sorted by id
+
+  kj::Maybe<const Rule&> decides(kj::ArrayPtr<const char> path) const;
+  void takeQuotas(const policy::Quotas& quotas);
+  void takeSmallest(const policy::Quotas& quotas);
+  static kj::Maybe<kj::String> parseRule(schema::PathScope::Rule::Reader from, Rule& to);
 };
 
 }  // namespace postern::transfer

@@ -20,7 +20,8 @@ inline Problem problem(ProblemKind kind, kj::String detail) {
 }
 // A word for machines and tests: "no-space".
 kj::StringPtr word(ProblemKind kind);
-// Bounds the texts; a kind of a later version becomes FAILED.
+// Cuts the texts at their bounds; a kind of a later version becomes FAILED. Throws for a malformed message, which
+// parseForward() and parseBackward() catch.
 Problem parseProblem(schema::Problem::Reader untrusted);
 void write(const Problem& from, schema::Problem::Builder to);
 Problem copy(const Problem& problem);

@@ -39,9 +39,13 @@ struct Summary {
 };
 using Backward = kj::OneOf<Ready, Refused, Base, Hashes, DestinationFailed, Progress, Summary>;
 
+kj::OneOf<Backward, FrameError> parseBackward(FrameView& untrusted);
 kj::OneOf<Backward, FrameError> parseBackward(schema::Backward::Reader untrusted);
+// The same for whoever reads it as a part of something else, within parsing() (malformed.h).
+kj::Maybe<FrameError> readBackward(schema::Backward::Reader untrusted, Backward& to);
 void write(const Backward& from, schema::Backward::Builder to);
 
+// Numbers are cut at their bounds.
 Summary parseSummary(schema::Summary::Reader untrusted);
 void write(const Summary& from, schema::Summary::Builder to);
 

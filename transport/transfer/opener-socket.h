@@ -32,7 +32,7 @@ class OpenerSocket {
 
   // The next frame of what has come. Waits at most `limit` (null: for ever); null after that. The view is valid until
   // the next call.
-  kj::Maybe<kj::OneOf<kj::Own<FrameView>, FrameError, MoverGone>> next(kj::Maybe<kj::Duration> limit);
+  kj::Maybe<kj::OneOf<FrameView*, FrameError, MoverGone>> next(kj::Maybe<kj::Duration> limit);
   // Whether next() would have something without waiting.
   bool hasNext();
 
@@ -44,7 +44,7 @@ class OpenerSocket {
   size_t filled = 0;
   kj::Array<kj::byte> incoming;
   kj::ArrayPtr<const kj::byte> rest;  // of the packet that came last
-  kj::Maybe<kj::Own<FrameView>> view;
+  FrameReader frames;                 // cuts it; owns the view
 };
 
 }  // namespace postern::transfer
