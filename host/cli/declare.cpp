@@ -10,6 +10,9 @@ namespace postern::cli {
 
 namespace {
 
+// Begins a word that is protected. No option begins with it.
+constexpr char PROTECTED = '\001';
+
 kj::StringPtr view(const std::string& text) {
   return text.c_str();
 }
@@ -20,6 +23,16 @@ std::string notDuration(const std::string& text) {
 }
 
 }  // namespace
+
+std::string protectedWord(kj::StringPtr word) {
+  bool special = word == "++"_kj || (word.size() > 0 && (word[0] == '[' || word[0] == PROTECTED));
+  return special ? std::string(1, PROTECTED) + word.cStr() : std::string(word.cStr());
+}
+
+kj::String valueOf(const std::string& protectedText) {
+  auto text = view(protectedText);
+  return kj::str(text.size() > 0 && text[0] == PROTECTED ? text.slice(1) : text);
+}
 
 std::string notVmName(const std::string& text) {
   if (policy::isVmName(view(text))) return {};
@@ -34,19 +47,19 @@ std::string notNumber(const std::string& text, uint64_t max) {
 
 CLI::Option* addText(CLI::App& app, const char* name, kj::String& target, const char* help) {
   return app.add_option_function<std::string>(
-      name, [&target](const std::string& value) { target = kj::str(value.c_str()); }, help);
+      name, [&target](const std::string& value) { target = valueOf(value); }, help);
 }
 
 CLI::Option* addText(CLI::App& app, const char* name, kj::Maybe<kj::String>& target, const char* help) {
   return app.add_option_function<std::string>(
-      name, [&target](const std::string& value) { target = kj::str(value.c_str()); }, help);
+      name, [&target](const std::string& value) { target = valueOf(value); }, help);
 }
 
 CLI::Option* addNames(CLI::App& app, const char* name, Names& target, const char* help) {
   return app.add_option_function<std::vector<std::string>>(
       name,
       [&target](const std::vector<std::string>& values) {
-        for (auto& value : values) target.add(kj::str(value.c_str()));
+        for (auto& value : values) target.add(valueOf(value));
       },
       help);
 }

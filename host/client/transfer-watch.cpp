@@ -23,9 +23,15 @@ transfer::Entry copy(const transfer::Entry& from) {
   to.deviceMajor = from.deviceMajor;
   to.deviceMinor = from.deviceMinor;
   for (auto& attribute : from.attributes) {
-    to.attributes.add(transfer::Attribute{kj::str(attribute.name), kj::heapArray<kj::byte>(attribute.value)});
+    to.attributes.add(transfer::Attribute{kj::str(attribute.name), nullptr});
   }
   return to;
+}
+
+size_t bytesOf(const ListedEntry& listed) {
+  size_t bytes = sizeof(listed) + listed.path.size() + listed.entry.name.size() + listed.entry.target.size();
+  for (auto& attribute : listed.entry.attributes) bytes += sizeof(attribute) + attribute.name.size();
+  return bytes;
 }
 
 }  // namespace
@@ -55,6 +61,7 @@ kj::Vector<ListedEntry> TransferWatch::takeEntries() const {
   auto locked = state.lockExclusive();
   auto taken = kj::mv(locked->entries);
   locked->entries = {};
+  locked->entryBytes = 0;
   return taken;
 }
 
@@ -118,10 +125,12 @@ void TransferWatch::made(kj::StringPtr path, const transfer::Entry&) {
 
 void TransferWatch::entry(kj::StringPtr path, const transfer::Entry& entry) {
   ListedEntry listed{kj::str(path), copy(entry)};
-  state.when([](const State& state) { return state.abandoned || state.entries.size() < MAX_PENDING_ENTRIES; },
+  state.when([](const State& state) { return state.abandoned || state.entryBytes < MAX_PENDING_BYTES; },
              [&](State& state) {
                ++state.progress.doneEntries;
-               if (!state.abandoned) state.entries.add(kj::mv(listed));
+               if (state.abandoned) return;
+               state.entryBytes += bytesOf(listed);
+               state.entries.add(kj::mv(listed));
              });
 }
 

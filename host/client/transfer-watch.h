@@ -1,7 +1,8 @@
 #pragma once
 // TransferWatch: what is known of a transfer while it runs. The opener's thread tells it, the program's loop reads it;
-// every function may be called from any thread. Memory is bounded: MAX_PENDING_FAILURES and MAX_PENDING_ENTRIES that
-// nobody has taken yet; above the first failures are counted only, above the second the opener's thread waits.
+// every function may be called from any thread. Memory is bounded: MAX_PENDING_FAILURES, and entries of
+// MAX_PENDING_BYTES, that nobody has taken yet; above the first failures are counted only, above the second the
+// opener's thread waits.
 //
 // It also holds the handle by which the opener's socket is shut down: that ends whatever the opener waits for, and,
 // when the opener has ended, tells its mover.
@@ -20,7 +21,7 @@ struct EntryProblem {
   kj::String path;
   transfer::Problem problem;
 };
-// An entry of a list; `path` begins with the top's name.
+// An entry of a list; `path` begins with the top's name. Of attributes it has the names.
 struct ListedEntry {
   kj::String path;
   transfer::Entry entry;
@@ -42,7 +43,7 @@ class TransferWatch final : public kj::AtomicRefcounted,
                             public transfer::ListingListener {
  public:
   static constexpr size_t MAX_PENDING_FAILURES = 500;
-  static constexpr size_t MAX_PENDING_ENTRIES = 1000;
+  static constexpr size_t MAX_PENDING_BYTES = size_t(1) << 20;
 
   // `socket`: a copy of the opener's end.
   explicit TransferWatch(kj::AutoCloseFd socket) : socket(kj::mv(socket)) {}
@@ -74,6 +75,7 @@ class TransferWatch final : public kj::AtomicRefcounted,
     TransferProgress progress;
     kj::Vector<EntryProblem> failures;
     kj::Vector<ListedEntry> entries;
+    size_t entryBytes = 0;
     kj::Maybe<transfer::OpenerEnd> end;
     bool ended = false;
     bool abandoned = false;
