@@ -1,5 +1,7 @@
 #include "host/cli/arguments.h"
 
+#include <algorithm>
+
 #include "host/cli/declare.h"
 #include "protocol/policy/wording.h"
 #include "transport/printable.h"
@@ -120,8 +122,8 @@ kj::OneOf<Arguments, HelpText, UsageError> parseArguments(kj::ArrayPtr<const kj:
   auto usage = [&](kj::String text) { return UsageError{kj::mv(text), asksForJson(words)}; };
   auto seeHelp = [&]() { return kj::str(" (see ", commandLine(innermost(app)), " --help)"); };
   // CLI11 takes words off the end.
-  std::vector<std::string> reversed;
-  for (size_t i = words.size(); i > 0; --i) reversed.push_back(protectedWord(words[i - 1]));
+  auto reversed = protectedWords(words);
+  std::reverse(reversed.begin(), reversed.end());
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {

@@ -11,7 +11,7 @@ namespace postern::cli {
 namespace {
 
 // Begins a word that is protected. No option begins with it.
-constexpr char PROTECTED = '\001';
+constexpr kj::StringPtr PROTECTED = "\001"_kj;
 
 kj::StringPtr view(const std::string& text) {
   return text.c_str();
@@ -24,14 +24,24 @@ std::string notDuration(const std::string& text) {
 
 }  // namespace
 
-std::string protectedWord(kj::StringPtr word) {
-  bool special = word == "++"_kj || (word.size() > 0 && (word[0] == '[' || word[0] == PROTECTED));
-  return special ? std::string(1, PROTECTED) + word.cStr() : std::string(word.cStr());
+std::vector<std::string> protectedWords(kj::ArrayPtr<const kj::StringPtr> words) {
+  std::vector<std::string> result;
+  bool onlyValues = false;
+  for (auto word : words) {
+    if (word == "--"_kj && !onlyValues) {
+      onlyValues = true;
+      continue;
+    }
+    bool special =
+        word == "++"_kj || word.startsWith("[") || word.startsWith(PROTECTED) || (onlyValues && word.startsWith("-"));
+    result.push_back(special ? std::string(PROTECTED.cStr()) + word.cStr() : std::string(word.cStr()));
+  }
+  return result;
 }
 
 kj::String valueOf(const std::string& protectedText) {
   auto text = view(protectedText);
-  return kj::str(text.size() > 0 && text[0] == PROTECTED ? text.slice(1) : text);
+  return kj::str(text.startsWith(PROTECTED) ? text.slice(1) : text);
 }
 
 std::string notVmName(const std::string& text) {

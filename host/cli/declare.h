@@ -53,9 +53,10 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
                        [](const T&) -> kj::Maybe<kj::String> { return nullptr; });
 }
 
-// Some words mean something to CLI11 wherever they stand ("[a]" is a list, "++" an end), and may be a file's name. Such
-// a word is protected before CLI11 sees it, and every value that comes out of CLI11 is taken through valueOf().
-std::string protectedWord(kj::StringPtr word);
+// Some words mean something to CLI11 wherever they stand ("[a]" is a list, "++" an end), and may be a file's name; and
+// it takes options even after "--", once no value lacks. Such a word is protected before CLI11 sees it, and every value
+// that comes out of CLI11 is taken through valueOf(). "--" itself goes.
+std::vector<std::string> protectedWords(kj::ArrayPtr<const kj::StringPtr> words);
 kj::String valueOf(const std::string& protectedText);
 
 // Checks for CLI11: empty, or what is wrong.
