@@ -89,7 +89,7 @@ class NativeLarge:
         took, host, guest = postern.put(self._source, copy)
         travelled = sum(postern.written()) - sum(before)
         section.add(AGAIN_LINK, "%", Sample(travelled / self._size * 100))
-        section.add(AGAIN_SENT, "%", Sample(took.json()["sentBytes"] / self._size * 100))
+        section.add(AGAIN_SENT, "%", Sample(took.json()["summary"]["sentBytes"] / self._size * 100))
         self._check(AGAIN, copy)
         self._data.remove("again")
         return speed(self._size, took.seconds, host, guest)
