@@ -274,20 +274,20 @@ class CopyTest(unittest.TestCase):
         self.addCleanup(lab.close)
         lab.write("etc/postern/postern.toml", 'group = "nogroup"\n')
         lab.start_posternd()
-        lab.copy_pair("web1")
+        lab.copy_pair("web1", run_as="nobody")
         secret = write_file(lab.at("secret"), b"x", 0o600)
         user = {"user": NOBODY.pw_uid, "groups": [NOBODY.pw_gid]}
         result = lab.run("cp", secret, lab.remote("web1", "x"), **user)
         self.assertEqual(result.status, 1, repr(result))
         self.assertIn("permission", result.err)
-        # The guest's half: without run-as it is nobody in particular, so that root's files are out of reach.
+        # The guest's half: root's files are out of the reach of the rule's run-as.
         os.chmod(lab.guest_root("web1"), 0o755)
         result = lab.run("cp", write_file(lab.at("f"), b"x"), lab.remote("web1", "f"))
         self.assertEqual(result.status, 1, repr(result))
         self.assertIn("permission denied", result.err)
         os.chmod(lab.guest_root("web1"), 0o777)
         self.assertEqual(lab.run("cp", lab.at("f"), lab.remote("web1", "f")).status, 0)
-        self.assertNotEqual(os.stat(lab.there("web1", "f")).st_uid, 0)
+        self.assertEqual(os.stat(lab.there("web1", "f")).st_uid, NOBODY.pw_uid)
 
     def test_quotas_of_the_policy(self):
         for number in range(6):
@@ -298,7 +298,7 @@ class CopyTest(unittest.TestCase):
             self.lab.good("policy", "reload")
             result = self.lab.run("cp", "-r", self.at("t"), self.remote())
             self.assertEqual(result.status, 1, repr(result))
-            self.assertFalse(os.path.exists(self.there("t")))
+            self.assertFalse(os.path.exists(self.there("t")), word)
 
     def test_set_id_bits_do_not_travel(self):
         write_file(self.at("f"), b"#!/bin/sh\n", 0o6755)

@@ -5,6 +5,7 @@ of the lab, and both policies allow what is below it.
 """
 import hashlib
 import os
+import pwd
 import random
 import stat
 import string
@@ -19,6 +20,7 @@ call = ["ping", "info.*", "power.*"]
 id = "files"
 call = "file.*"
 args = {{ path = ["{root}", "{root}/**"]{more} }}
+run-as = "{run_as}"
 """
 HOST_POLICY = """policy = 1
 [[allow]]
@@ -55,7 +57,7 @@ class CopyLab(labs.Lab):
         self.write("etc/postern/policy.d/10-copy.toml",
                    HOST_POLICY.format(root=root, more=more, rest=rest).replace(f'"{root}", ', ""))
 
-    def copy_pair(self, name="web1", more="", host=True):
+    def copy_pair(self, name="web1", more="", host=True, run_as=pwd.getpwuid(os.geteuid()).pw_name):
         """A green VM; gives its guest. Its files are below guest_root(name)."""
         root = os.path.join(self.folder, "files-" + name)
         os.makedirs(root, exist_ok=True)
@@ -65,7 +67,7 @@ class CopyLab(labs.Lab):
             if self.posternd is not None:
                 self.good("policy", "reload")
         guest = self.enroll(name, grants=None)
-        guest.write("etc/postern/agent.toml", AGENT_POLICY.format(root=root, more=more))
+        guest.write("etc/postern/agent.toml", AGENT_POLICY.format(root=root, more=more, run_as=run_as))
         guest.start()
         self.green(name)
         return guest
