@@ -2,6 +2,7 @@
 // How much policy is taken. A text above a bound is refused with a line that names the bound.
 
 #include <stddef.h>
+#include <stdint.h>
 
 namespace postern::policy {
 
@@ -20,6 +21,8 @@ constexpr size_t MAX_PORTS = 16384;
 constexpr size_t MAX_CALLS = 64;
 constexpr size_t MAX_GLOBS = 64;
 constexpr size_t MAX_GLOB_BYTES = 512;
+// A larger max-depth bounds nothing: transfers end there in any case (protocol/transfer/limits.h).
+constexpr int64_t MAX_DEPTH_QUOTA = 256;
 // A path that is asked for: the kernel's PATH_MAX and NAME_MAX.
 constexpr size_t MAX_PATH_BYTES = 4095;
 constexpr size_t MAX_COMPONENT_BYTES = 255;

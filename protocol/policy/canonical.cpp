@@ -46,6 +46,10 @@ class Form {
       addNumber(*limit);
     }
   }
+  void addQuotas(const Quotas& quotas) {
+    for (auto* quota : {&quotas.bytes, &quotas.files, &quotas.depth}) addNumber(*quota);
+    add(quotas.special ? "special"_kj : ""_kj);
+  }
   void addMaybe(const kj::Maybe<kj::String>& text) {
     KJ_IF_MAYBE (t, text) {
       add("+");
@@ -98,6 +102,8 @@ kj::String canonicalForm(const Rule& rule) {
     communities.add(inner.finish());
   }
   form.addSet(kj::mv(communities));
+  // At the end and not without need: rules that have none keep the form, and their policy the hash, of before.
+  if (!rule.quotas.isEmpty()) form.addQuotas(rule.quotas);
   return form.finish();
 }
 

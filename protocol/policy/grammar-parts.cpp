@@ -166,6 +166,21 @@ Limits readLimits(TableReader& table, Problems& problems) {
   return limits;
 }
 
+Quotas readQuotas(TableReader& table, Problems& problems) {
+  Quotas quotas;
+  readUnit(table, "max-bytes", parseSize, quotas.bytes, problems);
+  KJ_IF_MAYBE (files, table.wholeNumber("max-files")) quotas.files = uint64_t(*files);
+  KJ_IF_MAYBE (depth, table.wholeNumber("max-depth")) {
+    if (*depth > MAX_DEPTH_QUOTA) {
+      problems.error(table.placeOf("max-depth"), "'max-depth' is ", *depth, "; nothing is copied that is deeper than ",
+                     MAX_DEPTH_QUOTA, " folders, so leave it out");
+    }
+    quotas.depth = uint64_t(*depth);
+  }
+  quotas.special = table.boolean("special").orDefault(false);
+  return quotas;
+}
+
 kj::Maybe<Mirror> readMirrorTable(TableReader& table, Problems& problems) {
   auto to = table.text("to");
   auto copy = table.text("copy");

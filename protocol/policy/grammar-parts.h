@@ -21,6 +21,7 @@ kj::Vector<Party> readParties(kj::ArrayPtr<const PlacedText> texts, PartyUse use
 kj::Vector<CallPattern> readCalls(kj::ArrayPtr<const PlacedText> texts, Problems& problems);
 kj::Vector<PathGlob> readGlobs(kj::ArrayPtr<const PlacedText> texts, Problems& problems);
 Limits readLimits(TableReader& table, Problems& problems);
+Quotas readQuotas(TableReader& table, Problems& problems);
 kj::Maybe<Mirror> readMirrorTable(TableReader& table, Problems& problems);
 
 // An entry of `test`, as a whole.

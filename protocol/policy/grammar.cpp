@@ -186,12 +186,18 @@ class FileReader {
         rule.paths = readGlobs(*paths, problems);
         requireSome(inner, "path", paths->size());
       }
+      if (rule.kind == Rule::Kind::ALLOW) {
+        rule.quotas = readQuotas(inner, problems);
+      } else {
+        for (auto key : {"max-bytes"_kj, "max-files"_kj, "max-depth"_kj, "special"_kj})
+          inner.refuse(key, "has no meaning in a [[deny]]; remove it");
+      }
       inner.finish();
       if (args->entries.empty())
         problems.error(place, "'args' is empty; write { path = \"/srv/www/**\" } or leave it out");
       for (auto& call : rule.calls) {
         if (call.kind == CallPattern::Kind::EVERY || !hasPath(call.family)) {
-          problems.error(place, "'args.path' is for file.* only, and this rule is about ", quote(call.text),
+          problems.error(place, "'args' is for file.* only, and this rule is about ", quote(call.text),
                          " as well; make two rules of it");
         }
       }

@@ -29,6 +29,10 @@ bool Limits::isEmpty() const {
          bytes == nullptr;
 }
 
+bool Quotas::isEmpty() const {
+  return bytes == nullptr && files == nullptr && depth == nullptr && !special;
+}
+
 kj::StringPtr kindName(Rule::Kind kind) {
   switch (kind) {
     case Rule::Kind::ALLOW:

@@ -53,6 +53,8 @@ struct Quotas {
   kj::Maybe<uint64_t> files;  // everything that is not a directory
   kj::Maybe<uint64_t> depth;  // directories inside each other
   bool special = false;       // set-id and sticky bits, devices and security attributes may be made
+
+  bool isEmpty() const;
 };
 
 // A copy of what a rule lets pass goes to another VM.

@@ -18,14 +18,14 @@ void writeEntry(const Entry& from, schema::Entry::Builder to) {
   if (from.group.size() > 0) to.setGroup(from.group);
   to.setSize(from.size);
   if (from.target.size() > 0) to.setTarget(from.target.asBytes());
-  if (from.linkTo.size() > 0) {
+  if (!from.linkTo.empty()) {
     auto components = to.initLinkTo(unsigned(from.linkTo.size()));
     for (unsigned i = 0; i < components.size(); ++i) components.set(i, from.linkTo[i].asBytes());
   }
   to.setHasLinks(from.hasLinks);
   to.setDeviceMajor(from.deviceMajor);
   to.setDeviceMinor(from.deviceMinor);
-  if (from.attributes.size() > 0) {
+  if (!from.attributes.empty()) {
     auto attributes = to.initAttributes(unsigned(from.attributes.size()));
     for (unsigned i = 0; i < attributes.size(); ++i) {
       attributes[i].setName(from.attributes[i].name);

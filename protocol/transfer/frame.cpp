@@ -47,6 +47,7 @@ kj::ArrayPtr<const capnp::word> wordsAt(const kj::byte* at, size_t bytes) {
 }
 
 // As much as the message has, and as much again for a caller that looks at a part of it before it reads all.
+// T70
 capnp::ReaderOptions limitsFor(kj::ArrayPtr<const capnp::word> message) {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = 2 * message.size() + 64;

@@ -53,7 +53,8 @@ class SeedFolder {
 };
 
 // The targets whose seeds come from the real protocol; the sources are seeds-*.cpp.
-void writeWireSeeds(kj::StringPtr root);     // frame, hello, endpoint, serial
-void writeSessionSeeds(kj::StringPtr root);  // handshake, establish, record, message
+void writeWireSeeds(kj::StringPtr root);      // frame, hello, endpoint, serial
+void writeSessionSeeds(kj::StringPtr root);   // handshake, establish, record, message
+void writeTransferSeeds(kj::StringPtr root);  // transfer
 
 }  // namespace postern::fuzz

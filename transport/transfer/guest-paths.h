@@ -7,10 +7,11 @@
 #include <kj/string.h>
 
 #include "protocol/transfer/path-scope.h"
+#include "transport/transfer/system-problem.h"
 
 namespace postern::transfer {
 
-// `path` split: the folder that it is in, opened, and its last component; of "/" itself: "/" and "".
+// `path` split: the folder that it is in, opened, and its last component. Of the root itself: that folder and "".
 struct OpenedPath {
   kj::AutoCloseFd folder;
   kj::String name;
@@ -21,17 +22,12 @@ kj::OneOf<OpenedPath, Problem> openPath(int rootFolder, kj::StringPtr root, kj::
 // The directory `name` in `folder` ("" is `folder` itself).
 kj::OneOf<kj::AutoCloseFd, Problem> openFolder(int folder, kj::StringPtr name);
 
-struct RemoveOptions {
-  bool recursive = false;
-  kj::Maybe<const PathScope&> scope;
-};
-// Null: done. Of a tree everything that can be removed is; the first that could not be is told.
+// Null: done. Each path that is made or removed is decided by `scope`. `parents`: and what lacks above it; then a
+// directory that is there already is as good. `mode` is that of new directories, whatever the umask.
 kj::Maybe<Problem> makeDirectory(int rootFolder, kj::StringPtr root, kj::StringPtr path, bool parents, uint16_t mode,
                                  const PathScope& scope);
+// Of a tree everything that can be removed is; the first that could not be is told.
 kj::Maybe<Problem> removePath(int rootFolder, kj::StringPtr root, kj::StringPtr path, bool recursive,
                               const PathScope& scope);
-
-// What errno means: kind, and a line with `what` was tried on `path`.
-Problem problemOf(int error, kj::StringPtr what, kj::StringPtr path);
 
 }  // namespace postern::transfer

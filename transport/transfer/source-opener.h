@@ -5,13 +5,10 @@
 //
 // Guarantees:
 //  - no file is opened but relative to a directory handle, by one component, without following a symbolic link
-//  (openat2
-//    with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, or O_NOFOLLOW with one component where the
-//    kernel lacks it), O_NONBLOCK | O_NOCTTY, and only regular files are read: a FIFO or a device is an entry, or a
+//    (open-component.h), O_NONBLOCK | O_NOCTTY, and only regular files are read: a FIFO or a device is an entry, or a
 //    problem, and never a wait
 //  - the tree is counted first (totals), without a memory that grows with it but for names of hard-linked files, which
-//  are
-//    bounded: above MAX_LINKED_BYTES later links are sent as files of their own
+//    are bounded: above MAX_LINKED_BYTES later links are sent as files of their own
 //  - a file whose size, mtime or ctime is not what it was when it was opened is a problem (`changed`), never a mixture
 //  - an entry that cannot be read is a problem of that entry; the rest goes on
 //  - a mover that goes, or breaks a rule, ends it.
@@ -25,6 +22,8 @@
 #include "protocol/transfer/progress.h"
 
 namespace postern::transfer {
+
+class OwnerNames;
 
 constexpr size_t MAX_LINKED_BYTES = size_t(8) << 20;
 
@@ -48,10 +47,11 @@ struct SourceOptions {
   bool recursive = false;
   bool archive = false;
   bool verify = false;
-  bool wantsBase = true;              // large files: only what differs
-  bool listing = false;               // entries without content
-  uint32_t listDepth = 0;             // listing: directories below the tops that are entered
+  bool wantsBase = true;   // large files: only what differs
+  bool listing = false;    // entries without content
+  uint32_t listDepth = 0;  // listing: directories inside each other that are entered; 0: none (stat), 1: tops
   kj::Maybe<const PathScope&> scope;  // every path is decided by it; null: no bounds but the file system's
+  OwnerNames* owners = nullptr;       // for a process that cannot ask the user database any more
 };
 
 // What the caller may want to show. Called from the opener's own thread.

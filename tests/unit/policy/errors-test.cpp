@@ -137,9 +137,9 @@ TEST_CASE("an error of the host's policy has file, line and advice") {
            // Arguments.
            {"[[allow]]\nid = \"r\"\nfrom = \"user:a\"\nto = \"web1\"\ncall = [\"file.get\", \"ping\"]\nargs = { path = "
             "\"/a\" }",
-            "p.toml:7: ", "'args.path' is for file.* only, and this rule is about 'ping' as well"},
+            "p.toml:7: ", "'args' is for file.* only, and this rule is about 'ping' as well"},
            {"[[allow]]\nid = \"r\"\nfrom = \"user:a\"\nto = \"web1\"\ncall = \"*\"\nargs = { path = \"/a\" }",
-            "p.toml:7: ", "'args.path' is for file.* only"},
+            "p.toml:7: ", "'args' is for file.* only"},
            {"[[allow]]\nid = \"r\"\nfrom = \"user:a\"\nto = \"web1\"\ncall = \"file.get\"\nargs = {}",
             "p.toml:7: ", "'args' is empty"},
            {"[[allow]]\nid = \"r\"\nfrom = \"user:a\"\nto = \"web1\"\ncall = \"file.get\"\nargs = { path = [] }",
