@@ -135,7 +135,7 @@ class Supervisor {
     result.refuse = [this](kj::StringPtr call, kj::StringPtr caller) { return refuse(call, caller); };
     result.openerCommand = kj::arr(kj::str("/proc/self/exe"), kj::str("--opener"));
     result.planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) {
-      return planFiles(order, caller);
+      return planOpener(*configuration.policy, runAs, order, caller);
     };
     result.connect = [this]() { return connect(); };
     result.enrolled = [this]() -> kj::Promise<bool> { return enrolled(); };
@@ -148,21 +148,6 @@ class Supervisor {
       return nullptr;
     }
     return GuestPolicy::unknownCaller().detail;
-  }
-
-  kj::OneOf<OpenerPlan, FilesRefusal> planFiles(const transfer::FileOrder& order, kj::StringPtr callerText) {
-    using Kind = FilesRefusal::Kind;
-    KJ_IF_MAYBE (caller, parseCallerText(callerText)) {
-      auto decided = configuration.policy->decideFile(*caller, order);
-      KJ_IF_MAYBE (denial, decided.tryGet<Denial>()) {
-        return FilesRefusal{Kind::DENIED, kj::mv(denial->detail), kj::mv(denial->rule)};
-      }
-      auto& place = decided.get<FilePlace>();
-      auto user = findOpenerUser(place.runAs, runAs);
-      KJ_IF_MAYBE (why, user.tryGet<kj::String>()) return FilesRefusal{Kind::FAILED, kj::mv(*why), nullptr};
-      return OpenerPlan{kj::mv(place), kj::mv(user.get<OpenerUser>())};
-    }
-    return FilesRefusal{Kind::DENIED, GuestPolicy::unknownCaller().detail, nullptr};
   }
 
   kj::Promise<Connected> connect() {

@@ -2,19 +2,10 @@
 // The start of one opener (opener-process.h), by the broker: for one order, in the place that the guest's policy gives
 // it, as the user that follows from it.
 
-#include <kj/one-of.h>
-
 #include "guest-agent/broker/children.h"
-#include "guest-agent/files/file-place.h"
-#include "guest-agent/files/opener-user.h"
+#include "guest-agent/files/opener-plan.h"
 
 namespace postern::guest {
-
-// What the broker has decided about an order.
-struct OpenerPlan {
-  FilePlace place;
-  OpenerUser user;
-};
 
 // `command` is {"/proc/self/exe", "--opener"}.
 ChildDescription openerChild(kj::ArrayPtr<const kj::String> command, const transfer::FileOrder& order,
