@@ -44,11 +44,12 @@ kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevel
   });
 }
 
-kj::Promise<Outcome<kj::Own<VmClient>>> ControlClient::openVm(kj::StringPtr vm,
-                                                              kj::ArrayPtr<const kj::StringPtr> calls) {
+kj::Promise<Outcome<kj::Own<VmClient>>> ControlClient::openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                                              kj::StringPtr path) {
   using Result = Outcome<kj::Own<VmClient>>;
   auto request = controlCalls.openRequest();
   request.setVm(vm);
+  if (path.size() > 0) request.setPath(path.asBytes());
   auto list = request.initCalls(static_cast<capnp::uint>(calls.size()));
   for (capnp::uint i = 0; i < calls.size(); ++i) list.set(i, calls[i]);
   return request.send().then([this](OpenResponse response) -> kj::Promise<Result> {

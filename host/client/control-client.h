@@ -47,8 +47,10 @@ class ControlClient {
 
   host::schema::Control::Client control() { return controlCalls; }
 
-  // Fails if policy grants none of the calls.
-  kj::Promise<Outcome<kj::Own<VmClient>>> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls);
+  // Fails if policy grants none of the calls. With file.* calls goes the path that they are for, as canonical as
+  // FileOrder's; with others none.
+  kj::Promise<Outcome<kj::Own<VmClient>>> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                                 kj::StringPtr path = nullptr);
 
  private:
   kj::LowLevelAsyncIoProvider& io;

@@ -1,0 +1,171 @@
+#include "tests/unit/cli/guest-fixture.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/mutex.h>
+#include <kj/thread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "host/local-rpc/local-rpc.h"
+#include "transport/transfer/destination-opener.h"
+#include "transport/transfer/guest-paths.h"
+
+namespace postern::test {
+
+namespace {
+
+using namespace transfer;
+using Call = schema::FileOrder::Call;
+
+FakeGuest::Order orderOf(schema::FileOrder::Reader from) {
+  return {from.getCall(),          kj::str(from.getPath().asChars()),
+          from.getRecursive(),     from.getArchive(),
+          from.getIntoDirectory(), from.getNoClobber(),
+          from.getResume(),        from.getVerify(),
+          from.getMakeParents(),   from.getSparse(),
+          from.getRate()};
+}
+
+kj::AutoCloseFd openRoot(kj::StringPtr root) {
+  int fd;
+  KJ_SYSCALL(fd = open(root.cStr(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return kj::AutoCloseFd(fd);
+}
+
+struct Silent final : public SourceListener, public DestinationListener {
+  void progress(const Progress&) override {}
+  void failed(kj::StringPtr, const Problem&) override {}
+};
+
+// The guest's opener: what it would be told of an order by the broker.
+OpenerEnd runGuest(const FakeGuest::Order& order, kj::StringPtr root, kj::AutoCloseFd mover) {
+  auto rootFolder = openRoot(root);
+  auto opened = openPath(rootFolder, "/", order.path);
+  if (opened.is<Problem>()) return kj::mv(opened.get<Problem>());
+  auto& place = opened.get<OpenedPath>();
+  Silent listener;
+  struct stat status {};
+  bool isFolder =
+      place.name.size() == 0 ||
+      (fstatat(place.folder, place.name.cStr(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode));
+  if (order.call == Call::PUT) {
+    DestinationOptions options;
+    options.archive = order.archive;
+    options.noClobber = order.noClobber;
+    options.resume = order.resume;
+    options.verify = order.verify;
+    options.into = order.intoDirectory || isFolder;
+    options.name = kj::str(place.name);
+    auto folder = kj::mv(place.folder);
+    if (options.into) {
+      auto inner = openFolder(folder, place.name);
+      if (inner.is<Problem>()) return kj::mv(inner.get<Problem>());
+      folder = kj::mv(inner.get<kj::AutoCloseFd>());
+    }
+    return runDestinationOpener(kj::mv(mover), kj::mv(folder), options, listener);
+  }
+  SourceOptions options;
+  options.recursive = order.recursive;
+  options.archive = order.archive;
+  options.verify = order.verify;
+  options.listing = order.call == Call::LIST || order.call == Call::STAT;
+  options.listDepth = order.call == Call::STAT ? 0 : order.recursive ? 256 : 1;
+  kj::Vector<SourceTop> tops;
+  auto as = place.name.size() == 0 ? kj::str("root") : kj::str(place.name);
+  tops.add(SourceTop{kj::mv(place.folder), kj::mv(place.name), kj::mv(as), kj::str(order.path), kj::String()});
+  return runSourceOpener(kj::mv(mover), kj::mv(tops), options, listener);
+}
+
+PathScope everything() {
+  capnp::MallocMessageBuilder message;
+  auto scope = message.initRoot<schema::PathScope>();
+  scope.initRules(1)[0].setId("all");
+  auto parsed = PathScope::parse(scope.asReader());
+  return kj::mv(parsed.get<PathScope>());
+}
+
+// One transfer: the guest's opener and the relay, a thread each. Dropping it cuts both off.
+class Running {
+ public:
+  using End = kj::OneOf<Summary, Problem>;
+
+  Running(FakeGuest::Order order, kj::StringPtr root, kj::AutoCloseFd caller, std::function<void()> beforeContent)
+      : caller(kj::mv(caller)), beforeContent(kj::mv(beforeContent)) {
+    auto pair = host::newSocketPair(SOCK_SEQPACKET);
+    ours = kj::mv(pair.first);
+    auto ended = kj::newPromiseAndCrossThreadFulfiller<End>();
+    promise = kj::mv(ended.promise);
+    bool put = order.call == Call::PUT;
+    opener = kj::heap<kj::Thread>(
+        [this, order = kj::mv(order), root = kj::str(root), mover = kj::mv(pair.second)]() mutable {
+          auto end = runGuest(order, root, kj::mv(mover));
+          KJ_IF_MAYBE (problem, end.tryGet<Problem>()) *why.lockExclusive() = kj::mv(*problem);
+        });
+    relay = kj::heap<kj::Thread>([this, put, ended = kj::mv(ended.fulfiller)]() mutable {
+      Relay relay(put ? int(this->caller) : int(ours), put ? int(ours) : int(this->caller));
+      relay.beforeContent = this->beforeContent;
+      auto end = relay.run();
+      shutdown(ours, SHUT_RDWR);
+      shutdown(this->caller, SHUT_RDWR);
+      opener = nullptr;  // its end says why
+      KJ_IF_MAYBE (problem, *why.lockExclusive()) {
+        if (end.is<Problem>()) end = kj::mv(*problem);
+      }
+      ended->fulfill(kj::mv(end));
+    });
+  }
+  ~Running() noexcept(false) {
+    shutdown(ours, SHUT_RDWR);
+    shutdown(caller, SHUT_RDWR);
+    relay = nullptr;
+  }
+  kj::Promise<End> whenOver() { return kj::mv(promise); }
+
+ private:
+  kj::AutoCloseFd caller;
+  kj::AutoCloseFd ours;
+  std::function<void()> beforeContent;
+  kj::MutexGuarded<kj::Maybe<Problem>> why;
+  kj::Promise<End> promise = nullptr;
+  kj::Own<kj::Thread> opener, relay;
+};
+
+}  // namespace
+
+void answer(FakeGuest::Context& context, ProblemKind kind, kj::StringPtr detail) {
+  write(problem(kind, kj::str(detail)), context.getResults().initProblem());
+}
+
+kj::Promise<void> FakeGuest::serve(Context context) {
+  auto order = orderOf(context.getParams().getOrder());
+  auto call = order.call;
+  auto path = kj::str(order.path);
+  bool recursive = order.recursive, parents = order.makeParents;
+  orders.add(orderOf(context.getParams().getOrder()));
+  KJ_IF_MAYBE (other, instead(context)) return kj::mv(*other);
+  if (call == Call::MKDIR || call == Call::REMOVE) {
+    auto rootFolder = openRoot(root);
+    auto scope = everything();
+    auto why = call == Call::MKDIR ? makeDirectory(rootFolder, "/", path, parents, 0755, scope)
+                                   : removePath(rootFolder, "/", path, recursive, scope);
+    KJ_IF_MAYBE (problem, why) write(*problem, context.getResults().initProblem());
+    return kj::READY_NOW;
+  }
+  return host::takeDescriptor(context.getParams().getOpener())
+      .then([this, order = kj::mv(order), context](kj::Maybe<kj::AutoCloseFd> caller) mutable {
+        auto running = kj::heap<Running>(kj::mv(order), root, kj::mv(KJ_REQUIRE_NONNULL(caller)), beforeContent);
+        auto over = running->whenOver();
+        return over
+            .then([context](Running::End end) mutable {
+              KJ_IF_MAYBE (problem, end.tryGet<Problem>()) {
+                write(*problem, context.getResults().initProblem());
+              } else {
+                write(end.get<Summary>(), context.getResults().initSummary());
+              }
+            })
+            .attach(kj::mv(running));
+      });
+}
+
+}  // namespace postern::test
