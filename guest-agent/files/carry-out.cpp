@@ -86,11 +86,6 @@ struct Destination {
   bool into;
 };
 
-Problem notADirectory(const FileOrder& order, kj::StringPtr what) {
-  return transfer::problem(ProblemKind::NOT_DIRECTORY, kj::str(printable(order.path, transfer::MAX_PROBLEM_BYTES / 2),
-                                                               ": ", what, ", and a directory is needed"));
-}
-
 Problem isALink(const FileOrder& order) {
   return transfer::problem(ProblemKind::SYMBOLIC_LINK,
                            kj::str(printable(order.path, transfer::MAX_PROBLEM_BYTES / 2),
@@ -113,7 +108,7 @@ kj::OneOf<Destination, Problem> findDestination(const OpenerWork& work) {
   }
   if (isThere && S_ISLNK(status.st_mode)) return isALink(order);
   if (order.intoDirectory) {
-    return isThere ? notADirectory(order, "is none") : transfer::problemOf(ENOENT, "be opened", order.path);
+    return transfer::problemOf(isThere ? ENOTDIR : ENOENT, "be written into", order.path);
   }
   return Destination{kj::mv(place.folder), kj::mv(place.name), false};
 }

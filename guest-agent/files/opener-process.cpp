@@ -49,7 +49,9 @@ kj::OneOf<kj::AutoCloseFd, Problem> openRoot(kj::StringPtr root) {
 void serve(OpenerOrder& order, kj::AutoCloseFd socket) {
   // What is behind the sandbox's wall: names of users, for owners and for what people read.
   transfer::OwnerNames owners;
-  owners.readAll();
+  bool named = order.order.archive || order.order.call == transfer::FileCall::LIST ||
+               order.order.call == transfer::FileCall::STAT;
+  if (named) owners.readAll();
   transfer::actingUser();
   auto root = openRoot(order.root);
   KJ_IF_MAYBE (problem, root.tryGet<Problem>()) return refuse(order.order, kj::mv(*problem), kj::mv(socket));

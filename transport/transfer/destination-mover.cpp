@@ -22,7 +22,7 @@ struct HeldCopy final : public kj::Refcounted {
   explicit HeldCopy(kj::Array<kj::byte> bytes) : bytes(kj::mv(bytes)) {}
 };
 
-class DestinationMover final : public MoverCore {
+class DestinationMover final : public MoverCore, private kj::TaskSet::ErrorHandler {
  public:
   DestinationMover(kj::UnixEventPort& port, kj::AutoCloseFd opener, kj::Own<BulkChannel> channel,
                    const MoverOptions& options, MoverGuard& guard)
@@ -60,8 +60,7 @@ class DestinationMover final : public MoverCore {
   kj::ArrayPtr<const kj::byte> rest;  // of it
   size_t unpaced = 0;
   kj::Maybe<Receiving> receiving;
-  kj::Promise<void> fileTask = kj::READY_NOW;
-  kj::Promise<void> hashTask = kj::READY_NOW;
+  kj::Own<kj::TaskSet> fileTasks = kj::heap<kj::TaskSet>(static_cast<kj::TaskSet::ErrorHandler&>(*this));
   FrameReader packetReader;
 
   kj::Promise<void> fromChannel() override;
@@ -90,6 +89,7 @@ class DestinationMover final : public MoverCore {
 
   void dropFiles() override;
   void leaveOpener() override;
+  void taskFailed(kj::Exception&& exception) override { internalError(kj::mv(exception)); }
 };
 
 // From the channel ---------------------------------------------------------------------------------------------------
@@ -258,10 +258,7 @@ void DestinationMover::work() {
   idle->finishing = current.finishing;
   idle->hashesWanted = writes ? 0 : HASH_STEP;
   KJ_IF_MAYBE (hash, current.wantedHash) idle->wantedHash = *hash;
-  fileTask = files()
-                 .run(kj::mv(idle))
-                 .then([this](kj::Own<DestinationFile> file) { worked(kj::mv(file)); })
-                 .eagerlyEvaluate([this](kj::Exception&& exception) { internalError(kj::mv(exception)); });
+  fileTasks->add(files().run(kj::mv(idle)).then([this](kj::Own<DestinationFile> file) { worked(kj::mv(file)); }));
 }
 
 void DestinationMover::worked(kj::Own<DestinationFile> file) {
@@ -318,11 +315,9 @@ void DestinationMover::sendHashes(DestinationFile& file) {
   writer.flush();
   if (writer.waiting() <= CHANNEL_UNSENT_BYTES) return;
   // The next ones, once there is room for them.
-  auto more = [this]() {
+  fileTasks->add(whenSendable().then([this]() {
     if (receiving != nullptr) work();
-  };
-  hashTask = whenSendable().then(more).eagerlyEvaluate(
-      [this](kj::Exception&& exception) { internalError(kj::mv(exception)); });
+  }));
 }
 
 void DestinationMover::commit(Receiving& current, Outcome outcome, bool synced) {
@@ -346,8 +341,7 @@ void DestinationMover::endFile(Receiving& current) {
 }
 
 void DestinationMover::dropFiles() {
-  fileTask = nullptr;
-  hashTask = nullptr;
+  fileTasks = nullptr;
 }
 
 // What came of a file may serve the next transfer.

@@ -75,7 +75,9 @@ kj::Promise<MoverEnd> MoverCore::close(MoverEnd how) {
   opener.flush();
   writer.stop();
   channel = nullptr;
-  return opener.whenSent().exclusiveJoin(port.getTimer().afterDelay(FAREWELL)).then([how = kj::mv(how)]() mutable {
+  auto sent = opener.whenSent().exclusiveJoin(port.getTimer().afterDelay(FAREWELL));
+  return sent.then([this, how = kj::mv(how)]() mutable {
+    opener.close();
     return kj::mv(how);
   });
 }

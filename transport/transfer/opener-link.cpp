@@ -30,15 +30,15 @@ void OpenerLink::put(FrameBuilder& message) {
 void OpenerLink::flush() {
   if (filled == 0) return;
   if (filled == packet.size()) {
-    socket.send({kj::mv(packet)});
+    socket->send({kj::mv(packet)});
   } else if (filled < packet.size() / 4) {
-    socket.send({kj::heapArray(packet.slice(0, filled))});
+    socket->send({kj::heapArray(packet.slice(0, filled))});
     filled = 0;
     return;  // what is left of the packet serves the next one
   } else {
     auto all = kj::mv(packet);
     auto begin = all.begin();
-    socket.send({kj::arrayPtr(begin, filled).attach(kj::mv(all))});
+    socket->send({kj::arrayPtr(begin, filled).attach(kj::mv(all))});
   }
   packet = nullptr;
   filled = 0;
@@ -47,7 +47,7 @@ void OpenerLink::flush() {
 kj::Promise<OpenerLink::Received> OpenerLink::receive() {
   if (incoming == nullptr) incoming = kj::heapArray<capnp::word>((MAX_PACKET_BYTES + 7) / sizeof(capnp::word));
   auto buffer = incoming.asBytes().slice(0, MAX_PACKET_BYTES);
-  return socket.receiveInto(buffer).then(
+  return socket->receiveInto(buffer).then(
       [buffer](kj::OneOf<PacketInBuffer, PacketsEnded, PacketTooMuch> received) mutable -> Received {
         KJ_IF_MAYBE (packet, received.tryGet<PacketInBuffer>()) {
           return Incoming{buffer.slice(0, packet->bytes), kj::mv(packet->fds), packet->fdsWereLost};

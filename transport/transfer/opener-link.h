@@ -15,7 +15,7 @@ constexpr size_t OPENER_UNSENT_BYTES = size_t(256) << 10;
 class OpenerLink {
  public:
   OpenerLink(kj::UnixEventPort& port, kj::AutoCloseFd socket)
-      : socket(kj::mv(socket), port, MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS) {}
+      : socket(kj::heap<PacketSocket>(kj::mv(socket), port, MAX_PACKET_BYTES, MAX_PACKET_DESCRIPTORS)) {}
   KJ_DISALLOW_COPY(OpenerLink);
 
   // A frame as it came over the channel. False: it is too long for an envelope.
@@ -23,8 +23,10 @@ class OpenerLink {
   // A message with a ToOpener.
   void put(FrameBuilder& message);
   void flush();
-  bool isFull() const { return socket.unsentBytes() > OPENER_UNSENT_BYTES; }
-  kj::Promise<void> whenSent() { return socket.whenSent(); }
+  bool isFull() const { return socket->unsentBytes() > OPENER_UNSENT_BYTES; }
+  // Nothing may be asked for any more.
+  void close() { socket = nullptr; }
+  kj::Promise<void> whenSent() { return socket->whenSent(); }
 
   struct Incoming {
     kj::ArrayPtr<kj::byte> frames;  // valid until the next call
@@ -33,10 +35,10 @@ class OpenerLink {
   };
   using Received = kj::OneOf<Incoming, PacketsEnded, PacketTooMuch>;
   kj::Promise<Received> receive();
-  kj::Promise<void> whenGone() { return socket.whenGone(); }
+  kj::Promise<void> whenGone() { return socket->whenGone(); }
 
  private:
-  PacketSocket socket;
+  kj::Own<PacketSocket> socket;     // null once closed
   kj::Array<capnp::word> incoming;  // made with the first packet
   kj::Array<kj::byte> packet;       // that is being gathered
   size_t filled = 0;

@@ -126,7 +126,9 @@ TEST_CASE("symbolic links are followed nowhere: not on the way, not as the desti
   KJ_SYSCALL(symlink(outside.cStr(), stage.inGuest("way").cStr()));
 
   auto put = stage.order(FileCall::PUT, stage.inGuest("way/file"));
-  CHECK((stage.put(from, "file", put).get<transfer::Problem>().kind == ProblemKind::SYMBOLIC_LINK));
+  auto refused = stage.put(from, "file", put);
+  INFO(refused.get<transfer::Problem>().detail.cStr());
+  CHECK((refused.get<transfer::Problem>().kind == ProblemKind::SYMBOLIC_LINK));
   put.path = stage.inGuest("way");
   CHECK((stage.put(from, "file", put).get<transfer::Problem>().kind == ProblemKind::SYMBOLIC_LINK));
   CHECK_FALSE(exists(kj::str(outside, "/file")));
@@ -169,7 +171,7 @@ TEST_CASE("what a rule allows below a folder can be reached from it; what it doe
   CHECK_FALSE(exists(kj::str(from, "/secret/key")));
 
   CHECK(stage.refusalOf(stage.order(FileCall::GET, stage.inGuest("secret/key"))).startsWith("denied: denied by rule"));
-  CHECK(stage.refusalOf(stage.order(FileCall::PUT, stage.folder.path(""))).startsWith("denied"));
+  CHECK(stage.refusalOf(stage.order(FileCall::PUT, "/tmp")).startsWith("denied"));
   CHECK(stage.refusalOf(stage.order(FileCall::LIST, "/")).startsWith("denied"));
   CHECK(stage.refusalOf(stage.order(FileCall::MKDIR, stage.root)).startsWith("denied"));
   CHECK(stage.refusalOf(stage.order(FileCall::REMOVE, stage.root)).startsWith("denied"));

@@ -44,8 +44,8 @@ void HostListener::failed(kj::StringPtr path, const transfer::Problem& problem) 
   details.add(kj::str(problem.detail));
 }
 
-FileStage::FileStage(kj::StringPtr rules)
-    : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, agentAsOpener()),
+FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener)
+    : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, kj::mv(opener).orDefault(agentAsOpener())),
       policy(policyOf(rules, root)),
       pool(port.getTimer()),
       environment{port.getTimer(), pool, random},
@@ -206,6 +206,26 @@ kj::String readFile(kj::StringPtr path) {
   kj::AutoCloseFd fd(open(path.cStr(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return kj::str("cannot be opened: ", errno);
   return kj::FdInputStream(fd.get()).readAllText();
+}
+
+size_t openersAlive() {
+  size_t count = 0;
+  auto* proc = opendir("/proc");
+  KJ_REQUIRE(proc != nullptr);
+  while (auto* entry = readdir(proc)) {
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
+    // Empty of one that has ended, or is gone by now.
+    auto command = readFile(kj::str("/proc/", entry->d_name, "/cmdline"));
+    auto status = readFile(kj::str("/proc/", entry->d_name, "/status"));
+    bool own = strstr(status.cStr(), kj::str("PPid:\t", getpid(), "\n").cStr()) != nullptr;
+    kj::StringPtr last = "--opener";
+    if (own && command.size() > last.size() &&
+        memcmp(command.end() - last.size() - 1, last.begin(), last.size()) == 0) {
+      ++count;
+    }
+  }
+  closedir(proc);
+  return count;
 }
 
 }  // namespace postern::guest::test

@@ -40,7 +40,8 @@ struct HostListener final : transfer::SourceListener, transfer::DestinationListe
 struct FileStage : BrokerLab {
   // Rules of agent.toml behind `policy = 1`; "@" in them is this stage's folder, "%" the
   // run-as of whom the test runs as.
-  explicit FileStage(kj::StringPtr rules);
+  // `opener` stands in for the agent's program.
+  explicit FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener = nullptr);
   ~FileStage() noexcept(false);
 
   kj::String root = folder.path("guest");
@@ -86,5 +87,7 @@ struct FileStage : BrokerLab {
 };
 
 kj::String readFile(kj::StringPtr path);
+// Openers that this process has started and that live.
+size_t openersAlive();
 
 }  // namespace postern::guest::test
