@@ -305,7 +305,7 @@ struct ToOpener {
     backward @1 :Backward;
     commit @2 :Commit;
     sent @3 :UInt64;
-    # To a source opener, some times a second: bytes of content that have left.
+    # To a source opener, some times a second: bytes of content that have left. To a destination opener, before a commit: that have come.
   }
 }
 

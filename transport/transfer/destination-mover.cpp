@@ -328,6 +328,8 @@ void DestinationMover::commit(Receiving& current, Outcome outcome, bool synced) 
   } else {
     KJ_IF_MAYBE (hash, current.wantedHash) ledger.verified(current.entry, hash->asPtr());
   }
+  builder.init<schema::ToOpener>().setSent(moved);
+  opener.put(builder);
   write(Commit{current.entry, kj::mv(outcome), synced}, builder.init<schema::ToOpener>().initCommit());
   opener.put(builder);
   opener.flush();

@@ -8,7 +8,7 @@
 namespace postern::transfer {
 namespace {
 
-using namespace test;
+using namespace lab;
 
 constexpr size_t MIB = size_t(1) << 20;
 

@@ -10,7 +10,7 @@
 #include "transport/fd-pipe.h"
 #include "transport/stream-link.h"
 
-namespace postern::transfer::test {
+namespace postern::transfer::lab {
 
 namespace {
 
@@ -151,15 +151,22 @@ MoverLab::~MoverLab() noexcept(false) {
 kj::Promise<MoverEnd> MoverLab::startSource(const MoverOptions& options) {
   auto sockets = socketPair(SOCK_SEQPACKET);
   sourceOpener = kj::heap<TestOpener>(io.unixEventPort, kj::mv(sockets.one));
-  source = newSourceMover(io.unixEventPort, kj::mv(sockets.other), kj::mv(hostChannel), options, sourceGuard);
-  return source->run().eagerlyEvaluate(nullptr);
+  return startSource(kj::mv(sockets.other), options);
 }
 
 kj::Promise<MoverEnd> MoverLab::startDestination(const MoverOptions& options) {
   auto sockets = socketPair(SOCK_SEQPACKET);
   destinationOpener = kj::heap<TestOpener>(io.unixEventPort, kj::mv(sockets.one));
-  destination =
-      newDestinationMover(io.unixEventPort, kj::mv(sockets.other), kj::mv(guestChannel), options, destinationGuard);
+  return startDestination(kj::mv(sockets.other), options);
+}
+
+kj::Promise<MoverEnd> MoverLab::startSource(kj::AutoCloseFd opener, const MoverOptions& options) {
+  source = newSourceMover(io.unixEventPort, kj::mv(opener), kj::mv(hostChannel), options, sourceGuard);
+  return source->run().eagerlyEvaluate(nullptr);
+}
+
+kj::Promise<MoverEnd> MoverLab::startDestination(kj::AutoCloseFd opener, const MoverOptions& options) {
+  destination = newDestinationMover(io.unixEventPort, kj::mv(opener), kj::mv(guestChannel), options, destinationGuard);
   return destination->run().eagerlyEvaluate(nullptr);
 }
 
@@ -269,4 +276,4 @@ size_t threads() {
   return countIn("/proc/self/task");
 }
 
-}  // namespace postern::transfer::test
+}  // namespace postern::transfer::lab

@@ -15,7 +15,7 @@
 #include "transport/packet-socket.h"
 #include "transport/transfer/mover.h"
 
-namespace postern::transfer::test {
+namespace postern::transfer::lab {
 
 // A message as an opener hears it.
 struct Heard {
@@ -98,6 +98,9 @@ class MoverLab {
 
   kj::Promise<MoverEnd> startSource(const MoverOptions& options = {});
   kj::Promise<MoverEnd> startDestination(const MoverOptions& options = {});
+  // With an opener that the test has elsewhere.
+  kj::Promise<MoverEnd> startSource(kj::AutoCloseFd opener, const MoverOptions& options);
+  kj::Promise<MoverEnd> startDestination(kj::AutoCloseFd opener, const MoverOptions& options);
   // Totals there, ready back.
   void announce(Totals totals = {1000, 1000, uint64_t(1) << 40, 10, 1000});
   // Done there, finished back; both movers end well.
@@ -134,4 +137,4 @@ kj::Array<kj::byte> frameOf(const Backward& message);
 size_t openDescriptors();
 size_t threads();
 
-}  // namespace postern::transfer::test
+}  // namespace postern::transfer::lab

@@ -8,7 +8,7 @@
 namespace postern::transfer {
 namespace {
 
-using namespace test;
+using namespace lab;
 
 Entry inlinedEntry(kj::StringPtr name, uint64_t size) {
   auto entry = fileEntry(name, size);
