@@ -14,6 +14,10 @@ ProgressLine::Shown shownOn(Invocation& run, const CopyArguments& arguments) {
   return shown ? ProgressLine::Shown::YES : ProgressLine::Shown::NO;
 }
 
+bool isLarge(const client::TransferProgress& progress) {
+  return progress.counted && progress.totals.bytes >= transfer::DELTA_MIN_BYTES;
+}
+
 }  // namespace
 
 Copier::Copier(Invocation& run, const CopyArguments& arguments, FileReport& report)
@@ -40,17 +44,17 @@ void Copier::put(const FilePath& destination, kj::Vector<transfer::SourceTop> to
   order.intoDirectory = into == Into::DIRECTORY;
   auto label = tops.size() == 1 ? kj::str(tops[0].shown) : kj::str(destination.vm, ":", destination.path);
   transfer(
-      destination, order, label, [](kj::StringPtr path) { return kj::str(path); },
+      {destination, kj::mv(order), kj::mv(label), UNDO_LIMIT}, [](kj::StringPtr path) { return kj::str(path); },
       [&](client::VmClient& vm, const client::FileOrder& order) {
         return client::FileTransfer::put(vm, order, kj::mv(tops));
       });
 }
 
 void Copier::putStream(const FilePath& destination, kj::AutoCloseFd stream) {
-  auto order = orderOf(client::FileCall::PUT, destination);
   auto name = destination.name();
   transfer(
-      destination, order, "-", [&](kj::StringPtr) { return destination.written(); },
+      {destination, orderOf(client::FileCall::PUT, destination), kj::str("-"), STREAM_UNDO_LIMIT},
+      [&](kj::StringPtr) { return destination.written(); },
       [&](client::VmClient& vm, const client::FileOrder& order) {
         return client::FileTransfer::putStream(vm, order, transfer::SourceStream{kj::mv(stream), kj::mv(name)});
       });
@@ -58,7 +62,7 @@ void Copier::putStream(const FilePath& destination, kj::AutoCloseFd stream) {
 
 void Copier::get(const FilePath& source, LocalPlace place) {
   transfer(
-      source, orderOf(client::FileCall::GET, source), source.written(),
+      {source, orderOf(client::FileCall::GET, source), source.written(), UNDO_LIMIT},
       [&](kj::StringPtr path) { return pathBelow(source, path); },
       [&](client::VmClient& vm, const client::FileOrder& order) {
         return client::FileTransfer::get(vm, order, kj::mv(place.folder), place.name);
@@ -67,31 +71,30 @@ void Copier::get(const FilePath& source, LocalPlace place) {
 
 void Copier::getStream(const FilePath& source, kj::AutoCloseFd stream) {
   transfer(
-      source, orderOf(client::FileCall::GET, source), source.written(),
+      {source, orderOf(client::FileCall::GET, source), source.written(), STREAM_UNDO_LIMIT},
       [&](kj::StringPtr path) { return pathBelow(source, path); },
       [&](client::VmClient& vm, const client::FileOrder& order) {
         return client::FileTransfer::getStream(vm, order, kj::mv(stream));
       });
 }
 
-void Copier::transfer(const FilePath& remote, const client::FileOrder& order, kj::StringPtr label, Naming naming,
-                      Start start) {
+void Copier::transfer(const What& what, Naming naming, Start start) {
+  auto& remote = what.remote;
   try {
-    auto vm = run.openVm(remote.vm, {client::policyName(order.call)}, order.path);
-    auto transfer = start(*vm, order);
+    auto vm = run.openVm(remote.vm, {client::policyName(what.order.call)}, what.order.path);
+    auto transfer = start(*vm, what.order);
+    KJ_DEFER(large = large || isLarge(transfer->progress()));
     auto during = [&]() {
       for (auto& failure : transfer->takeFailures()) {
         line.clear();
         report.entryFailed(naming(failure.path), failure.problem);
       }
-      auto progress = transfer->progress();
-      large = large || (progress.counted && progress.totals.bytes >= transfer::DELTA_MIN_BYTES);
-      line.draw(label, progress);
+      line.draw(what.label, transfer->progress());
     };
-    TransferWait wait{remote.vm, DRAW_INTERVAL, run.options.timeout};
+    TransferWait wait{remote.vm, DRAW_INTERVAL, run.options.timeout, what.undo};
     auto outcome = waitForTransfer(run, *transfer, wait, during);
     line.clear();
-    settle(remote, order, kj::mv(outcome), transfer->progress());
+    settle(remote, what.order, kj::mv(outcome), transfer->progress());
   } catch (const CommandFailure& failed) {
     line.clear();
     if (failed.failure.kind == client::FailureKind::INTERRUPTED) throw;

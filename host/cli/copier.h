@@ -44,8 +44,13 @@ class Copier {
   bool large = false;
 
   client::FileOrder orderOf(client::FileCall call, const FilePath& path) const;
-  void transfer(const FilePath& remote, const client::FileOrder& order, kj::StringPtr label, Naming naming,
-                Start start);
+  struct What {
+    const FilePath& remote;
+    client::FileOrder order;
+    kj::String label;  // for the progress
+    kj::Duration undo;
+  };
+  void transfer(const What& what, Naming naming, Start start);
   void settle(const FilePath& remote, const client::FileOrder& order, client::FileOutcome outcome,
               const client::TransferProgress& progress);
   void add(const transfer::Summary& more, const client::TransferProgress& progress);

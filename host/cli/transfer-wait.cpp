@@ -45,10 +45,9 @@ client::FileOutcome follow(Invocation& run, client::FileTransfer& transfer, cons
   return kj::mv(KJ_ASSERT_NONNULL(outcome));
 }
 
-void stop(Invocation& run, client::FileTransfer& transfer) {
+void stop(Invocation& run, client::FileTransfer& transfer, kj::Duration undo) {
   auto ended = transfer.cancel().then([]() { return true; });
-  auto late = run.world.timer().afterDelay(UNDO_LIMIT).then([]() { return false; });
-  // A disk that does not answer keeps the opener's thread, and not this program.
+  auto late = run.world.timer().afterDelay(undo).then([]() { return false; });
   if (!ended.exclusiveJoin(kj::mv(late)).wait(run.world.waitScope())) transfer.release();
 }
 
@@ -59,7 +58,7 @@ client::FileOutcome waitForTransfer(Invocation& run, client::FileTransfer& trans
   try {
     return follow(run, transfer, wait, during);
   } catch (...) {
-    stop(run, transfer);
+    stop(run, transfer, wait.undo);
     throw;
   }
 }

@@ -91,19 +91,20 @@ TEST_CASE("Standard input becomes a file, whatever its length, and a file become
 
       Pipe out;
       std::string found;
-      kj::Thread reader([&]() { found = readAll(out.read); });
-      relayed(
-          [&](kj::AutoCloseFd mover) {
-            kj::Vector<SourceTop> tops;
-            tops.add(
-                SourceTop{folderAt(dir.path()), kj::str("name"), kj::str("name"), kj::str("name"), nullptr, false});
-            CHECK(runSourceOpener(kj::mv(mover), kj::mv(tops), source, listener).is<Summary>());
-          },
-          [&](kj::AutoCloseFd mover) {
-            auto end = runDestinationStream(kj::mv(mover), kj::mv(out.write), listener);
-            CHECK(end.get<Summary>().bytes == bytes);
-          });
-      while (found.size() < bytes) usleep(1000);
+      {
+        kj::Thread reader([&]() { found = readAll(out.read); });
+        relayed(
+            [&](kj::AutoCloseFd mover) {
+              kj::Vector<SourceTop> tops;
+              tops.add(
+                  SourceTop{folderAt(dir.path()), kj::str("name"), kj::str("name"), kj::str("name"), nullptr, false});
+              CHECK(runSourceOpener(kj::mv(mover), kj::mv(tops), source, listener).is<Summary>());
+            },
+            [&](kj::AutoCloseFd mover) {
+              auto end = runDestinationStream(kj::mv(mover), kj::mv(out.write), listener);
+              CHECK(end.get<Summary>().bytes == bytes);
+            });
+      }
       CHECK(found == content);
       CHECK(listener.failures.empty());
     }
