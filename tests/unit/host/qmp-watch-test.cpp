@@ -132,6 +132,30 @@ TEST_CASE("qmp: somebody else's socket is waited for on one connection") {
   CHECK((kj::strArray(lab.told.told.asPtr().slice(1, 3), " | ") == "connected | STOP"));
 }
 
+TEST_CASE("qmp: a QEMU that greets and answers late is waited for on one connection, and told as lost once") {
+  QmpLab lab;
+  auto receiver = lab.listen();
+  auto watch = lab.watch();
+  auto qemu = lab.accept(*receiver);
+  bool another = false;
+  auto second = receiver->accept().then([&](kj::Own<kj::AsyncIoStream>) { another = true; }).eagerlyEvaluate(nullptr);
+  qemu.greet();
+  REQUIRE(lab.hasTold(1));
+  CHECK((lab.told.all() == "lost: QEMU has greeted and does not answer yet: it is starting, or it hangs"));
+  auto refused = watch->force(false).wait(lab.io.waitScope);
+  CHECK(KJ_ASSERT_NONNULL(refused).endsWith("it is starting, or it hangs"));
+  lab.pass(1 * kj::SECONDS);
+  qemu.answer("qmp_capabilities", "{}");
+  REQUIRE(lab.hasTold(2));
+  // What it says before it answers the next one counts.
+  lab.pass(QMP_ANSWER_DEADLINE + 500 * kj::MILLISECONDS);
+  qemu.send(FakeQemu::event("RESUME"));
+  qemu.answer("query-status", FakeQemu::statusOf("running"), FakeQemu::event("STOP"));
+  REQUIRE(lab.hasTold(4));
+  CHECK((kj::strArray(lab.told.told.asPtr().slice(1, 4), " | ") == "connected | RESUME | STOP"));
+  CHECK_FALSE(another);
+}
+
 TEST_CASE("qmp: garbage ends the connection and is retried with a growing pause") {
   Connected c;
   c.qemu().send("\x01\x02 garbage\r\n");
