@@ -34,7 +34,7 @@ class Watch final : public QmpWatch, public QmpConnection::Handler {
         timer(port.getTimer()),
         path(kj::str(path)),
         handler(handler),
-        state(handler),
+        state(timer, handler),
         backoff(newConnectBackoff(random)),
         lastWhy(kj::str("it is being connected to")),
         loop(kj::evalLater([this] { return keepConnected(); }).eagerlyEvaluate(nullptr)) {}

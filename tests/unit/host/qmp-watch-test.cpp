@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "host/qmp/qmp-vm-state.h"
 #include "tests/unit/host/qmp-fixture.h"
 
 namespace postern::host {
@@ -290,6 +291,24 @@ TEST_CASE("qmp: a reset is waited for apart from a shutdown, and one that ends Q
   c.qemu().send(FakeQemu::event("SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-reset\"}"));
   CHECK((next.wait(c.lab.io.waitScope) == "QEMU says SHUTDOWN: guest-reset, by the guest"));
   CHECK((off.wait(c.lab.io.waitScope) == "QEMU says SHUTDOWN: guest-reset, by the guest"));
+}
+
+TEST_CASE("qmp: a reset that QEMU says several times is told once, and whoever waits for one hears each") {
+  Connected c;
+  auto reset = [&] { c.qemu().send(FakeQemu::event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}")); };
+  auto first = c.watch->whenOff(true);
+  reset();
+  first.wait(c.lab.io.waitScope);
+  auto second = c.watch->whenOff(true);
+  reset();
+  reset();
+  second.wait(c.lab.io.waitScope);
+  c.lab.pass(20 * kj::MILLISECONDS);
+  CHECK((c.lab.told.all() == "connected | RESET"));
+  c.lab.pass(ONE_RESET);
+  reset();
+  REQUIRE(c.lab.hasTold(3));
+  CHECK((c.lab.told.all() == "connected | RESET | RESET"));
 }
 
 TEST_CASE("qmp: force sends system_reset or quit and gives QEMU's answer") {
