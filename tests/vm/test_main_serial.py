@@ -195,6 +195,9 @@ class States:
         if self.with_qmp:
             seen = self.back_to_green(("gray", "restarting"), ("yellow", "connected"), timeout=BOOT_SECONDS)
             self.assertNotIn("red", dict(seen))
+            # Firmware that finds the machine used resets it once more.
+            resets = [event for event in self.host.events(VM, self.since) if event["text"] == "QEMU has reset it"]
+            self.assertEqual(len(resets), 1, resets)
         else:
             self.back_to_green(timeout=BOOT_SECONDS)
         self.host.wait_for_event(VM, "booted", SOON_SECONDS, since=self.since)
