@@ -14,8 +14,8 @@ from copying import random_bytes, write_file
 PROGRAMS = labs.Programs(*sys.argv[1:5])
 MEMORY_KIB = 32 << 10
 # What the guest sends, what `postern cp` ends with, and what of it may be there.
-SENDS = {"parent": 1, "dot": 1, "empty": 1, "absolute": 1, "slash": 1, "nul": 1, "newline": 0, "set-id": 0,
-         "through-link": 1, "foreign-hard-link": 1, "device": 1, "short-content": 1, "beyond": 1, "not-whole": 1,
+SENDS = {"parent": 1, "dot": 1, "empty": 1, "absolute": 1, "slash": 1, "nul": 1, "newline": 0, "set-id": 3,
+         "through-link": 1, "foreign-hard-link": 1, "device": 3, "short-content": 1, "beyond": 1, "not-whole": 1,
          "same-of-nothing": 1, "bad-hash": 1, "announces-a-billion": None, "nested": 1, "endless-entries": 1,
          "endless-file": 1, "leaves-too-often": 1, "twice-totals": 1, "evil-failure": 1, "garbage": 1}
 RECEIVES = ("receives-finished", "receives-evil-refusal", "receives-hashes", "receives-huge-base", "receives-failures")
@@ -78,7 +78,8 @@ class CopyHostileTest(unittest.TestCase):
                 self.assertEqual(os.stat(private).st_nlink, 1)
                 with open(private) as file:
                     self.assertEqual(file.read(), "private")
-                self.assertEqual(copying.leftovers(top), [])
+                # What came of the endless file before its lie was seen is kept for a resume, which compares it by hashes.
+                self.assertLessEqual(len(copying.leftovers(top)), 1 if trick == "endless-file" else 0)
                 for folder, _, files in os.walk(top):
                     for name in files:
                         mode = os.lstat(os.path.join(folder, name)).st_mode

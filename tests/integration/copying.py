@@ -141,7 +141,7 @@ def leftovers(folder):
     """What a transfer leaves that is no file of anybody's: its temporary and partial files."""
     found = []
     for where, _, files in os.walk(folder):
-        found += [os.path.join(where, name) for name in files if name.startswith(".postern-")]
+        found += [os.path.join(where, name) for name in files if name.startswith(".") and ".postern-" in name]
     return found
 
 

@@ -139,7 +139,7 @@ class FileCopyOverSerial(unittest.TestCase):
     def test_a_copy_that_a_reboot_cut_short_is_resumed(self):
         source = self.file("interrupted", 6 << 20)
         copy = self.host.begin("cp", "--limit", "1 MiB/s", source, f"{VM}:/var/lib/files/interrupted")
-        partial = "for f in /var/lib/files/.postern-*; do [ -s $f ] && echo there; done"
+        partial = "for f in /var/lib/files/.*.postern-partial; do [ -s $f ] && echo there; done"
         wait_until(lambda: "there" in self.guest.run(partial, check=False).output, SOON_SECONDS, "some of it", lambda: "")
         time.sleep(1)
         self.guest.run("sync")
