@@ -64,7 +64,7 @@ class FileCopyOverSerial(unittest.TestCase):
             agent_guest(
                 initramfs,
                 cls.socket,
-                memory=MEMORY_MIB,
+                memory_mib=MEMORY_MIB,
                 arguments=["-smbios", f"type=11,path={cls.bundle}", "-drive", f"file={cls.disk},format=raw,if=virtio"],
                 restart_on_reboot=True,
             )
@@ -114,7 +114,7 @@ class FileCopyOverSerial(unittest.TestCase):
 
     def test_a_disk_that_stands_still_holds_up_the_copy_and_no_heartbeat(self):
         source = self.file("big", 4 << 20)
-        self.guest.run("fsfreeze -f /var/lib")
+        self.guest.run("fsfreeze --freeze /var/lib")
         copy = self.host.begin("cp", source, f"{VM}:/var/lib/files/big")
         try:
             deadline = time.monotonic() + 8
@@ -125,7 +125,7 @@ class FileCopyOverSerial(unittest.TestCase):
             self.assertIsNone(copy.poll(), "the copy ended on a frozen disk")
             self.host.postern("ping", VM, "--count", "3")
         finally:
-            self.guest.run("fsfreeze -u /var/lib")
+            self.guest.run("fsfreeze --unfreeze /var/lib")
         output, _ = copy.communicate(timeout=COPY_SECONDS)
         self.assertEqual(copy.returncode, 0, output)
         self.assertEqual(self.guest_hash("/var/lib/files/big"), hashlib.sha256(source.read_bytes()).hexdigest())
@@ -133,7 +133,7 @@ class FileCopyOverSerial(unittest.TestCase):
 
     def test_a_full_disk_is_told_and_the_old_file_stays(self):
         self.guest.run("echo old >/var/lib/files/f && chown 33:33 /var/lib/files/f")
-        self.assertIn("space", self.cp(self.file("huge", 40 << 20), f"{VM}:/var/lib/files/f", status=1).err)
+        self.assertIn("MiB are free", self.cp(self.file("huge", 40 << 20), f"{VM}:/var/lib/files/f", status=1).err)
         self.assertEqual(self.guest.run("cat /var/lib/files/f").output.strip(), "old")
 
     def test_a_copy_that_a_reboot_cut_short_is_resumed(self):
@@ -154,7 +154,7 @@ class FileCopyOverSerial(unittest.TestCase):
 
     def sessions_made(self):
         shown = self.host.postern("vm", "show", VM).out
-        return int(next(line for line in shown.splitlines() if line.startswith("sessions made")).split()[-1])
+        return int(next(line for line in shown.splitlines() if line.strip().startswith("sessions made")).split()[-1])
 
 
 def shape_of(top):
