@@ -2,7 +2,6 @@
 // process.
 
 #include <kj/debug.h>
-#include <sys/resource.h>
 
 #include "tests/bench/bare-cipher.h"
 #include "tests/bench/bench-server.h"
@@ -29,14 +28,6 @@ struct Speed {
   double mibPerSecond;
   double cpuSeconds;  // of both processes
 };
-
-// CPU of the children that have ended.
-double cpuOfChildren() {
-  rusage usage;
-  KJ_SYSCALL(getrusage(RUSAGE_CHILDREN, &usage));
-  auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // Until the other process has opened the last block.
 Speed bareLoop(uint64_t bytes) {
