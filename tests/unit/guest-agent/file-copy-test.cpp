@@ -1,5 +1,8 @@
 // Orders from a host, over a session, to a real opener in its sandbox and back.
 
+#include <pwd.h>
+#include <string.h>
+
 #include <algorithm>
 
 #include "tests/support/sanitized.h"
@@ -156,6 +159,37 @@ TEST_CASE("symbolic links are followed nowhere: not on the way, not as the desti
   CHECK((KJ_REQUIRE_NONNULL(stage.problemOf(stage.order(FileCall::REMOVE, stage.inGuest("secret")))) ==
          ProblemKind::SYMBOLIC_LINK));
   CHECK(exists(kj::str(outside, "/secret")));
+}
+
+// T71
+TEST_CASE("files are opened as the rule's user, with that user's rights and no others" * doctest::skip(SANITIZED)) {
+  if (geteuid() != 0) return;
+  FileStage stage(R"(
+[[allow]]
+id = "files"
+call = ["file.*"]
+args = { path = ["@", "@/**"] }
+run-as = "daemon"
+)");
+  auto daemon = getpwnam("daemon")->pw_uid;
+  auto from = stage.folder.path("from");
+  KJ_SYSCALL(chmod(stage.folder.path("").cStr(), 0755));
+  KJ_SYSCALL(mkdir(from.cStr(), 0755));
+  writeFile(kj::str(from, "/file"), "new", 0644);
+  CHECK(std::string(refusalOfPut(stage, from, stage.order(FileCall::PUT, stage.root)).cStr()) == "done");
+  CHECK((kj::strArray(stage.heard.failures, " ") == "file: permission"));
+  CHECK(strstr(stage.heard.details[0].cStr(), "daemon") != nullptr);
+
+  KJ_SYSCALL(chown(stage.root.cStr(), daemon, 0));
+  CHECK(summary(stage.put(from, "file", stage.order(FileCall::PUT, stage.root))).files == 1);
+  struct stat made {};
+  KJ_SYSCALL(stat(stage.inGuest("file").cStr(), &made));
+  CHECK(made.st_uid == daemon);
+
+  stage.heard.failures.clear();
+  writeFile(stage.inGuest("secret"), "root's", 0600);
+  stage.get(stage.order(FileCall::GET, stage.inGuest("secret")), from);
+  CHECK((kj::strArray(stage.heard.failures, " ") == "secret: permission"));
 }
 
 // T74
