@@ -27,6 +27,7 @@ int openBeneath(int folder, const char* name, int flags, mode_t mode) {
 
 }  // namespace
 
+// T81
 kj::AutoCloseFd openComponent(int folder, kj::StringPtr name, int flags, mode_t mode) {
   flags |= O_CLOEXEC | O_NOFOLLOW;
   if (!openat2Lacks.load(std::memory_order_relaxed)) {

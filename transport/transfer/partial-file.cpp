@@ -49,6 +49,7 @@ kj::String partialName(kj::StringPtr name) {
   return kj::str(".", kj::encodeHex(hash), SUFFIX);
 }
 
+// T86
 kj::OneOf<PartialFile, Problem> openPartial(int folder, kj::StringPtr partial, Leftover leftover) {
   for (int i = 0; i < TRIES; ++i) {
     auto fd = openComponent(folder, partial, O_RDWR | O_CREAT | O_EXCL, 0600);

@@ -150,6 +150,7 @@ bool SourceSender::content(const SourcePlace& place, int descriptor, const struc
   return conversation.put(Forward(kj::mv(entry)), descriptor);
 }
 
+// T85
 bool SourceSender::inlined(const SourcePlace& place, int descriptor, const struct stat& before, Entry entry) {
   size_t size = entry.size;
   entry.inlined = true;

@@ -61,7 +61,7 @@ class Lines final : public ListingListener {
 
 }  // namespace
 
-TEST_CASE("Standard input becomes a file, whatever its length, and a file becomes standard output") {
+TEST_CASE("standard input becomes a file, whatever its length, and a file becomes standard output") {
   for (size_t bytes : {size_t(0), size_t(1), INLINE_BYTES, INLINE_BYTES + 1, size_t(3) << 20}) {
     for (bool verify : {false, true}) {
       CAPTURE(bytes);
@@ -91,26 +91,27 @@ TEST_CASE("Standard input becomes a file, whatever its length, and a file become
 
       Pipe out;
       std::string found;
-      kj::Thread reader([&]() { found = readAll(out.read); });
-      relayed(
-          [&](kj::AutoCloseFd mover) {
-            kj::Vector<SourceTop> tops;
-            tops.add(
-                SourceTop{folderAt(dir.path()), kj::str("name"), kj::str("name"), kj::str("name"), nullptr, false});
-            CHECK(runSourceOpener(kj::mv(mover), kj::mv(tops), source, listener).is<Summary>());
-          },
-          [&](kj::AutoCloseFd mover) {
-            auto end = runDestinationStream(kj::mv(mover), kj::mv(out.write), listener);
-            CHECK(end.get<Summary>().bytes == bytes);
-          });
-      while (found.size() < bytes) usleep(1000);
+      {
+        kj::Thread reader([&]() { found = readAll(out.read); });
+        relayed(
+            [&](kj::AutoCloseFd mover) {
+              kj::Vector<SourceTop> tops;
+              tops.add(
+                  SourceTop{folderAt(dir.path()), kj::str("name"), kj::str("name"), kj::str("name"), nullptr, false});
+              CHECK(runSourceOpener(kj::mv(mover), kj::mv(tops), source, listener).is<Summary>());
+            },
+            [&](kj::AutoCloseFd mover) {
+              auto end = runDestinationStream(kj::mv(mover), kj::mv(out.write), listener);
+              CHECK(end.get<Summary>().bytes == bytes);
+            });
+      }
       CHECK(found == content);
       CHECK(listener.failures.empty());
     }
   }
 }
 
-TEST_CASE("Standard input that is a file already is sent as it is") {
+TEST_CASE("standard input that is a file already is sent as it is") {
   TempDir dir;
   writeFile(dir.file("file"), text(bytesOf(200000)));
   Listeners listener;
@@ -125,7 +126,7 @@ TEST_CASE("Standard input that is a file already is sent as it is") {
   CHECK(readFile(dir.file("copy")) == bytesOf(200000));
 }
 
-TEST_CASE("A directory is not written to standard output") {
+TEST_CASE("a directory is not written to standard output") {
   TempDir dir;
   Listeners listener;
   Pipe out;
@@ -144,7 +145,7 @@ TEST_CASE("A directory is not written to standard output") {
       });
 }
 
-TEST_CASE("Entries are listed down to the depth that was asked for, without their content") {
+TEST_CASE("entries are listed down to the depth that was asked for, without their content") {
   TempDir dir;
   KJ_SYSCALL(mkdir(dir.file("tree").cStr(), 0755));
   KJ_SYSCALL(mkdir(dir.file("tree/folder").cStr(), 0755));
