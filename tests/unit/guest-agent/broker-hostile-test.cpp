@@ -273,7 +273,7 @@ TEST_CASE("the broker asks the policy itself, for hooks and for power, and names
 }
 
 struct OpenerLab : HostileLab {
-  OpenerLab() : HostileLab(shell("exit 3"), 5 * kj::SECONDS, shell("exec sleep 60")) {
+  OpenerLab() : HostileLab(shell("exit 3"), 5 * kj::SECONDS, POWER_HAPPENS_WITHIN, shell("exec sleep 60")) {
     planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) -> kj::OneOf<OpenerPlan, FilesRefusal> {
       asked.add(kj::str(transfer::callName(order.call), ' ', order.path, ' ', caller));
       return OpenerPlan{FilePlace{transfer::PathScope(), kj::str("/srv"), kj::String()},
@@ -423,7 +423,8 @@ TEST_CASE("an agent that is killed ends the service, and what was started for it
 TEST_CASE("an agent that is gone takes its openers along") {
   postern::test::TemporaryFolder folder;
   auto pidFile = folder.path("pid");
-  HostileLab lab(shell("exit 3"), 5 * kj::SECONDS, shell(kj::str("echo $$ > ", pidFile, "; exec sleep 60")));
+  HostileLab lab(shell("exit 3"), 5 * kj::SECONDS, POWER_HAPPENS_WITHIN,
+                 shell(kj::str("echo $$ > ", pidFile, "; exec sleep 60")));
   lab.planFiles = [](const transfer::FileOrder&, kj::StringPtr) -> kj::OneOf<OpenerPlan, FilesRefusal> {
     return OpenerPlan{FilePlace{transfer::PathScope(), kj::str("/srv"), kj::String()},
                       OpenerUser{kj::str("me"), nullptr, nullptr}};
