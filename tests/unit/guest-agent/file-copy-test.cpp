@@ -212,6 +212,16 @@ TEST_CASE("what a rule allows below a folder can be reached from it; what it doe
   CHECK((kj::strArray(stage.heard.failures, " ") == "secret/key: denied"));
   CHECK_FALSE(exists(kj::str(from, "/secret/key")));
 
+  // The folder itself is on the way to what is allowed in it.
+  stage.heard.failures.clear();
+  get.path = kj::str(stage.root);
+  CHECK(summary(stage.get(get, from)).files == 1);
+  CHECK((readFile(kj::str(from, "/guest/file")) == "new"));
+  CHECK((kj::strArray(stage.heard.failures, " ") == "guest/secret/key: denied"));
+  summary(stage.list(stage.order(FileCall::LIST, stage.root)));
+  std::sort(stage.heard.entries.begin(), stage.heard.entries.end());
+  CHECK((kj::strArray(stage.heard.entries, " ") == "guest guest/file guest/secret"));
+
   CHECK(stage.refusalOf(stage.order(FileCall::GET, stage.inGuest("secret/key"))).startsWith("denied: denied by rule"));
   CHECK(stage.refusalOf(stage.order(FileCall::PUT, "/tmp")).startsWith("denied"));
   CHECK(stage.refusalOf(stage.order(FileCall::LIST, "/")).startsWith("denied"));
@@ -233,6 +243,22 @@ TEST_CASE("a root folder that is not there is told, on either way" * doctest::sk
   CHECK((kj::strArray(stage.heard.failures, " ") == "x: no-such-file"));
   CHECK((KJ_REQUIRE_NONNULL(stage.problemOf(stage.order(FileCall::MKDIR, stage.inGuest("x")))) ==
          ProblemKind::NO_SUCH_FILE));
+}
+
+TEST_CASE("a list of a folder that no rule is about tells what a rule allows in it, and no other name" *
+          doctest::skip(SANITIZED)) {
+  FileStage stage(R"(
+[[allow]]
+id = "pages"
+call = ["file.*"]
+args = { path = "@/*.html" }
+%
+)");
+  for (auto name : {"a.html", "b.html", "private"}) writeFile(stage.inGuest(name), "x", 0644);
+  summary(stage.list(stage.order(FileCall::LIST, stage.root)));
+  std::sort(stage.heard.entries.begin(), stage.heard.entries.end());
+  CHECK((kj::strArray(stage.heard.entries, " ") == "guest guest/a.html guest/b.html"));
+  CHECK(stage.heard.failures.size() == 0);
 }
 
 }  // namespace
