@@ -226,6 +226,7 @@ Broker::Service::Reply Broker::Service::refuseFiles(const OpenFilesRequest& requ
   return {Answer::Outcome::REFUSED, filesRefusalPayload(refusal)};
 }
 
+// T75
 // Until it ends, or is cancelled; then Children gives it its grace.
 void Broker::Service::watchOpener(uint64_t number, kj::Promise<ChildEnd> end) {
   auto cancelled = kj::newPromiseAndFulfiller<void>();

@@ -68,6 +68,7 @@ bool mayMatchIn(kj::StringPtr path, kj::StringPtr glob) {
   return false;
 }
 
+// T74
 kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrder& order) {
   auto verdict = scope.decide(order.path);
   if (verdict.allowed) {
