@@ -59,9 +59,11 @@ void send(const OpenerWork& work, kj::AutoCloseFd socket) {
   auto opened = transfer::openPath(work.root, work.order.root, order.path);
   KJ_IF_MAYBE (problem, opened.tryGet<Problem>()) return refuse(order, kj::mv(*problem), kj::mv(socket));
   auto& place = opened.get<transfer::OpenedPath>();
+  // The broker gave a place to a path that is denied only because no rule is about it, but about what it holds.
+  bool way = order.call != FileCall::STAT && !work.order.scope.decide(order.path).allowed;
   kj::Vector<transfer::SourceTop> tops;
   tops.add(transfer::SourceTop{kj::mv(place.folder), kj::mv(place.name), kj::str(lastComponent(order.path)),
-                               kj::str(order.path), kj::str(order.path), false});
+                               kj::str(order.path), kj::str(order.path), false, way});
   transfer::SourceListener listener;
   transfer::runSourceOpener(kj::mv(socket), kj::mv(tops), sourceOptions(work), listener);
 }

@@ -33,8 +33,8 @@ bool matches(kj::StringPtr globComponent, kj::StringPtr pathComponent) {
   return glob.is<policy::PathGlob>() && glob.get<policy::PathGlob>().matches(pathComponent);
 }
 
-// The first rule that may allow something below the path from a folder that holds it.
-kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) {
+// The first rule that may allow what the path holds, from a folder that the path is in.
+kj::Maybe<FilePlace> placeInside(transfer::PathScope& scope, kj::StringPtr path) {
   capnp::MallocMessageBuilder message;
   auto written = message.initRoot<schema::PathScope>();
   scope.write(written);
@@ -43,7 +43,7 @@ kj::Maybe<FilePlace> placeBelow(transfer::PathScope& scope, kj::StringPtr path) 
     for (auto text : rule.getPaths()) {
       auto glob = policy::PathGlob::parse(text);
       auto folder = kj::heapString(glob.get<policy::PathGlob>().folder());
-      if (!isWithin(folder, path) || !reachesBelow(text, path)) continue;
+      if (!isWithin(folder, path) || !mayMatchIn(path, text)) continue;
       return FilePlace{kj::mv(scope), kj::mv(folder), kj::str(rule.getRunAs())};
     }
   }
@@ -57,16 +57,18 @@ bool isWithin(kj::StringPtr folder, kj::StringPtr path) {
   return path.startsWith(folder) && path[folder.size()] == '/';
 }
 
-bool reachesBelow(kj::StringPtr glob, kj::StringPtr path) {
+bool mayMatchIn(kj::StringPtr path, kj::StringPtr glob) {
   auto patterns = components(glob);
   auto names = components(path);
   for (size_t i = 0; i < patterns.size(); ++i) {
-    if (patterns[i] == "/**" || i == names.size()) return true;
+    if (patterns[i] == "/**") return true;
+    if (i == names.size()) return i + 1 == patterns.size();
     if (!matches(patterns[i], names[i])) return false;
   }
   return false;
 }
 
+// T74
 kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrder& order) {
   auto verdict = scope.decide(order.path);
   if (verdict.allowed) {
@@ -75,7 +77,7 @@ kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrde
     return FilePlace{kj::mv(scope), kj::mv(root), kj::mv(runAs)};
   }
   if (verdict.rule.size() > 0 || !goesInto(order.call)) return nullptr;
-  return placeBelow(scope, order.path);
+  return placeInside(scope, order.path);
 }
 
 }  // namespace postern::guest

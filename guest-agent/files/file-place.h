@@ -16,14 +16,14 @@ struct FilePlace {
 };
 
 // Null if `scope` leaves the order nothing to do. Of an order whose own path no rule allows, get, put and list have a
-// place all the same if a rule may allow what lies below it and its folder holds the path: with "/srv/www/**" one may
+// place all the same if a rule may allow what the path holds, and its folder holds the path: with "/srv/www/**" one may
 // put into /srv/www, which that pattern does not match. What is in such a place is decided entry by entry, by the
 // opener. A path that a [[deny]] names has none.
 kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrder& order);
 
 // Whether `path` is the folder or lies below it; both are canonical.
 bool isWithin(kj::StringPtr folder, kj::StringPtr path);
-// Whether a path below `path`, which is canonical, may match the pattern.
-bool reachesBelow(kj::StringPtr glob, kj::StringPtr path);
+// Whether the pattern may match something that the directory `path` holds: one component more than it.
+bool mayMatchIn(kj::StringPtr path, kj::StringPtr glob);
 
 }  // namespace postern::guest

@@ -113,6 +113,7 @@ FileService::Caller::Channel FileService::Caller::accept(schema::GuestCalls::Fil
   return kj::mv(accepted.get<kj::Own<BulkChannel>>());
 }
 
+// T75
 kj::Promise<void> FileService::Caller::carryOut(FileOrder orderParam, Channel channel, kj::Own<Slot> slot,
                                                 schema::GuestCalls::FileResults::Builder results) {
   auto order = kj::heap(kj::mv(orderParam));

@@ -35,6 +35,7 @@ Problem aboutRoot(Problem problem, kj::StringPtr root) {
 }
 
 // From "/" on, no link followed: whoever can write to a folder above it must not be able to lead elsewhere.
+// T74
 kj::OneOf<kj::AutoCloseFd, Problem> openRoot(kj::StringPtr root) {
   kj::AutoCloseFd top(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   KJ_REQUIRE(top.get() >= 0, "the root folder cannot be opened", errno);

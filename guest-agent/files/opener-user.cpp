@@ -32,6 +32,7 @@ kj::OneOf<OpenerUser, kj::String> agentsOwn(const RunAs& agent) {
 
 }  // namespace
 
+// T71
 kj::OneOf<OpenerUser, kj::String> findOpenerUser(kj::StringPtr runAs, const RunAs& agent) {
   if (runAs.size() == 0) return agentsOwn(agent);
   const struct passwd* user = getpwnam(runAs.cStr());

@@ -36,6 +36,9 @@ struct SourceTop {
   kj::String shown;      // for people: as the caller wrote it
   kj::String scopePath;  // canonical path of the top, for the scope; empty where there is no scope
   bool follow = false;   // the top itself may be a symbolic link: it is followed (not what is below it)
+  // A directory that the scope says nothing of, though it may of what is in it: it is entered all the same. A listing
+  // leaves out what it holds and no rule allows.
+  bool way = false;
 };
 // A stream in place of a tree: standard input. It is read to its end into one entry.
 struct SourceStream {

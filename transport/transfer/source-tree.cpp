@@ -61,8 +61,14 @@ bool SourceTree::visitTop(SourceVisitor& visitor) {
   SourcePlace place = {top->folder, top->name, top->as, top->follow && top->name.size() > 0};
   struct stat status {};
   // Denied things are not even looked at.
-  KJ_IF_MAYBE (denied, deniedAt()) return visitor.failed(place, kj::mv(*denied));
+  auto denied = deniedAt();
+  if (!top->way) {
+    KJ_IF_MAYBE (why, denied) return visitor.failed(place, kj::mv(*why));
+  }
   if (int error = statusOf(place, status)) return visitor.failed(place, problemOf(error, "be read", ""));
+  KJ_IF_MAYBE (why, denied) {
+    if (!S_ISDIR(status.st_mode)) return visitor.failed(place, kj::mv(*why));
+  }
   if (S_ISDIR(status.st_mode) && !options.recursive && !options.listing) {
     return visitor.failed(place, problem(ProblemKind::IS_DIRECTORY, kj::str("is a directory; -r copies it")));
   }
@@ -104,7 +110,10 @@ bool SourceTree::leaveLevel(SourceVisitor& visitor) {
 
 // T87
 bool SourceTree::visit(SourceVisitor& visitor, const SourcePlace& place, unsigned char type) {
-  KJ_IF_MAYBE (denied, deniedAt()) return visitor.failed(place, kj::mv(*denied));
+  KJ_IF_MAYBE (denied, deniedAt()) {
+    if (top->way && options.listing && denied->rule.size() == 0) return true;
+    return visitor.failed(place, kj::mv(*denied));
+  }
   if (type == DT_UNKNOWN) {
     struct stat status {};
     if (int error = statusOf(place, status)) return visitor.failed(place, problemOf(error, "be read", ""));

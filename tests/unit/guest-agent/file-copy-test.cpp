@@ -1,5 +1,8 @@
 // Orders from a host, over a session, to a real opener in its sandbox and back.
 
+#include <pwd.h>
+#include <string.h>
+
 #include <algorithm>
 
 #include "tests/support/sanitized.h"
@@ -158,6 +161,37 @@ TEST_CASE("symbolic links are followed nowhere: not on the way, not as the desti
   CHECK(exists(kj::str(outside, "/secret")));
 }
 
+// T71
+TEST_CASE("files are opened as the rule's user, with that user's rights and no others" * doctest::skip(SANITIZED)) {
+  if (geteuid() != 0) return;
+  FileStage stage(R"(
+[[allow]]
+id = "files"
+call = ["file.*"]
+args = { path = ["@", "@/**"] }
+run-as = "daemon"
+)");
+  auto daemon = getpwnam("daemon")->pw_uid;
+  auto from = stage.folder.path("from");
+  KJ_SYSCALL(chmod(stage.folder.path("").cStr(), 0755));
+  KJ_SYSCALL(mkdir(from.cStr(), 0755));
+  writeFile(kj::str(from, "/file"), "new", 0644);
+  CHECK(std::string(refusalOfPut(stage, from, stage.order(FileCall::PUT, stage.root)).cStr()) == "done");
+  CHECK((kj::strArray(stage.heard.failures, " ") == "file: permission"));
+  CHECK(strstr(stage.heard.details[0].cStr(), "daemon") != nullptr);
+
+  KJ_SYSCALL(chown(stage.root.cStr(), daemon, 0));
+  CHECK(summary(stage.put(from, "file", stage.order(FileCall::PUT, stage.root))).files == 1);
+  struct stat made {};
+  KJ_SYSCALL(stat(stage.inGuest("file").cStr(), &made));
+  CHECK(made.st_uid == daemon);
+
+  stage.heard.failures.clear();
+  writeFile(stage.inGuest("secret"), "root's", 0600);
+  stage.get(stage.order(FileCall::GET, stage.inGuest("secret")), from);
+  CHECK((kj::strArray(stage.heard.failures, " ") == "secret: permission"));
+}
+
 // T74
 TEST_CASE("what a rule allows below a folder can be reached from it; what it does not, or a deny names, cannot" *
           doctest::skip(SANITIZED)) {
@@ -177,6 +211,16 @@ TEST_CASE("what a rule allows below a folder can be reached from it; what it doe
   CHECK(summary(end).files == 0);
   CHECK((kj::strArray(stage.heard.failures, " ") == "secret/key: denied"));
   CHECK_FALSE(exists(kj::str(from, "/secret/key")));
+
+  // The folder itself is on the way to what is allowed in it.
+  stage.heard.failures.clear();
+  get.path = kj::str(stage.root);
+  CHECK(summary(stage.get(get, from)).files == 1);
+  CHECK((readFile(kj::str(from, "/guest/file")) == "new"));
+  CHECK((kj::strArray(stage.heard.failures, " ") == "guest/secret/key: denied"));
+  summary(stage.list(stage.order(FileCall::LIST, stage.root)));
+  std::sort(stage.heard.entries.begin(), stage.heard.entries.end());
+  CHECK((kj::strArray(stage.heard.entries, " ") == "guest guest/file guest/secret"));
 
   CHECK(stage.refusalOf(stage.order(FileCall::GET, stage.inGuest("secret/key"))).startsWith("denied: denied by rule"));
   CHECK(stage.refusalOf(stage.order(FileCall::PUT, "/tmp")).startsWith("denied"));
@@ -199,6 +243,22 @@ TEST_CASE("a root folder that is not there is told, on either way" * doctest::sk
   CHECK((kj::strArray(stage.heard.failures, " ") == "x: no-such-file"));
   CHECK((KJ_REQUIRE_NONNULL(stage.problemOf(stage.order(FileCall::MKDIR, stage.inGuest("x")))) ==
          ProblemKind::NO_SUCH_FILE));
+}
+
+TEST_CASE("a list of a folder that no rule is about tells what a rule allows in it, and no other name" *
+          doctest::skip(SANITIZED)) {
+  FileStage stage(R"(
+[[allow]]
+id = "pages"
+call = ["file.*"]
+args = { path = "@/*.html" }
+%
+)");
+  for (auto name : {"a.html", "b.html", "private"}) writeFile(stage.inGuest(name), "x", 0644);
+  summary(stage.list(stage.order(FileCall::LIST, stage.root)));
+  std::sort(stage.heard.entries.begin(), stage.heard.entries.end());
+  CHECK((kj::strArray(stage.heard.entries, " ") == "guest guest/a.html guest/b.html"));
+  CHECK(stage.heard.failures.size() == 0);
 }
 
 }  // namespace
