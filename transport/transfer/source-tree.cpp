@@ -102,6 +102,7 @@ bool SourceTree::leaveLevel(SourceVisitor& visitor) {
   return visitor.failed({folder, as, as, false}, problemOf(error, "be read to its end", ""));
 }
 
+// T87
 bool SourceTree::visit(SourceVisitor& visitor, const SourcePlace& place, unsigned char type) {
   KJ_IF_MAYBE (denied, deniedAt()) return visitor.failed(place, kj::mv(*denied));
   if (type == DT_UNKNOWN) {
@@ -158,7 +159,7 @@ kj::String SourceTree::shown(const SourcePlace& place) const {
   kj::Vector<char> path;
   path.addAll(top->shown);
   for (size_t i = 1; i <= levels.size(); ++i) {
-    if (path.size() > 0 && path.back() != '/') path.add('/');
+    if (!path.empty() && path.back() != '/') path.add('/');
     path.addAll(i < levels.size() ? kj::StringPtr(levels[i].as) : place.as);
   }
   return kj::heapString(path.asPtr());

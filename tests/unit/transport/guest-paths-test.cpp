@@ -33,7 +33,7 @@ ProblemKind kindOf(kj::Maybe<Problem> result) {
 
 }  // namespace
 
-TEST_CASE("A path is opened down to the folder that it is in, whatever it ends with") {
+TEST_CASE("a path is opened down to the folder that it is in, whatever it ends with") {
   Root root;
   std::filesystem::create_directories(root.dir.file("a/b").cStr());
   writeFile(root.dir.file("a/b/file"), "content");
@@ -52,7 +52,7 @@ TEST_CASE("A path is opened down to the folder that it is in, whatever it ends w
   CHECK_THROWS(openPath(root.handle, "/root/of", "/root/offside"));
 }
 
-TEST_CASE("A symbolic link on the way is told with where it leads, also if that is below the root") {
+TEST_CASE("a symbolic link on the way is told with where it leads, also if that is below the root") {
   Root root;
   std::filesystem::create_directories(root.dir.file("real").cStr());
   KJ_SYSCALL(symlink("real", root.dir.file("link").cStr()));
@@ -67,7 +67,7 @@ TEST_CASE("A symbolic link on the way is told with where it leads, also if that 
   CHECK(openFolder(root.handle, "").is<kj::AutoCloseFd>());
 }
 
-TEST_CASE("Directories are made with the mode that was asked for, parents on demand") {
+TEST_CASE("directories are made with the mode that was asked for, parents on demand") {
   Root root;
   auto before = umask(0077);
   CHECK(isDone(root.make("/root/of/a", false, 0751)));
@@ -92,7 +92,7 @@ TEST_CASE("Directories are made with the mode that was asked for, parents on dem
   CHECK(!std::filesystem::exists(root.dir.file("denied").cStr()));
 }
 
-TEST_CASE("A file, a link and a directory are removed; a link is not followed") {
+TEST_CASE("a file, a link and a directory are removed; a link is not followed") {
   Root root;
   writeFile(root.dir.file("file"), "content");
   std::filesystem::create_directories(root.dir.file("tree/a/b").cStr());
@@ -108,7 +108,7 @@ TEST_CASE("A file, a link and a directory are removed; a link is not followed") 
   CHECK(kindOf(root.remove("/root/of")) == ProblemKind::PERMISSION);
 }
 
-TEST_CASE("Of a tree everything that may be removed is, and the first that may not is told") {
+TEST_CASE("of a tree everything that may be removed is, and the first that may not is told") {
   Root root;
   std::filesystem::create_directories(root.dir.file("tree/sub/denied").cStr());
   writeFile(root.dir.file("tree/sub/denied/key"), "content");

@@ -44,7 +44,7 @@ void withSmallDisk(std::function<void(SmallDisk&)> body) {
 
 }  // namespace
 
-TEST_CASE("What does not fit is refused before anything is made, with numbers") {
+TEST_CASE("what does not fit is refused before anything is made, with numbers") {
   withSmallDisk([](SmallDisk& disk) {
     for (int i = 0; i < 6; ++i) writeFile(disk.dir.file(kj::str("from/", i)), text(bytesOf(1 << 20)));
     Copy copy;
@@ -57,7 +57,7 @@ TEST_CASE("What does not fit is refused before anything is made, with numbers") 
   });
 }
 
-TEST_CASE("More files than there is room for are refused before anything is made") {
+TEST_CASE("more files than there is room for are refused before anything is made") {
   withSmallDisk([](SmallDisk& disk) {
     for (int i = 0; i < 60; ++i) writeFile(disk.dir.file(kj::str("from/", i)), "");
     Copy copy;
@@ -68,7 +68,7 @@ TEST_CASE("More files than there is room for are refused before anything is made
   });
 }
 
-TEST_CASE("A single larger file that does not fit is told before its bytes travel, and the old one stays") {
+TEST_CASE("a single larger file that does not fit is told before its bytes travel, and the old one stays") {
   withSmallDisk([](SmallDisk& disk) {
     writeFile(disk.dir.file("from/large"), text(bytesOf(6 << 20)));
     writeFile(kj::str(disk.path(), "/large"), "old");
@@ -81,7 +81,27 @@ TEST_CASE("A single larger file that does not fit is told before its bytes trave
   });
 }
 
-TEST_CASE("A disk that fills up while small files are written costs those that do not fit, and no old file") {
+TEST_CASE("holes need no room") {
+  withSmallDisk([](SmallDisk& disk) {
+    for (auto name : {"from/large", "from/other"}) {
+      writeFile(disk.dir.file(name), text(bytesOf(1000)));
+      KJ_SYSCALL(truncate(disk.dir.file(name).cStr(), 20 << 20));
+    }
+    for (auto name : {"large", "other"}) {
+      Copy copy;
+      copy.from(disk.dir.file("from"), name).into(disk.path()).run();
+      CHECK(copy.summary().failures == 0);
+    }
+    Copy copy;
+    copy.from(disk.dir.path(), "from").into(disk.path());
+    copy.source.recursive = true;
+    copy.run();
+    CHECK(copy.summary().failures == 0);
+    CHECK(std::filesystem::file_size(kj::str(disk.path(), "/from/other").cStr()) == 20 << 20);
+  });
+}
+
+TEST_CASE("a disk that fills up while small files are written costs those that do not fit, and no old file") {
   withSmallDisk([](SmallDisk& disk) {
     for (int i = 0; i < 30; ++i) writeFile(disk.dir.file(kj::str("from/", i)), text(bytesOf(50000, unsigned(i))));
     KJ_SYSCALL(mkdir(kj::str(disk.path(), "/from").cStr(), 0755));
@@ -106,7 +126,7 @@ TEST_CASE("A disk that fills up while small files are written costs those that d
   });
 }
 
-TEST_CASE("Without a name for its links a tree is copied by named temporary files as well") {
+TEST_CASE("without a name for its links a tree is copied by named temporary files as well") {
   withSmallDisk([](SmallDisk& disk) {
     // Where /proc is covered there is no way to name a file that was made without one.
     if (mount("tmpfs", "/proc", "tmpfs", 0, nullptr) != 0) return;

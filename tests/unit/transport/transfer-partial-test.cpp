@@ -25,7 +25,7 @@ struct Here {
 
 }  // namespace
 
-TEST_CASE("The name of a partial file is a component, the same each time, and different for different names") {
+TEST_CASE("the name of a partial file is a component, the same each time, and different for different names") {
   for (auto name : {std::string("a"), std::string(255, 'x'), std::string(254, 'x'), std::string("\xff\n")}) {
     auto partial = partialName(text(name));
     CHECK(isComponent(partial.asBytes()));
@@ -35,7 +35,7 @@ TEST_CASE("The name of a partial file is a component, the same each time, and di
   CHECK(partialName(text(std::string(255, 'x'))) != partialName(text(std::string(254, 'x') + "y")));
 }
 
-TEST_CASE("A transfer whose mover vanishes in a larger file leaves the old file and a partial one; the next goes on") {
+TEST_CASE("a transfer whose mover vanishes in a larger file leaves the old file and a partial one; the next goes on") {
   Here here;
   writeFile(here.to("large"), "old");
   {
@@ -63,7 +63,7 @@ TEST_CASE("A transfer whose mover vanishes in a larger file leaves the old file 
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("Without --resume, what an interrupted transfer left is thrown away") {
+TEST_CASE("without --resume, what an interrupted transfer left is thrown away") {
   Here here;
   writeFile(here.partial(), text(bytesOf(LARGE, 7)), 0600);
   Copy copy;
@@ -76,7 +76,7 @@ TEST_CASE("Without --resume, what an interrupted transfer left is thrown away") 
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("A file that its mover keeps is told as interrupted") {
+TEST_CASE("a file that its mover keeps is told as interrupted") {
   Here here;
   Copy copy;
   here.prepare(copy);
@@ -86,7 +86,7 @@ TEST_CASE("A file that its mover keeps is told as interrupted") {
   CHECK(leftovers(here.dir.path()).size() == 1);
 }
 
-TEST_CASE("Two transfers to one file do not mix: the second is told that it is busy") {
+TEST_CASE("two transfers to one file do not mix: the second is told that it is busy") {
   Here here;
   auto held = openPartial(folderAt(here.to("")), partialName("large"), Leftover::EMPTY);
   REQUIRE(held.is<PartialFile>());
@@ -98,7 +98,7 @@ TEST_CASE("Two transfers to one file do not mix: the second is told that it is b
   CHECK(std::filesystem::exists(here.partial().cStr()));
 }
 
-TEST_CASE("A small file that replaces one does not disturb a transfer to the same name either") {
+TEST_CASE("a small file that replaces one does not disturb a transfer to the same name either") {
   Here here;
   writeFile(here.dir.file("small"), "new");
   writeFile(here.to("small"), "old");
@@ -118,7 +118,8 @@ TEST_CASE("A small file that replaces one does not disturb a transfer to the sam
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("A partial name that leads elsewhere, or has other names, is not written to") {
+// T86
+TEST_CASE("a partial name that leads elsewhere, or has other names, is not written to") {
   Here here;
   writeFile(here.dir.file("victim"), "precious", 0600);
   SUBCASE("a symbolic link") {
@@ -141,7 +142,7 @@ TEST_CASE("A partial name that leads elsewhere, or has other names, is not writt
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("A directory that has a partial file's name is a problem of that entry") {
+TEST_CASE("a directory that has a partial file's name is a problem of that entry") {
   Here here;
   KJ_SYSCALL(mkdir(here.partial().cStr(), 0755));
   Copy copy;
@@ -150,7 +151,7 @@ TEST_CASE("A directory that has a partial file's name is a problem of that entry
   CHECK(copy.failure().kind == ProblemKind::IS_DIRECTORY);
 }
 
-TEST_CASE("An unchanged file is left as it is, but for what describes it") {
+TEST_CASE("an unchanged file is left as it is, but for what describes it") {
   Here here;
   writeFile(here.to("large"), text(bytesOf(LARGE)), 0600);
   struct stat before {};
@@ -171,7 +172,8 @@ TEST_CASE("An unchanged file is left as it is, but for what describes it") {
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("A mover that vanishes after any message leaves each name as it was or whole, and nothing beside it") {
+// T82
+TEST_CASE("a mover that vanishes after any message leaves each name as it was or whole, and nothing beside it") {
   TempDir dir;
   auto from = dir.file("from");
   KJ_SYSCALL(mkdir(from.cStr(), 0755));

@@ -37,7 +37,7 @@ struct Here {
 
 }  // namespace
 
-TEST_CASE("A source that is not there is told, and the others are copied") {
+TEST_CASE("a source that is not there is told, and the others are copied") {
   Here here;
   writeFile(here.dir.file("there"), "content");
   Copy copy;
@@ -47,7 +47,7 @@ TEST_CASE("A source that is not there is told, and the others are copied") {
   CHECK(readFile(here.to("there")) == "content");
 }
 
-TEST_CASE("A directory is copied with -r alone") {
+TEST_CASE("a directory is copied with -r alone") {
   Here here;
   KJ_SYSCALL(mkdir(here.dir.file("folder").cStr(), 0755));
   Copy copy;
@@ -56,7 +56,7 @@ TEST_CASE("A directory is copied with -r alone") {
   CHECK(copy.failure().detail.find("-r") != std::string::npos);
 }
 
-TEST_CASE("A directory at the destination is not replaced by a file, large or small, nor a file by a directory") {
+TEST_CASE("a directory at the destination is not replaced by a file, large or small, nor a file by a directory") {
   Here here;
   KJ_SYSCALL(mkdir(here.dir.file("from").cStr(), 0755));
   writeFile(here.dir.file("from/small"), "content");
@@ -79,7 +79,7 @@ TEST_CASE("A directory at the destination is not replaced by a file, large or sm
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("What exists stays with no-clobber: files of all sizes, links, and its hard links") {
+TEST_CASE("what exists stays with no-clobber: files of all sizes, links, and its hard links") {
   Here here;
   KJ_SYSCALL(mkdir(here.dir.file("from").cStr(), 0755));
   writeFile(here.dir.file("from/small"), "new");
@@ -102,7 +102,7 @@ TEST_CASE("What exists stays with no-clobber: files of all sizes, links, and its
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("What exists is replaced without it, whatever it is but a directory") {
+TEST_CASE("what exists is replaced without it, whatever it is but a directory") {
   Here here;
   KJ_SYSCALL(mkdir(here.dir.file("from").cStr(), 0755));
   writeFile(here.dir.file("from/small"), "new");
@@ -123,7 +123,7 @@ TEST_CASE("What exists is replaced without it, whatever it is but a directory") 
   CHECK(leftovers(here.dir.path()).empty());
 }
 
-TEST_CASE("Symbolic links as sources are followed, copied or refused, as was asked") {
+TEST_CASE("symbolic links as sources are followed, copied or refused, as was asked") {
   Here here;
   writeFile(here.dir.file("file"), "content");
   KJ_SYSCALL(symlink("file", here.dir.file("link").cStr()));
@@ -183,7 +183,7 @@ TEST_CASE("FIFOs, sockets and devices are problems, and never a wait") {
   }
 }
 
-TEST_CASE("A single source that is a FIFO is a problem at once") {
+TEST_CASE("a single source that is a FIFO is a problem at once") {
   Here here;
   KJ_SYSCALL(mkfifo(here.dir.file("fifo").cStr(), 0644));
   Copy copy;
@@ -191,7 +191,7 @@ TEST_CASE("A single source that is a FIFO is a problem at once") {
   CHECK(copy.failure().kind == ProblemKind::UNSUPPORTED);
 }
 
-TEST_CASE("What the user may not read or write is a problem that names the user") {
+TEST_CASE("what the user may not read or write is a problem that names the user") {
   if (geteuid() != 0) {
     MESSAGE("skipped: needs root, to become somebody else");
     return;
@@ -221,7 +221,7 @@ TEST_CASE("What the user may not read or write is a problem that names the user"
   }));
 }
 
-TEST_CASE("A name that is too long for the destination is a problem of that entry") {
+TEST_CASE("the longest name fits, new and in place of an old one") {
   Here here;
   writeFile(here.dir.file("file"), "content");
   Copy copy;
@@ -236,7 +236,7 @@ TEST_CASE("A name that is too long for the destination is a problem of that entr
   CHECK(over.summary().failures == 0);
 }
 
-TEST_CASE("A tree that is too deep is told where it ends, and copied down to there") {
+TEST_CASE("a tree that is too deep is told where it ends, and copied down to there") {
   Here here;
   auto at = folderAt(here.dir.path());
   for (unsigned i = 0; i < MAX_DEPTH + 3; ++i) {
@@ -251,7 +251,7 @@ TEST_CASE("A tree that is too deep is told where it ends, and copied down to the
   CHECK(copy.summary().directories == MAX_DEPTH);
 }
 
-TEST_CASE("Several sources do not become one name") {
+TEST_CASE("several sources do not become one name") {
   Here here;
   writeFile(here.dir.file("one"), "1");
   writeFile(here.dir.file("two"), "2");
@@ -261,7 +261,7 @@ TEST_CASE("Several sources do not become one name") {
   CHECK(std::filesystem::is_empty(here.to("").cStr()));
 }
 
-TEST_CASE("Attributes that this end cannot keep are told, and the file is there") {
+TEST_CASE("attributes that this end cannot keep are told, and the file is there") {
   Here here;
   writeFile(here.dir.file("file"), "content");
   auto large = bytesOf(40000);

@@ -31,7 +31,8 @@ struct Here {
 
 }  // namespace
 
-TEST_CASE("What the guest's policy denies is not read, and told with the rule") {
+// T87
+TEST_CASE("what the guest's policy denies is not read, and told with the rule") {
   Here here;
   auto scope = scopeOf({"/srv/from", "/srv/from/**"}, {"/srv/**/private", "/srv/from/large"});
   Copy copy;
@@ -46,7 +47,7 @@ TEST_CASE("What the guest's policy denies is not read, and told with the rule") 
   CHECK(!std::filesystem::exists(here.to("from/private").cStr()));
 }
 
-TEST_CASE("What the guest's policy denies is not made, small or large, and the rest is") {
+TEST_CASE("what the guest's policy denies is not made, small or large, and the rest is") {
   Here here;
   auto scope = scopeOf({"/srv/from", "/srv/from/**"}, {"/srv/**/private", "/srv/from/large"});
   Copy copy;
@@ -58,7 +59,7 @@ TEST_CASE("What the guest's policy denies is not made, small or large, and the r
   CHECK(std::distance(std::filesystem::recursive_directory_iterator(here.to("").cStr()), {}) == 2);
 }
 
-TEST_CASE("A top that is denied is told before anything is looked at, be it there or not") {
+TEST_CASE("a top that is denied is told before anything is looked at, be it there or not") {
   Here here;
   auto scope = scopeOf({"/srv/other/**"});
   for (auto name : {"from", "missing"}) {
@@ -72,7 +73,7 @@ TEST_CASE("A top that is denied is told before anything is looked at, be it ther
   }
 }
 
-TEST_CASE("The one top's path is decided by the name that it becomes") {
+TEST_CASE("the one top's path is decided by the name that it becomes") {
   Here here;
   auto scope = scopeOf({"/srv/allowed"});
   for (auto name : {"allowed", "other"}) {
@@ -85,7 +86,7 @@ TEST_CASE("The one top's path is decided by the name that it becomes") {
   }
 }
 
-TEST_CASE("Quotas are looked at before anything is made or sent") {
+TEST_CASE("quotas are looked at before anything is made or sent") {
   Here here;
   auto all = []() { return scopeOf({"/srv/**"}); };
   PathScope scopes[] = {all(), all(), all()};
@@ -113,7 +114,7 @@ TEST_CASE("Quotas are looked at before anything is made or sent") {
   }
 }
 
-TEST_CASE("A transfer that brings more than it announced meets the quota all the same") {
+TEST_CASE("a transfer that brings more than it announced meets the quota all the same") {
   Here here;
   auto scope = scopeOf({"/srv/**"});
   scope.maxFiles = 5;
@@ -129,7 +130,7 @@ TEST_CASE("A transfer that brings more than it announced meets the quota all the
   for (auto& failure : copy.making.failures) CHECK(failure.kind == ProblemKind::QUOTA);
 }
 
-TEST_CASE("Set-id bits travel where the scopes of both ends say special") {
+TEST_CASE("set-id bits travel where the scopes of both ends say special") {
   Here here;
   KJ_SYSCALL(chmod(here.dir.file("from/a").cStr(), 06755));
   for (int i = 0; i < 4; ++i) {

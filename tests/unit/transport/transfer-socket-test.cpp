@@ -20,7 +20,7 @@ void failedMessage(FrameBuilder& frame) {
 
 }  // namespace
 
-TEST_CASE("Frames are gathered to packets, and one with a descriptor goes at once") {
+TEST_CASE("frames are gathered to packets, and one with a descriptor goes at once") {
   auto ends = newSocketEnds();
   OpenerSocket socket(kj::mv(ends.opener));
   OpenerPeer peer(kj::mv(ends.mover));
@@ -37,7 +37,7 @@ TEST_CASE("Frames are gathered to packets, and one with a descriptor goes at onc
   CHECK(opened.descriptors.size() == 1);
 }
 
-TEST_CASE("Content that was read to its place travels as it is") {
+TEST_CASE("content that was read to its place travels as it is") {
   auto ends = newSocketEnds();
   OpenerSocket socket(kj::mv(ends.opener));
   OpenerPeer peer(kj::mv(ends.mover));
@@ -55,7 +55,7 @@ TEST_CASE("Content that was read to its place travels as it is") {
   }
 }
 
-TEST_CASE("Two ends that both have much to say do not wait for each other") {
+TEST_CASE("two ends that both have much to say do not wait for each other") {
   auto ends = newSocketEnds();
   OpenerSocket one(kj::mv(ends.opener));
   OpenerSocket two(kj::mv(ends.mover));
@@ -91,7 +91,7 @@ TEST_CASE("Two ends that both have much to say do not wait for each other") {
   CHECK(taken == 2 * COUNT);
 }
 
-TEST_CASE("A limit passes, and shutting the socket down ends a wait and a put") {
+TEST_CASE("a limit passes, and shutting the socket down ends a wait and a put") {
   auto ends = newSocketEnds();
   int raw = ends.opener;
   OpenerSocket socket(kj::mv(ends.opener));
@@ -112,7 +112,7 @@ TEST_CASE("A limit passes, and shutting the socket down ends a wait and a put") 
   CHECK(!socket.flush());
 }
 
-TEST_CASE("An opener whose socket is shut down ends, whatever it waits for") {
+TEST_CASE("an opener whose socket is shut down ends, whatever it waits for") {
   TempDir dir;
   writeFile(dir.file("file"), "content");
   for (bool source : {true, false}) {

@@ -61,7 +61,7 @@ class Lines final : public ListingListener {
 
 }  // namespace
 
-TEST_CASE("Standard input becomes a file, whatever its length, and a file becomes standard output") {
+TEST_CASE("standard input becomes a file, whatever its length, and a file becomes standard output") {
   for (size_t bytes : {size_t(0), size_t(1), INLINE_BYTES, INLINE_BYTES + 1, size_t(3) << 20}) {
     for (bool verify : {false, true}) {
       CAPTURE(bytes);
@@ -111,7 +111,7 @@ TEST_CASE("Standard input becomes a file, whatever its length, and a file become
   }
 }
 
-TEST_CASE("Standard input that is a file already is sent as it is") {
+TEST_CASE("standard input that is a file already is sent as it is") {
   TempDir dir;
   writeFile(dir.file("file"), text(bytesOf(200000)));
   Listeners listener;
@@ -126,7 +126,7 @@ TEST_CASE("Standard input that is a file already is sent as it is") {
   CHECK(readFile(dir.file("copy")) == bytesOf(200000));
 }
 
-TEST_CASE("A directory is not written to standard output") {
+TEST_CASE("a directory is not written to standard output") {
   TempDir dir;
   Listeners listener;
   Pipe out;
@@ -145,7 +145,7 @@ TEST_CASE("A directory is not written to standard output") {
       });
 }
 
-TEST_CASE("Entries are listed down to the depth that was asked for, without their content") {
+TEST_CASE("entries are listed down to the depth that was asked for, without their content") {
   TempDir dir;
   KJ_SYSCALL(mkdir(dir.file("tree").cStr(), 0755));
   KJ_SYSCALL(mkdir(dir.file("tree/folder").cStr(), 0755));
