@@ -2,10 +2,8 @@
 // process.
 
 #include <kj/debug.h>
-#include <sodium.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
+#include "tests/bench/bare-cipher.h"
 #include "tests/bench/bench-server.h"
 #include "tests/bench/clock.h"
 #include "tests/bench/measurement.h"
@@ -14,46 +12,7 @@ namespace postern::bench {
 
 namespace {
 
-constexpr size_t BLOCK_BYTES = size_t(64) << 10;
-constexpr size_t SEALED_BYTES = BLOCK_BYTES + crypto_aead_chacha20poly1305_ietf_ABYTES;
 constexpr double MIB = 1 << 20;
-
-void writeAll(int fd, kj::ArrayPtr<const kj::byte> bytes) {
-  while (bytes.size() > 0) {
-    ssize_t n;
-    KJ_SYSCALL(n = write(fd, bytes.begin(), bytes.size()));
-    bytes = bytes.slice(static_cast<size_t>(n), bytes.size());
-  }
-}
-
-void readAll(int fd, kj::ArrayPtr<kj::byte> bytes) {
-  while (bytes.size() > 0) {
-    ssize_t n;
-    KJ_SYSCALL(n = read(fd, bytes.begin(), bytes.size()));
-    KJ_REQUIRE(n > 0, "the other process ended early");
-    bytes = bytes.slice(static_cast<size_t>(n), bytes.size());
-  }
-}
-
-struct BareCipher {
-  kj::byte key[crypto_aead_chacha20poly1305_IETF_KEYBYTES] = {1};
-  uint64_t nonce[2] = {0, 0};  // the cipher takes the first 12 bytes
-  kj::Array<kj::byte> buffer = kj::heapArray<kj::byte>(SEALED_BYTES);
-
-  const kj::byte* nextNonce() {
-    ++nonce[0];
-    return reinterpret_cast<const kj::byte*>(nonce);
-  }
-  void seal() {
-    crypto_aead_chacha20poly1305_ietf_encrypt(buffer.begin(), nullptr, buffer.begin(), BLOCK_BYTES, nullptr, 0, nullptr,
-                                              nextNonce(), key);
-  }
-  void open() {
-    int result = crypto_aead_chacha20poly1305_ietf_decrypt(buffer.begin(), nullptr, nullptr, buffer.begin(),
-                                                           SEALED_BYTES, nullptr, 0, nextNonce(), key);
-    KJ_REQUIRE(result == 0, "the bare loop does not authenticate");
-  }
-};
 
 void openBare(int socket, uint64_t blocks) {
   BareCipher cipher;
@@ -70,17 +29,9 @@ struct Speed {
   double cpuSeconds;  // of both processes
 };
 
-// CPU of the children that have ended.
-double cpuOfChildren() {
-  rusage usage;
-  KJ_SYSCALL(getrusage(RUSAGE_CHILDREN, &usage));
-  auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 // Until the other process has opened the last block.
 Speed bareLoop(uint64_t bytes) {
-  uint64_t blocks = bytes / BLOCK_BYTES;
+  uint64_t blocks = bytes / BARE_BLOCK_BYTES;
   double cpuBefore = cpuSeconds() + cpuOfChildren();
   PeerProcess peer(1, [blocks](kj::ArrayPtr<kj::AutoCloseFd> sockets) { openBare(sockets[0], blocks); });
   auto socket = peer.takeSocket();

@@ -18,10 +18,15 @@ struct Measurement {
 };
 
 const Measurement MEASUREMENTS[] = {
-    {"bulk", measureBulk},           {"rpc-pipelined", measurePipelinedRpc},
-    {"ping", measurePing},           {"ping-under-bulk", measurePingUnderBulk},
-    {"handshake", measureHandshake}, {"memory", measureMemory},
-    {"policy", measurePolicy},       {"product-ping", measureProductPing},
+    {"bulk", measureBulk},
+    {"file", measureFile},
+    {"rpc-pipelined", measurePipelinedRpc},
+    {"ping", measurePing},
+    {"ping-under-bulk", measurePingUnderBulk},
+    {"handshake", measureHandshake},
+    {"memory", measureMemory},
+    {"policy", measurePolicy},
+    {"product-ping", measureProductPing},
 };
 
 class BenchMain {
@@ -32,7 +37,7 @@ class BenchMain {
     return kj::MainBuilder(context, "postern-bench " POSTERN_VERSION,
                            "Measures the protocol against what it is built on. Exits 1 when a target was missed.")
         .addOptionWithArg({"only"}, KJ_BIND_METHOD(*this, addOnly), "<name>",
-                          "Only this measurement: bulk, rpc-pipelined, ping, ping-under-bulk, handshake, memory, "
+                          "Only this measurement: bulk, file, rpc-pipelined, ping, ping-under-bulk, handshake, memory, "
                           "policy or product-ping. May be given several times.")
         .addOptionWithArg({"runs"}, KJ_BIND_METHOD(*this, setRuns), "<n>", "Runs of each measurement; 5 if not given.")
         .addOption({"json"}, KJ_BIND_METHOD(*this, setJson), "Prints JSON in place of a table.")

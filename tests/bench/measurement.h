@@ -10,6 +10,7 @@ struct Options {
 };
 
 void measureBulk(const Options& options, Report& report);
+void measureFile(const Options& options, Report& report);
 void measurePipelinedRpc(const Options& options, Report& report);
 void measurePing(const Options& options, Report& report);
 void measurePingUnderBulk(const Options& options, Report& report);

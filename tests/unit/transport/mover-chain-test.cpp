@@ -61,7 +61,7 @@ TEST_CASE("a random tree arrives through openers and movers with all that an arc
   for (uint64_t seed : {11, 12}) {
     TemporaryFolder folder;
     KJ_SYSCALL(mkdir(folder.path("to").cStr(), 0755));
-    makeRandomTree(folder.path("tree"), {seed, 300, 120, true});
+    makeRandomTree(folder.path("tree"), {seed, 200, 60, true});
     Chain first(folder.path("."), "tree", "copy");
     if (seed == 12) first.verify();
     auto summary = first.run(folder.path("to"));
@@ -99,12 +99,12 @@ TEST_CASE("a tree of many small files and some larger ones arrives in order") {
   TemporaryFolder folder;
   KJ_SYSCALL(mkdir(folder.path("to").cStr(), 0755));
   KJ_SYSCALL(mkdir(folder.path("tree").cStr(), 0755));
-  for (unsigned i = 0; i < 1500; ++i) {
+  for (unsigned i = 0; i < 600; ++i) {
     size_t size = i % 100 == 0 ? 200000 : i % 5000;
     writeFile(folder.path(kj::str("tree/", i)), text(bytesOf(size, i)));
   }
   auto summary = Chain(folder.path("."), "tree", "tree").run(folder.path("to"));
-  CHECK(summary.files == 1500);
+  CHECK(summary.files == 600);
   CHECK(differences(pictureOf(folder.path("tree"), PictureOf::EVERYTHING),
                     pictureOf(folder.path("to/tree"), PictureOf::EVERYTHING)) == "");
 }
