@@ -100,7 +100,8 @@ kj::Maybe<PacketSocket::InBuffer> PacketSocket::receiveNow(kj::ArrayPtr<kj::byte
   ssize_t got;
   do {
     got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+    // The other end has closed with something unread: told once, and before what it had said itself.
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return nullptr;
   if (got < 0) return InBuffer(PacketsEnded{});
   kj::Vector<kj::AutoCloseFd> fds;

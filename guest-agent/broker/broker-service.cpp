@@ -6,6 +6,7 @@
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/info/probe.h"
+#include "guest-agent/log/log.h"
 #include "guest-agent/power/hooks.h"
 
 namespace postern::guest {
@@ -14,6 +15,12 @@ namespace {
 
 kj::Array<kj::byte> payloadOf(kj::StringPtr text) {
   return kj::heapArray(boundedText(text, MAX_TEXT_BYTES).asBytes());
+}
+
+// "file.put /srv/www for user:alice"
+kj::String describe(const OpenFilesRequest& request) {
+  return kj::str(transfer::callName(request.order.call), ' ', boundedText(request.order.path, MAX_TEXT_BYTES), " for ",
+                 request.caller);
 }
 
 }  // namespace
@@ -208,16 +215,14 @@ Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFil
   KJ_IF_MAYBE (why, broker.openers.start(kj::mv(child), end)) {
     return refuseFiles(request, {Kind::FAILED, kj::mv(why->text), nullptr});
   }
-  spdlog::info("files-opened call={} path={} root={} user={} caller={}", transfer::callName(request.order.call).cStr(),
-               boundedText(request.order.path, MAX_TEXT_BYTES).cStr(),
-               boundedText(plan.place.root, MAX_TEXT_BYTES).cStr(), plan.user.name.cStr(), request.caller.cStr());
+  logInfo("files-opened",
+          kj::str(describe(request), ", as ", plan.user.name, " below ", boundedText(plan.place.root, MAX_TEXT_BYTES)));
   watchOpener(number, kj::mv(end));
   return {Answer::Outcome::OPENED, nullptr, false, nullptr, kj::mv(agentEnd)};
 }
 
 Broker::Service::Reply Broker::Service::refuseFiles(const OpenFilesRequest& request, const FilesRefusal& refusal) {
-  spdlog::warn("files-refused call={} path={} caller={}: {}", transfer::callName(request.order.call).cStr(),
-               boundedText(request.order.path, MAX_TEXT_BYTES).cStr(), request.caller.cStr(), refusal.text.cStr());
+  logWarning("files-refused", kj::str(describe(request), ": ", refusal.text));
   return {Answer::Outcome::REFUSED, filesRefusalPayload(refusal)};
 }
 
@@ -226,9 +231,13 @@ void Broker::Service::watchOpener(uint64_t number, kj::Promise<ChildEnd> end) {
   auto cancelled = kj::newPromiseAndFulfiller<void>();
   openers.emplace(number, kj::mv(cancelled.fulfiller));
   auto told = end.then([](ChildEnd how) {
-    KJ_IF_MAYBE (killed, how.tryGet<ChildKilled>()) spdlog::error("opener-killed signal={}", killed->signal);
+    KJ_IF_MAYBE (killed, how.tryGet<ChildKilled>()) {
+      logError("opener-killed", kj::str("a process that opens files was ended by signal ", killed->signal));
+    }
     KJ_IF_MAYBE (exited, how.tryGet<ChildExited>()) {
-      if (exited->status != 0) spdlog::warn("opener-failed status={}", exited->status);
+      if (exited->status != 0) {
+        logWarning("opener-failed", kj::str("a process that opens files ended with status ", exited->status));
+      }
     }
   });
   tasks.add(told.exclusiveJoin(kj::mv(cancelled.promise)).then([this, number] { openers.erase(number); }));

@@ -316,6 +316,93 @@ class AgentTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         other.out.wait_for("^enrolled")
 
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def allow_files(self, folder):
+        """A policy for `folder`, as whom this test runs."""
+        os.mkdir(folder)
+        run_as = 'run-as = "root"' if os.geteuid() == 0 else ""
+        self.write("etc/postern/agent.toml", f'''policy = 1
+[[allow]]
+id = "files"
+call = ["file.*"]
+args = {{ path = ["{folder}", "{folder}/**"] }}
+{run_as}
+''')
+
+    def openers(self, agent):
+        with open(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children") as file:
+            children = [int(pid) for pid in file.read().split()]
+        found = []
+        for pid in children:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if b"--opener" in file.read().split(b"\0"):
+                        found.append(pid)
+            except FileNotFoundError:
+                pass
+        return found
+
+    def test_files_go_into_the_guest_and_back(self):
+        inside, source, back = (os.path.join(self.folder, name) for name in ("inside", "source", "back"))
+        self.allow_files(inside)
+        os.mkdir(back)
+        os.makedirs(os.path.join(source, "tree/deep"))
+        contents = {f"tree/{i}": os.urandom(i * 211) for i in range(300)}
+        contents["tree/deep/large"] = os.urandom(24 << 20)
+        for name, content in contents.items():
+            with open(os.path.join(source, name), "wb") as file:
+                file.write(content)
+        host, agent = self.enrolled_pair()
+        pid = self.agent_pid(agent)
+        for _ in range(2):  # the second finds everything there
+            host.say(f"put {source} tree {inside}")
+            self.assertEqual(host.out.wait_for("^cop"), "copied 301 files, 0 failures")
+        host.say(f"get {inside}/tree {back}")
+        self.assertEqual(host.out.wait_for("^cop"), "copied 301 files, 0 failures")
+        for name, content in contents.items():
+            for place in (inside, back):
+                with open(os.path.join(place, name), "rb") as file:
+                    self.assertEqual(file.read(), content, name)
+        host.say(f"put {source} tree /etc")
+        self.assertIn("no rule", host.out.wait_for("^copy failed"))
+        self.assertEqual(self.agent_pid(agent), pid, "the agent died of it")
+        with open(f"/proc/{pid}/status") as file:
+            peak = int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
+        self.assertLess(peak, 32 << 10, "KiB of the agent at its largest")
+        end = time.monotonic() + PATIENCE
+        while self.openers(agent) and time.monotonic() < end:
+            time.sleep(0.01)
+        self.assertEqual(self.openers(agent), [])
+        self.assertEqual(agent.end(), 0)
+        for line in agent.err.all:
+            self.assertRegex(json.loads(line)["event"], "^[a-z-]+$")
+
+    def test_a_killed_agent_takes_its_openers_along_and_copies_again(self):
+        inside, source = (os.path.join(self.folder, name) for name in ("inside", "source"))
+        self.allow_files(inside)
+        os.makedirs(source)
+        with open(os.path.join(source, "large"), "wb") as file:
+            file.truncate(2 << 30)
+            file.seek(1 << 29)
+            for _ in range(64):
+                file.write(os.urandom(1 << 20))
+        host, agent = self.enrolled_pair()
+        host.say(f"put {source} large {inside}")
+        end = time.monotonic() + PATIENCE
+        while not self.openers(agent) and time.monotonic() < end:
+            time.sleep(0.005)
+        opener = self.openers(agent)[0]
+        os.kill(self.agent_pid(agent), signal.SIGKILL)
+        host.out.wait_for("^copy failed")
+        self.wait_gone(opener)
+        self.assertNotIn("large", os.listdir(inside))
+        host.out.wait_for("^session 2")
+        os.truncate(os.path.join(source, "large"), 1 << 20)
+        host.say(f"put {source} large {inside}")
+        self.assertEqual(host.out.wait_for("^cop"), "copied 1 files, 0 failures")
+        self.assertEqual(os.path.getsize(os.path.join(inside, "large")), 1 << 20)
+
     # Healing --------------------------------------------------------------------------------------------------------
 
     def test_a_killed_agent_is_started_again_within_five_seconds(self):

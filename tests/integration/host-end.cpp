@@ -8,6 +8,8 @@
 //   interval MS           what the answers to heartbeats want
 //   mute | answer         heartbeats get no answer, or one again
 //   ping [USER]           calls GuestCalls.ping for that user: "ping ok" or "ping denied RULE"
+//   put FOLDER NAME PATH  copies the file or tree NAME in FOLDER to PATH in the guest, for alice, with --verify
+//   get PATH FOLDER       the other way: "copied FILES files, FAILURES failures", or "copy failed: WHY"
 //   quit
 //
 // Events: "session N", "session over: WHY", "enrolled", "refused", "heartbeat N", "goodbye WHY", "not established:
@@ -27,6 +29,7 @@
 #include <sstream>
 
 #include "protocol/limits.h"
+#include "tests/support/host-copy.h"
 #include "tests/support/small-host.h"
 #include "transport/endpoint.h"
 #include "transport/listener.h"
@@ -106,10 +109,14 @@ class HostEnd final : private kj::TaskSet::ErrorHandler {
       host.interval = static_cast<uint32_t>(atoi(argument.c_str()));
     } else if (verb == "ping") {
       ping(kj::heapString(argument.empty() ? "alice" : argument.c_str()));
+    } else if (verb == "put" || verb == "get") {
+      std::string second, third;
+      in >> second >> third;
+      copy(verb == "put", argument, second, third);
     } else {
       say("what?");
     }
-    if (verb != "offer" && verb != "ping") say(kj::str("did ", verb.c_str()));
+    if (verb != "offer" && verb != "ping" && verb != "put" && verb != "get") say(kj::str("did ", verb.c_str()));
   }
 
   void ping(kj::String user) {
@@ -126,6 +133,13 @@ class HostEnd final : private kj::TaskSet::ErrorHandler {
             say("ping ok");
           }
         }));
+  }
+
+  void copy(bool puts, const std::string& first, const std::string& second, const std::string& third) {
+    if (!host.isConnected()) return say("copy failed: not connected");
+    auto copied = puts ? putFile(port, host.session(), host.guest(), first.c_str(), second.c_str(), third.c_str())
+                       : getFile(port, host.session(), host.guest(), first.c_str(), second.c_str());
+    tasks.add(copied.then([](kj::String outcome) { say(outcome); }));
   }
 
   void taskFailed(kj::Exception&& exception) override { say(kj::str("failed: ", exception.getDescription())); }

@@ -241,6 +241,10 @@ schema::Guest::Client SmallHost::guest() {
   return KJ_ASSERT_NONNULL(live)->rpc.peer().castAs<schema::Guest>();
 }
 
+Session& SmallHost::session() {
+  return *KJ_ASSERT_NONNULL(live)->session;
+}
+
 void SmallHost::taskFailed(kj::Exception&& exception) {
   event(kj::str("failed: ", exception.getDescription()));
 }

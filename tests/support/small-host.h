@@ -55,6 +55,7 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
   bool isConnected() const { return live != nullptr; }
   // Of the live session.
   schema::Guest::Client guest();
+  Session& session();
   // Its next ends resolve this.
   kj::String lastEnd;
 

@@ -130,7 +130,8 @@ bool OpenerSocket::receive(kj::Maybe<kj::Duration> limit) {
       rest = incoming.slice(0, static_cast<size_t>(n));
       return true;
     }
-    if (n < 0 && errno == EINTR) continue;
+    // The other end has closed with something unread: told once, and before what it had said itself.
+    if (n < 0 && (errno == EINTR || errno == ECONNRESET)) continue;
     if (n < 0 && errno == EAGAIN) {
       if (waited && limit != nullptr) return false;
       KJ_IF_MAYBE (l, limit) {

@@ -17,7 +17,7 @@ SourceConversation::SourceConversation(kj::AutoCloseFd mover, SourceListener& li
 }
 
 kj::Maybe<OpenerEnd> SourceConversation::announce(const Totals& totals) {
-  if (!put(Forward(totals)) || !socket.flush()) return end();
+  if (!put(Forward(totals)) || !flush()) return end();
   while (!check.isReady()) {
     auto next = socket.next(READY_DEADLINE);
     if (next == nullptr) {
@@ -48,11 +48,17 @@ bool SourceConversation::putInlined(kj::ArrayPtr<const kj::byte> content) {
   return afterPut(socket.put(frame, content));
 }
 
+bool SourceConversation::flush() {
+  return socket.flush() || cutOff();
+}
+
+bool SourceConversation::cutOff() {
+  takeAll();  // why it has gone, where it was said
+  return over(moverGone());
+}
+
 bool SourceConversation::afterPut(bool done) {
-  if (!done) {
-    takeAll();  // why it has gone, where it was said
-    return over(moverGone());
-  }
+  if (!done) return cutOff();
   if (--putsUntilLook > 0) return true;
   putsUntilLook = PUTS_PER_LOOK;
   return takeAll();
@@ -98,7 +104,7 @@ bool SourceConversation::hear(Backward&& message) {
 }
 
 OpenerEnd SourceConversation::finish() {
-  if (!put(Forward(Done())) || !socket.flush()) return end();
+  if (!put(Forward(Done())) || !flush()) return end();
   while (take(socket.next(nullptr))) {
   }
   return end();

@@ -52,6 +52,8 @@ class SourceConversation {
   bool takeAll();
   bool take(kj::Maybe<kj::OneOf<FrameView*, FrameError, MoverGone>> next);
   bool hear(Backward&& message);
+  bool flush();
+  bool cutOff();
   bool afterPut(bool done);
   bool over(OpenerEnd&& end);
 };

@@ -272,6 +272,64 @@ TEST_CASE("the broker asks the policy itself, for hooks and for power, and names
   CHECK_FALSE(exists(lab.folder.path("ran")));
 }
 
+struct OpenerLab : HostileLab {
+  OpenerLab() : HostileLab(shell("exit 3"), 5 * kj::SECONDS, shell("exec sleep 60")) {
+    planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) -> kj::OneOf<OpenerPlan, FilesRefusal> {
+      asked.add(kj::str(transfer::callName(order.call), ' ', order.path, ' ', caller));
+      return OpenerPlan{FilePlace{transfer::PathScope(), kj::str("/srv"), kj::String()},
+                        OpenerUser{kj::str("me"), nullptr, nullptr}};
+    };
+  }
+  kj::Vector<kj::String> asked;
+
+  // Asked for; whether it was opened.
+  bool open(uint64_t number) {
+    send(number, openFiles("/srv/x"));
+    return KJ_REQUIRE_NONNULL(answer()).outcome == Answer::Outcome::OPENED;
+  }
+};
+
+// T71
+TEST_CASE("the broker asks the policy itself for every order about files, and a refusal arrives with kind and rule") {
+  {
+    HostileLab lab;
+    lab.send(1, OpenFilesRequest{orderFor("/etc/shadow"), kj::str("user:mallory")});
+    auto refused = KJ_REQUIRE_NONNULL(lab.answer());
+    CHECK(refused.outcome == Answer::Outcome::REFUSED);
+    auto why = filesRefusalOf(refused.payload);
+    CHECK(why.kind == FilesRefusal::Kind::DENIED);
+    CHECK((why.text == "not allowed: file.put /etc/shadow user:mallory"));
+    CHECK((why.rule == "no-files"));
+  }
+  OpenerLab open;
+  CHECK(open.open(1));
+  CHECK((open.asked[0] == "file.put /srv/x vm:a"));
+}
+
+TEST_CASE("any payload is a refusal about files, at worst a failure with what is printable of it") {
+  std::mt19937 random(7);
+  for (int round = 0; round < 500; ++round) {
+    auto noise = kj::heapArray<kj::byte>(random() % 100);
+    for (auto& byte : noise) byte = random() % 4 == 0 ? 0 : kj::byte(random());
+    auto refusal = filesRefusalOf(noise);
+    CHECK(refusal.text.size() <= MAX_TEXT_BYTES);
+  }
+  CHECK((filesRefusalOf(textsPayload(kj::arr(kj::str("worse"), kj::str("x"), kj::str("y")))).kind ==
+         FilesRefusal::Kind::FAILED));
+}
+
+// T75
+TEST_CASE("sixteen openers run at one time, another is refused as busy, and a cancelled one makes room") {
+  OpenerLab lab;
+  for (uint64_t i = 1; i <= MAX_OPENERS; ++i) CHECK(lab.open(i));
+  lab.send(50, openFiles("/srv/x"));
+  CHECK((filesRefusalOf(KJ_REQUIRE_NONNULL(lab.answer()).payload).kind == FilesRefusal::Kind::BUSY));
+  lab.send(51, CancelRequest{3});
+  lab.send(52, CancelRequest{3});
+  CHECK(lab.open(53));
+  CHECK_FALSE(lab.service.poll(lab.scope));
+}
+
 TEST_CASE("users' terminals are not flooded: six messages a minute") {
   HostileLab lab;
   for (uint64_t i = 1; i <= 8; ++i) {
@@ -359,6 +417,26 @@ TEST_CASE("an agent that is killed ends the service, and what was started for it
   CHECK((lab.brokenRule() == "gone"));
   lab.turn(1500 * kj::MILLISECONDS);
   CHECK(kill(probe, 0) < 0);
+}
+
+// T75
+TEST_CASE("an agent that is gone takes its openers along") {
+  postern::test::TemporaryFolder folder;
+  auto pidFile = folder.path("pid");
+  HostileLab lab(shell("exit 3"), 5 * kj::SECONDS, shell(kj::str("echo $$ > ", pidFile, "; exec sleep 60")));
+  lab.planFiles = [](const transfer::FileOrder&, kj::StringPtr) -> kj::OneOf<OpenerPlan, FilesRefusal> {
+    return OpenerPlan{FilePlace{transfer::PathScope(), kj::str("/srv"), kj::String()},
+                      OpenerUser{kj::str("me"), nullptr, nullptr}};
+  };
+  lab.send(1, openFiles("/srv/x"));
+  for (int i = 0; i < 100 && !exists(pidFile); ++i) lab.turn(20 * kj::MILLISECONDS);
+  lab.turn(50 * kj::MILLISECONDS);
+  pid_t opener = pidIn(pidFile);
+  CHECK(kill(opener, 0) == 0);
+  lab.agentEnd = nullptr;
+  CHECK((lab.brokenRule() == "gone"));
+  for (int i = 0; i < 80 && kill(opener, 0) == 0; ++i) lab.turn(100 * kj::MILLISECONDS);
+  CHECK(kill(opener, 0) < 0);
 }
 
 TEST_CASE("a broker that is killed takes the programs along that it had started") {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "guest-agent/broker/process-group.h"
@@ -69,6 +70,55 @@ TEST_CASE("standard input is what was given, and then its end") {
   CHECK((lab.output(kj::mv(description)) == "first\nsecond\nend\n"));
 }
 
+TEST_CASE("input of any size and any bytes arrives whole, and cannot be changed by the child") {
+  ChildLab lab;
+  auto text = kj::heapString(size_t(3) << 20);
+  for (size_t i = 0; i < text.size(); ++i) text[i] = char(i * 7);
+  auto description = lab.describe("cksum; echo x >> /proc/self/fd/0 || echo sealed; cat | wc -c");
+  description.input = kj::mv(text);
+  auto output = lab.output(kj::mv(description));
+  CHECK(strstr(output.cStr(), " 3145728\nsealed\n") != nullptr);
+}
+
+// T61
+TEST_CASE("a child that is given a socket has it as its descriptor 3, and no other") {
+  ChildLab lab;
+  int pair[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+  kj::AutoCloseFd ours(pair[0]);
+  ChildDescription list{kj::arr(kj::str("/bin/sh"), kj::str("-c"), kj::str("ls /proc/self/fd; echo hello >&3")),
+                        kj::arr(kj::str("LC_ALL=C"), kj::str(CHILD_PATH)), nullptr, kj::String(), 5 * kj::SECONDS};
+  list.socket = kj::AutoCloseFd(pair[1]);
+  CHECK((lab.output(kj::mv(list)) == "0\n1\n2\n3\n4\n"));
+  char bytes[16];
+  CHECK(read(ours, bytes, sizeof(bytes)) == 6);
+  CHECK(read(ours, bytes, sizeof(bytes)) == 0);  // the end: nobody else has it
+}
+
+TEST_CASE("a child without a limit lives until nobody waits for it, and then has its grace to end by itself") {
+  ChildLab lab;
+  for (bool endsByItself : {true, false}) {
+    auto description = lab.describe(
+        "echo $$ > $FOLDER/pid; while ! test -e $FOLDER/left; do sleep 0.02; done; sleep $NAP; touch $FOLDER/ended");
+    description.environment = kj::arr(kj::str(CHILD_PATH), kj::str("FOLDER=", lab.folder.path(".")),
+                                      kj::str("NAP=", endsByItself ? "0.2" : "60"));
+    description.limit = nullptr;
+    description.grace = 1 * kj::SECONDS;
+    {
+      auto waiting = lab.children.run(kj::mv(description));
+      lab.waitFor("pid");
+      CHECK_FALSE(waiting.poll(lab.scope));
+    }
+    writeFile(lab.folder.path("left"), "", 0600);
+    lab.turn(600 * kj::MILLISECONDS);
+    CHECK(exists(lab.folder.path("ended")) == endsByItself);
+    CHECK(lab.children.running() == (endsByItself ? 0 : 1));
+    lab.turn(2 * kj::SECONDS);
+    CHECK(lab.children.running() == 0);
+    for (auto name : {"pid", "left", "ended"}) unlink(lab.folder.path(name).cStr());
+  }
+}
+
 TEST_CASE("status and signal of an end are told apart, and a program that is not there is not started") {
   ChildLab lab;
   CHECK(lab.end(lab.describe("exit 42")).get<ChildExited>().status == 42);
@@ -99,6 +149,15 @@ TEST_CASE("a child with an identity is that user alone, without groups, capabili
   description.identity = Identity{65534, 65534};
   CHECK((lab.output(kj::mv(description)) ==
          "65534\n65534\n65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"));
+}
+
+TEST_CASE("a child has the supplementary groups that it was given, and no others") {
+  if (geteuid() != 0) return;
+  ChildLab lab;
+  auto description = lab.describe("id -G");
+  description.identity = Identity{65534, 65534};
+  description.groups = kj::arr(gid_t(20), gid_t(24));
+  CHECK((lab.output(kj::mv(description)) == "65534 20 24\n"));
 }
 
 TEST_CASE("at its limit a child gets SIGTERM, and may end in order") {

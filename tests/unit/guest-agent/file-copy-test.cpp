@@ -1,5 +1,8 @@
 // Orders from a host, over a session, to a real opener in its sandbox and back.
 
+#include <pwd.h>
+#include <string.h>
+
 #include <algorithm>
 
 #include "tests/support/sanitized.h"
@@ -32,6 +35,16 @@ args = { path = "@/secret*/**" }
 const transfer::Summary& summary(const OpenerEnd& end) {
   KJ_IF_MAYBE (problem, end.tryGet<transfer::Problem>()) KJ_FAIL_REQUIRE("it ended early", problem->detail);
   return end.get<transfer::Summary>();
+}
+
+// The word of the problem that the whole was refused with; what else it was, with all that is known of it.
+kj::String refusalOfPut(FileStage& stage, kj::StringPtr from, const FileOrder& order) {
+  auto end = stage.put(from, "file", order);
+  KJ_IF_MAYBE (problem, end.tryGet<transfer::Problem>()) {
+    bool refused = problem->kind != ProblemKind::FAILED && problem->kind != ProblemKind::PROTOCOL;
+    return refused ? kj::str(transfer::word(problem->kind)) : kj::str(problem->detail);
+  }
+  return kj::str("done");
 }
 
 TEST_CASE("a tree goes into the guest and comes back the same" * doctest::skip(SANITIZED)) {
@@ -107,11 +120,11 @@ TEST_CASE("where a put goes: into a directory that is there, else to the name" *
 
   auto into = stage.order(FileCall::PUT, stage.inGuest("missing"));
   into.intoDirectory = true;
-  CHECK((stage.put(from, "file", into).get<transfer::Problem>().kind == ProblemKind::NO_SUCH_FILE));
+  CHECK(std::string(refusalOfPut(stage, from, into).cStr()) == "no-such-file");
   into.path = stage.inGuest("other");
-  CHECK((stage.put(from, "file", into).get<transfer::Problem>().kind == ProblemKind::NOT_DIRECTORY));
+  CHECK(std::string(refusalOfPut(stage, from, into).cStr()) == "not-directory");
   auto nowhere = stage.order(FileCall::PUT, stage.inGuest("missing/file"));
-  CHECK((stage.put(from, "file", nowhere).get<transfer::Problem>().kind == ProblemKind::NO_SUCH_FILE));
+  CHECK(std::string(refusalOfPut(stage, from, nowhere).cStr()) == "no-such-file");
 }
 
 // T74
@@ -126,11 +139,9 @@ TEST_CASE("symbolic links are followed nowhere: not on the way, not as the desti
   KJ_SYSCALL(symlink(outside.cStr(), stage.inGuest("way").cStr()));
 
   auto put = stage.order(FileCall::PUT, stage.inGuest("way/file"));
-  auto refused = stage.put(from, "file", put);
-  INFO(refused.get<transfer::Problem>().detail.cStr());
-  CHECK((refused.get<transfer::Problem>().kind == ProblemKind::SYMBOLIC_LINK));
+  CHECK(std::string(refusalOfPut(stage, from, put).cStr()) == "symbolic-link");
   put.path = stage.inGuest("way");
-  CHECK((stage.put(from, "file", put).get<transfer::Problem>().kind == ProblemKind::SYMBOLIC_LINK));
+  CHECK(std::string(refusalOfPut(stage, from, put).cStr()) == "symbolic-link");
   CHECK_FALSE(exists(kj::str(outside, "/file")));
 
   stage.get(stage.order(FileCall::GET, stage.inGuest("way/secret")), from);
@@ -148,6 +159,37 @@ TEST_CASE("symbolic links are followed nowhere: not on the way, not as the desti
   CHECK((KJ_REQUIRE_NONNULL(stage.problemOf(stage.order(FileCall::REMOVE, stage.inGuest("secret")))) ==
          ProblemKind::SYMBOLIC_LINK));
   CHECK(exists(kj::str(outside, "/secret")));
+}
+
+// T71
+TEST_CASE("files are opened as the rule's user, with that user's rights and no others" * doctest::skip(SANITIZED)) {
+  if (geteuid() != 0) return;
+  FileStage stage(R"(
+[[allow]]
+id = "files"
+call = ["file.*"]
+args = { path = ["@", "@/**"] }
+run-as = "daemon"
+)");
+  auto daemon = getpwnam("daemon")->pw_uid;
+  auto from = stage.folder.path("from");
+  KJ_SYSCALL(chmod(stage.folder.path("").cStr(), 0755));
+  KJ_SYSCALL(mkdir(from.cStr(), 0755));
+  writeFile(kj::str(from, "/file"), "new", 0644);
+  CHECK(std::string(refusalOfPut(stage, from, stage.order(FileCall::PUT, stage.root)).cStr()) == "done");
+  CHECK((kj::strArray(stage.heard.failures, " ") == "file: permission"));
+  CHECK(strstr(stage.heard.details[0].cStr(), "daemon") != nullptr);
+
+  KJ_SYSCALL(chown(stage.root.cStr(), daemon, 0));
+  CHECK(summary(stage.put(from, "file", stage.order(FileCall::PUT, stage.root))).files == 1);
+  struct stat made {};
+  KJ_SYSCALL(stat(stage.inGuest("file").cStr(), &made));
+  CHECK(made.st_uid == daemon);
+
+  stage.heard.failures.clear();
+  writeFile(stage.inGuest("secret"), "root's", 0600);
+  stage.get(stage.order(FileCall::GET, stage.inGuest("secret")), from);
+  CHECK((kj::strArray(stage.heard.failures, " ") == "secret: permission"));
 }
 
 // T74
