@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "transport/transfer/source-conversation.h"
+
 namespace postern::client {
 
 namespace {
@@ -61,7 +63,7 @@ kj::Own<TransferWatch> newWatch(int opener) {
 
 }  // namespace
 
-FileTransfer::FileTransfer(VmClient& vm, const FileOrder& order, Opener opener) {
+FileTransfer::FileTransfer(VmClient& vm, const FileOrder& order, Opener opener) : call(order.call) {
   auto pair = host::newSocketPair(SOCK_SEQPACKET);
   watch = newWatch(pair.first);
   auto ended = kj::newPromiseAndCrossThreadFulfiller<void>();
@@ -109,21 +111,20 @@ kj::Promise<FileOutcome> FileTransfer::whenOver() {
 
 FileOutcome FileTransfer::outcomeOf(Ended ended) {
   auto opener = KJ_ASSERT_NONNULL(watch->takeEnd());
-  if (ended.answer.is<transfer::Summary>()) {
-    // The opener's own, because it has heard of failures on both sides.
-    KJ_SWITCH_ONEOF(opener) {
-      KJ_CASE_ONEOF(summary, transfer::Summary) {
-        return summary;
-      }
-      KJ_CASE_ONEOF(problem, transfer::Problem) {
-        return kj::mv(problem);
-      }
+  if (ended.answer.is<Failure>()) return kj::mv(ended.answer);
+  KJ_IF_MAYBE (problem, opener.tryGet<transfer::Problem>()) {
+    bool cut = problem->detail == transfer::moverGone().detail;
+    if (ended.answer.is<transfer::Summary>()) {
+      // What was put is there, whether this end has heard of it or not; what was to be got is not.
+      if (cut && call == FileCall::PUT) return kj::mv(ended.answer);
+      return kj::mv(*problem);
     }
+    // Who ended first knows why.
+    if (ended.openerWasFirst && !cut) return kj::mv(*problem);
+    return kj::mv(ended.answer);
   }
-  // Who ended first knows why.
-  if (ended.answer.is<transfer::Problem>() && ended.openerWasFirst && opener.is<transfer::Problem>()) {
-    return kj::mv(opener.get<transfer::Problem>());
-  }
+  // The opener's own summary, because it has heard of failures on both sides.
+  if (ended.answer.is<transfer::Summary>()) return opener.get<transfer::Summary>();
   return kj::mv(ended.answer);
 }
 
