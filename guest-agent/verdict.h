@@ -5,6 +5,9 @@
 #include <kj/function.h>
 #include <kj/string.h>
 
+#include "protocol/guest.capnp.h"
+#include "protocol/transfer/file-order.h"
+
 namespace postern::guest {
 
 // What goes into a schema::Refusal with reason `denied`.
@@ -14,7 +17,14 @@ struct Denial {
   kj::String suggestion;  // what to write into agent.toml to allow it
 };
 
+// As the caller gets them, their texts bounded.
+void fill(schema::Refusal::Builder out, const Denial& denial);
+void fill(schema::Refusal::Builder out, schema::Refusal::Reason reason, kj::StringPtr detail);
+
 // For a call by its dotted name, such as "power.restart". Null: it is allowed.
 using Decide = kj::Function<kj::Maybe<Denial>(kj::StringPtr call)>;
+
+// For an order about files.
+using DecideFile = kj::Function<kj::Maybe<Denial>(const transfer::FileOrder& order)>;
 
 }  // namespace postern::guest

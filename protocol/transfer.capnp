@@ -48,6 +48,9 @@ struct FileOrder {
   rate @10 :UInt64;
   # Bytes of content a second that the caller asks for at most; 0: as fast as it goes. The host's session paces by it and by the
   # policy's limits, whichever is lower.
+  special @11 :Bool;
+  # Set-id and sticky bits, devices and security attributes as well. The host's session fills it in by the host's policy, whatever
+  # its caller wrote; a guest sends and makes them only if its own policy says so, too.
 
   enum Call {
     get @0;
@@ -302,7 +305,7 @@ struct ToOpener {
     backward @1 :Backward;
     commit @2 :Commit;
     sent @3 :UInt64;
-    # To a source opener, some times a second: bytes of content that have left.
+    # To a source opener, some times a second: bytes of content that have left. To a destination opener, before a commit: that have come.
   }
 }
 

@@ -37,7 +37,7 @@ Uint128 drawInstance(Random& random) {
 
 kj::Array<kj::String> featuresOfAgent() {
   return kj::arr(kj::str("ping"), kj::str("info"), kj::str("power.shutdown"), kj::str("power.restart"),
-                 kj::str("power.suspend"));
+                 kj::str("power.suspend"), kj::str("file"));
 }
 
 class AgentProcess final : private kj::TaskSet::ErrorHandler {
@@ -58,7 +58,8 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
               [this](schema::Goodbye why) {
                 KJ_IF_MAYBE (a, agent) (*a)->guestStops(why);
               }),
-        services{policy, info, power},
+        files(*broker, port),
+        services{policy, info, power, files},
         heartbeats{vitals, clocks, gaps, 1 * kj::SECONDS, 0, {}, [this]() { return power.state(); }},
         tasks(*this) {}
 
@@ -100,6 +101,7 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
   kj::Own<const GuestPolicy> policy;
   InfoService info;
   PowerService power;
+  FileService files;
   GuestServices services;
   HeartbeatSource heartbeats;
   Machine machine{nullptr, nullptr};

@@ -95,7 +95,8 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
 
 void Agent::begin(kj::Own<Session> session) {
   live = nullptr;
-  live = kj::heap<LiveSession>(kj::mv(session), newGuestServer(services), heartbeats, timer);
+  auto server = newGuestServer(services, *session);
+  live = kj::heap<LiveSession>(kj::mv(session), kj::mv(server), heartbeats, timer);
   liveSince = timer.now();
   renewing = false;
   told.clear();

@@ -1,5 +1,6 @@
 #include "guest-agent/agent/guest-policy.h"
 
+#include <kj/debug.h>
 #include <kj/vector.h>
 
 #include "protocol/policy/load.h"
@@ -17,6 +18,24 @@ policy::Caller callerOf(const VouchedCaller& caller, kj::Vector<kj::StringPtr>& 
   return policy::HostCaller{user.name, groups};
 }
 
+policy::Request requestOf(policy::Caller caller, kj::StringPtr call) {
+  policy::Request request;
+  request.caller = kj::mv(caller);
+  request.target = policy::Vm{nullptr, nullptr};
+  request.call = call;
+  request.now = kj::systemCoarseCalendarClock().now();
+  return request;
+}
+
+// Of a request that is denied.
+Denial denialOf(const policy::Policy& rules, const policy::Request& request) {
+  auto decision = rules.decide(request);
+  auto advice = rules.advise(request);
+  kj::String suggestion;
+  KJ_IF_MAYBE (toml, advice.toml) suggestion = kj::mv(*toml);
+  return {kj::str(decision.toString(), ". ", advice.text), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
+}
+
 }  // namespace
 
 kj::Own<const GuestPolicy> GuestPolicy::denyAll() {
@@ -31,24 +50,31 @@ kj::OneOf<kj::Own<const GuestPolicy>, PolicyErrors> GuestPolicy::parse(kj::Strin
   if (result.is<policy::Loaded>()) {
     return kj::Own<const GuestPolicy>(kj::heap<GuestPolicy>(kj::mv(result.get<policy::Loaded>().policy)));
   }
-  return PolicyErrors{KJ_MAP(problem, result.get<kj::Array<policy::Problem>>()){return problem.toString();
-}
-};  // namespace postern::guest
+  auto lines = KJ_MAP(problem, result.get<kj::Array<policy::Problem>>()) {
+    return problem.toString();
+  };
+  return PolicyErrors{kj::mv(lines)};
 }
 
 kj::Maybe<Denial> GuestPolicy::decide(const VouchedCaller& caller, kj::StringPtr call) const {
   kj::Vector<kj::StringPtr> groups;
-  policy::Request request;
-  request.caller = callerOf(caller, groups);
-  request.target = policy::Vm{nullptr, nullptr};
-  request.call = call;
-  request.now = kj::systemCoarseCalendarClock().now();
-  auto decision = rules->decide(request);
-  if (decision.isAllowed()) return nullptr;
-  auto advice = rules->advise(request);
-  kj::String suggestion;
-  KJ_IF_MAYBE (toml, advice.toml) suggestion = kj::mv(*toml);
-  return Denial{kj::str(decision.toString(), ". ", advice.text), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
+  auto request = requestOf(callerOf(caller, groups), call);
+  if (rules->decide(request).isAllowed()) return nullptr;
+  return denialOf(*rules, request);
+}
+
+kj::OneOf<FilePlace, Denial> GuestPolicy::decideFile(const VouchedCaller& caller,
+                                                     const transfer::FileOrder& order) const {
+  kj::Vector<kj::StringPtr> groups;
+  auto request = requestOf(callerOf(caller, groups), transfer::callName(order.call));
+  request.path = kj::StringPtr(order.path);
+  auto reason = rules->decide(request).reason;
+  // Of a path that no rule speaks of, what lies below may be allowed.
+  if (reason == policy::Reason::RULE || reason == policy::Reason::NO_RULE || reason == policy::Reason::EXPIRED) {
+    KJ_IF_MAYBE (place, placeOf(transfer::PathScope::of(*rules, request), order)) return kj::mv(*place);
+    KJ_ASSERT(reason != policy::Reason::RULE, "a scope denies what its policy allows");
+  }
+  return denialOf(*rules, request);
 }
 
 Denial GuestPolicy::unknownCaller() {

@@ -6,6 +6,7 @@
 #include <kj/one-of.h>
 #include <kj/string.h>
 
+#include "guest-agent/files/file-place.h"
 #include "guest-agent/power/caller-text.h"
 #include "guest-agent/verdict.h"
 #include "protocol/policy/policy.h"
@@ -27,6 +28,8 @@ class GuestPolicy {
 
   // Null: allowed.
   kj::Maybe<Denial> decide(const VouchedCaller& caller, kj::StringPtr call) const;
+  // The same for a file call, with all that follows from it. Calls that carry a path are denied by the one above.
+  kj::OneOf<FilePlace, Denial> decideFile(const VouchedCaller& caller, const transfer::FileOrder& order) const;
   // Of somebody who is nobody.
   static Denial unknownCaller();
 

@@ -4,32 +4,15 @@ namespace postern::guest {
 
 namespace {
 
-// What a Refusal's fields hold at most, so that a denial never makes a large message.
-constexpr size_t MAX_DETAIL_BYTES = 1024;
-constexpr size_t MAX_SUGGESTION_BYTES = 4096;
-
-kj::StringPtr front(kj::StringPtr text, size_t most, kj::String& room) {
-  if (text.size() <= most) return text;
-  while (most > 0 && (text[most] & 0xc0) == 0x80) --most;
-  room = kj::heapString(text.slice(0, most));
-  return room;
-}
-
-void fill(schema::Refusal::Builder out, const Denial& denial) {
-  kj::String room;
-  out.setReason(schema::Refusal::Reason::DENIED);
-  out.setDetail(front(denial.detail, MAX_DETAIL_BYTES, room));
-  out.setRule(denial.rule);
-  out.setSuggestion(front(denial.suggestion, MAX_SUGGESTION_BYTES, room));
-}
-
 class CallsServer final : public schema::GuestCalls::Server {
  public:
-  CallsServer(const GuestServices& services, kj::String callerText)
+  CallsServer(const GuestServices& services, Session& session, kj::String callerText)
       : services(services),
         text(kj::mv(callerText)),
         caller(parseCallerText(text)),
-        decide([this](kj::StringPtr call) { return verdict(call); }) {}
+        decide([this](kj::StringPtr call) { return verdict(call); }),
+        decideFile([this](const transfer::FileOrder& order) { return verdict(order); }),
+        files(services.files.newCaller(session, text)) {}
 
  protected:
   kj::Promise<void> ping(PingContext context) override {
@@ -56,22 +39,37 @@ class CallsServer final : public schema::GuestCalls::Server {
         });
   }
 
+  kj::Promise<void> file(FileContext context) override {
+    context.allowCancellation();
+    return files->file(decideFile, context.getParams(), context.getResults());
+  }
+
  private:
   const GuestServices& services;
   const kj::String text;
   const kj::Maybe<VouchedCaller> caller;
   Decide decide;
+  DecideFile decideFile;
+  kj::Own<FileService::Caller> files;
   kj::Vector<kj::Own<PowerService::Interest>> interests;
 
   kj::Maybe<Denial> verdict(kj::StringPtr call) {
     KJ_IF_MAYBE (known, caller) return services.policy->decide(*known, call);
     return GuestPolicy::unknownCaller();
   }
+  kj::Maybe<Denial> verdict(const transfer::FileOrder& order) {
+    KJ_IF_MAYBE (known, caller) {
+      auto decided = services.policy->decideFile(*known, order);
+      KJ_IF_MAYBE (denial, decided.tryGet<Denial>()) return kj::mv(*denial);
+      return nullptr;
+    }
+    return GuestPolicy::unknownCaller();
+  }
 };
 
 class Server final : public schema::Guest::Server {
  public:
-  explicit Server(const GuestServices& services) : services(services) {}
+  Server(const GuestServices& services, Session& session) : services(services), session(session) {}
 
  protected:
   kj::Promise<void> callsFor(CallsForContext context) override {
@@ -79,18 +77,19 @@ class Server final : public schema::Guest::Server {
     kj::String text;
     KJ_IF_MAYBE (known, callerText(context.getParams().getCaller())) text = kj::mv(*known);
     context.releaseParams();
-    context.getResults().setCalls(kj::heap<CallsServer>(services, kj::mv(text)));
+    context.getResults().setCalls(kj::heap<CallsServer>(services, session, kj::mv(text)));
     return kj::READY_NOW;
   }
 
  private:
   const GuestServices& services;
+  Session& session;
 };
 
 }  // namespace
 
-schema::Guest::Client newGuestServer(const GuestServices& services) {
-  return kj::heap<Server>(services);
+schema::Guest::Client newGuestServer(const GuestServices& services, Session& session) {
+  return kj::heap<Server>(services, session);
 }
 
 }  // namespace postern::guest

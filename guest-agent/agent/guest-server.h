@@ -6,9 +6,11 @@
 #include <kj/memory.h>
 
 #include "guest-agent/agent/guest-policy.h"
+#include "guest-agent/files/file-service.h"
 #include "guest-agent/info/info-service.h"
 #include "guest-agent/power/power-service.h"
 #include "protocol/guest.capnp.h"
+#include "protocol/session.h"
 
 namespace postern::guest {
 
@@ -17,9 +19,10 @@ struct GuestServices {
   const kj::Own<const GuestPolicy>& policy;  // the one in force, at any time
   InfoService& info;
   PowerService& power;
+  FileService& files;
 };
 
-// As bootstrap of a session.
-schema::Guest::Client newGuestServer(const GuestServices& services);
+// As bootstrap of the session, which outlives the RPC system over it.
+schema::Guest::Client newGuestServer(const GuestServices& services, Session& session);
 
 }  // namespace postern::guest

@@ -133,6 +133,10 @@ class Supervisor {
     result.power = systemd ? newSystemdPower(command(), identity) : newSyscallPower();
     if (access(WALL.cStr(), X_OK) == 0) result.tellCommand = kj::arr(kj::str(WALL));
     result.refuse = [this](kj::StringPtr call, kj::StringPtr caller) { return refuse(call, caller); };
+    result.openerCommand = kj::arr(kj::str("/proc/self/exe"), kj::str("--opener"));
+    result.planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) {
+      return planOpener(*configuration.policy, runAs, order, caller);
+    };
     result.connect = [this]() { return connect(); };
     result.enrolled = [this]() -> kj::Promise<bool> { return enrolled(); };
     return result;

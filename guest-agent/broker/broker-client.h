@@ -13,6 +13,7 @@
 #include <kj/string.h>
 #include <kj/time.h>
 
+#include "protocol/transfer/file-order.h"
 #include "transport/connection.h"
 
 namespace postern::guest {
@@ -22,9 +23,30 @@ enum class Probe : uint8_t { OS = 1, NETWORK = 2, FILESYSTEMS = 4, USERS = 8 };
 
 enum class PowerAction : uint8_t { SHUTDOWN, RESTART, SUSPEND };
 
+// Between an opener's cancel and its SIGTERM: what is half done is put away meanwhile.
+constexpr auto OPENER_GRACE = 5 * kj::SECONDS;
+
 struct ProbeTimedOut {};
 struct BrokerRefusal {
   kj::String text;  // a line for a person
+};
+
+// Why no opener was started.
+struct FilesRefusal {
+  enum class Kind : uint8_t {
+    FAILED,
+    DENIED,  // by the guest's policy
+    BUSY,    // as many are running as may
+  };
+  Kind kind;
+  kj::String text;  // a line for a person
+  kj::String rule;  // DENIED: the rule that denied, or empty
+};
+// An opener that runs.
+struct OpenedFiles {
+  kj::AutoCloseFd socket;  // SOCK_SEQPACKET, to it (protocol/transfer.capnp: ToMover, ToOpener)
+  // Dropping it ends the opener, which gets OPENER_GRACE to end by itself when the socket is closed.
+  kj::Own<void> opener;
 };
 
 class BrokerClient {
@@ -54,6 +76,11 @@ class BrokerClient {
   // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same, whatever
   // comes later.
   virtual kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) = 0;
+
+  // Starts a process that opens files for `order`, as whom and below which folder the broker's own look at the policy
+  // says. `caller` as above. Resolves when it runs; what it finds, it says over its socket.
+  virtual kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder& order,
+                                                                      kj::StringPtr caller) = 0;
 
   // The enrolment with the bundle that the broker found is committed: its grants may be adopted (if settings allow and
   // there is no agent.toml), and a bundle in a file is removed. True if grants were adopted.

@@ -2,6 +2,7 @@
 
 #include <kj/debug.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/info/probe.h"
@@ -18,9 +19,7 @@ kj::Array<kj::byte> payloadOf(kj::StringPtr text) {
 }  // namespace
 
 Broker::Service::Service(Broker& broker, kj::AutoCloseFd fd)
-    : broker(broker),
-      socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, PacketSocket::Descriptors::REFUSED),
-      tasks(*this) {}
+    : broker(broker), socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, 0), tasks(*this) {}
 
 kj::Promise<Broker::Service::End> Broker::Service::serve() {
   return socket.receive().then([this](kj::OneOf<Packet, PacketsEnded, PacketTooMuch> received) -> kj::Promise<End> {
@@ -69,17 +68,21 @@ void Broker::Service::begin(Request request) {
 void Broker::Service::answer(uint64_t number, Reply reply) {
   running.erase(number);
   Answer answer{number, reply.outcome, reply.flag, {}, kj::mv(reply.payload)};
-  kj::Maybe<kj::AutoCloseFd> fd;
+  Packet packet;
   KJ_IF_MAYBE (connection, reply.connection) {
     answer.connection = describe(*connection);
-    fd = kj::mv(connection->fd);
+    packet.fds.add(kj::mv(connection->fd));
   }
-  socket.send({answerBytes(answer), kj::mv(fd)});
+  KJ_IF_MAYBE (opened, reply.socket) packet.fds.add(kj::mv(*opened));
+  packet.bytes = answerBytes(answer);
+  socket.send(kj::mv(packet));
 }
 
 void Broker::Service::cancel(uint64_t number) {
-  auto found = running.find(number);
-  if (found != running.end()) found->second->fulfill();
+  for (auto* map : {&running, &openers}) {
+    auto found = map->find(number);
+    if (found != map->end()) found->second->fulfill();
+  }
 }
 
 kj::Promise<Broker::Service::Reply> Broker::Service::carryOut(Request& request) {
@@ -109,6 +112,9 @@ kj::Promise<Broker::Service::Reply> Broker::Service::carryOut(Request& request) 
     }
     KJ_CASE_ONEOF(enrolled, EnrolledRequest) {
       return broker.options.enrolled().then([](bool adopted) { return Reply{DONE, nullptr, adopted}; });
+    }
+    KJ_CASE_ONEOF(files, OpenFilesRequest) {
+      return openFiles(request.number, files);
     }
     KJ_CASE_ONEOF(cancelled, CancelRequest) {
       KJ_UNREACHABLE;
@@ -183,6 +189,49 @@ kj::Promise<Broker::Service::Reply> Broker::Service::power(const PowerRequest& r
     KJ_IF_MAYBE (why, failure) return Reply{Answer::Outcome::REFUSED, payloadOf(*why)};
     return Reply{Answer::Outcome::DONE};
   });
+}
+
+// T71
+Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFilesRequest& request) {
+  using Kind = FilesRefusal::Kind;
+  if (openers.size() >= MAX_OPENERS) {
+    return refuseFiles(request, {Kind::BUSY, kj::str("as many files are being copied as may be"), nullptr});
+  }
+  auto planned = broker.options.planFiles(request.order, request.caller);
+  KJ_IF_MAYBE (refusal, planned.tryGet<FilesRefusal>()) return refuseFiles(request, *refusal);
+  auto& plan = planned.get<OpenerPlan>();
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
+  kj::AutoCloseFd agentEnd(fds[0]), openerEnd(fds[1]);
+  kj::Promise<ChildEnd> end = nullptr;
+  auto child = openerChild(broker.options.openerCommand, request.order, plan, kj::mv(openerEnd));
+  KJ_IF_MAYBE (why, broker.openers.start(kj::mv(child), end)) {
+    return refuseFiles(request, {Kind::FAILED, kj::mv(why->text), nullptr});
+  }
+  spdlog::info("files-opened call={} path={} root={} user={} caller={}", transfer::callName(request.order.call).cStr(),
+               boundedText(request.order.path, MAX_TEXT_BYTES).cStr(),
+               boundedText(plan.place.root, MAX_TEXT_BYTES).cStr(), plan.user.name.cStr(), request.caller.cStr());
+  watchOpener(number, kj::mv(end));
+  return {Answer::Outcome::OPENED, nullptr, false, nullptr, kj::mv(agentEnd)};
+}
+
+Broker::Service::Reply Broker::Service::refuseFiles(const OpenFilesRequest& request, const FilesRefusal& refusal) {
+  spdlog::warn("files-refused call={} path={} caller={}: {}", transfer::callName(request.order.call).cStr(),
+               boundedText(request.order.path, MAX_TEXT_BYTES).cStr(), request.caller.cStr(), refusal.text.cStr());
+  return {Answer::Outcome::REFUSED, filesRefusalPayload(refusal)};
+}
+
+// Until it ends, or is cancelled; then Children gives it its grace.
+void Broker::Service::watchOpener(uint64_t number, kj::Promise<ChildEnd> end) {
+  auto cancelled = kj::newPromiseAndFulfiller<void>();
+  openers.emplace(number, kj::mv(cancelled.fulfiller));
+  auto told = end.then([](ChildEnd how) {
+    KJ_IF_MAYBE (killed, how.tryGet<ChildKilled>()) spdlog::error("opener-killed signal={}", killed->signal);
+    KJ_IF_MAYBE (exited, how.tryGet<ChildExited>()) {
+      if (exited->status != 0) spdlog::warn("opener-failed status={}", exited->status);
+    }
+  });
+  tasks.add(told.exclusiveJoin(kj::mv(cancelled.promise)).then([this, number] { openers.erase(number); }));
 }
 
 void Broker::Service::taskFailed(kj::Exception&& exception) {

@@ -5,7 +5,7 @@
 
 #include "guest-agent/broker/broker-wire.h"
 #include "guest-agent/broker/broker.h"
-#include "guest-agent/broker/packet-socket.h"
+#include "transport/packet-socket.h"
 
 namespace postern::guest {
 
@@ -28,12 +28,14 @@ class Broker::Service final : private kj::TaskSet::ErrorHandler {
     kj::Array<kj::byte> payload = nullptr;
     bool flag = false;
     kj::Maybe<Connection> connection = nullptr;
+    kj::Maybe<kj::AutoCloseFd> socket = nullptr;
   };
 
   Broker& broker;
   PacketSocket socket;
   uint64_t lastNumber = 0;
   std::map<uint64_t, kj::Own<kj::PromiseFulfiller<void>>> running;  // by number; fulfilled to cancel
+  std::map<uint64_t, kj::Own<kj::PromiseFulfiller<void>>> openers;  // the same, once they run
   size_t connects = 0;
   std::deque<kj::TimePoint> tells;
   kj::TaskSet tasks;
@@ -48,6 +50,9 @@ class Broker::Service final : private kj::TaskSet::ErrorHandler {
   kj::Promise<Reply> probe(const ProbeRequest& request);
   kj::Promise<Reply> runHook(const RunHookRequest& request);
   kj::Promise<Reply> tellUsers(const TellUsersRequest& request);
+  Reply openFiles(uint64_t number, const OpenFilesRequest& request);
+  Reply refuseFiles(const OpenFilesRequest& request, const FilesRefusal& refusal);
+  void watchOpener(uint64_t number, kj::Promise<ChildEnd> end);
   kj::Promise<Reply> power(const PowerRequest& request);
 
   void taskFailed(kj::Exception&& exception) override;

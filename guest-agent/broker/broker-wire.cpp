@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "guest-agent/bounded-text.h"
+#include "protocol/policy/path-glob.h"
+#include "protocol/transfer/limits.h"
 
 namespace postern::guest {
 
@@ -21,6 +23,7 @@ enum class Kind : uint32_t {
   POWER = 7,
   ENROLLED = 8,
   CANCEL = 9,
+  OPEN_FILES = 10,
 };
 
 // Text is ended by NUL, and NUL up to the end.
@@ -57,11 +60,29 @@ struct WirePower {
   WireAction head;
   WireText<MAX_CALLER_TEXT_BYTES> caller;
 };
+struct WireOpenFiles {
+  WireHead head;
+  uint32_t call;      // FileCall
+  uint32_t sparse;    // transfer::Sparse
+  uint32_t flags;     // of OrderFlag
+  uint32_t reserved;  // 0
+  // Any bytes but NUL, as names of files are.
+  WireText<transfer::MAX_PATH_BYTES> path;
+  WireText<MAX_CALLER_TEXT_BYTES> caller;
+};
 struct WireCancel {
   WireHead head;
   uint64_t of;
 };
 static_assert(sizeof(WireRunHook) <= MAX_REQUEST_BYTES);
+static_assert(sizeof(WireOpenFiles) <= MAX_REQUEST_BYTES);
+
+// What an order says beside its call and path, a bit each in this order.
+constexpr bool transfer::FileOrder::*ORDER_FLAGS[] = {
+    &transfer::FileOrder::recursive,   &transfer::FileOrder::archive, &transfer::FileOrder::intoDirectory,
+    &transfer::FileOrder::noClobber,   &transfer::FileOrder::resume,  &transfer::FileOrder::verify,
+    &transfer::FileOrder::makeParents, &transfer::FileOrder::special,
+};
 
 struct WireAnswer {
   uint64_t number;
@@ -155,6 +176,28 @@ Parsed parsePower(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
   return Request{number, kj::mv(request)};
 }
 
+bool take(transfer::FileOrder& order, const WireOpenFiles& untrusted) {
+  constexpr uint32_t ALL_FLAGS = (1u << kj::size(ORDER_FLAGS)) - 1;
+  if (untrusted.call > uint32_t(transfer::FileCall::REMOVE) || untrusted.sparse > uint32_t(transfer::Sparse::NEVER) ||
+      (untrusted.flags & ~ALL_FLAGS) != 0 || untrusted.reserved != 0) {
+    return false;
+  }
+  order.call = transfer::FileCall(untrusted.call);
+  order.sparse = transfer::Sparse(untrusted.sparse);
+  for (size_t i = 0; i < kj::size(ORDER_FLAGS); ++i) order.*ORDER_FLAGS[i] = (untrusted.flags >> i & 1) != 0;
+  return true;
+}
+
+Parsed parseOpenFiles(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
+  WireOpenFiles wire;
+  OpenFilesRequest request;
+  if (!take(wire, untrusted)) return WRONG_SIZE;
+  if (!take(request.order, wire)) return BAD_FIELD;
+  if (!take(request.order.path, wire.path) || !policy::isCanonicalPath(request.order.path)) return BAD_TEXT;
+  if (!take(request.caller, wire.caller) || parseCallerText(request.caller) == nullptr) return BAD_TEXT;
+  return Request{number, kj::mv(request)};
+}
+
 template <typename T>
 Parsed parseBare(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
   if (untrusted.size() != sizeof(WireHead)) return WRONG_SIZE;
@@ -214,6 +257,8 @@ kj::OneOf<Request, WireError> parseRequest(kj::ArrayPtr<const kj::byte> untruste
       return parsePower(head.number, untrusted);
     case Kind::ENROLLED:
       return parseBare<EnrolledRequest>(head.number, untrusted);
+    case Kind::OPEN_FILES:
+      return parseOpenFiles(head.number, untrusted);
     case Kind::CANCEL:
       return parseCancel(head.number, untrusted);
     default:
@@ -257,6 +302,14 @@ kj::Array<kj::byte> requestBytes(const Request& request) {
     }
     KJ_CASE_ONEOF(enrolled, EnrolledRequest) {
       return bytesOf(head(Kind::ENROLLED));
+    }
+    KJ_CASE_ONEOF(files, OpenFilesRequest) {
+      WireOpenFiles wire{
+          head(Kind::OPEN_FILES), uint32_t(files.order.call), uint32_t(files.order.sparse), 0, 0, {}, {}};
+      for (size_t i = 0; i < kj::size(ORDER_FLAGS); ++i) wire.flags |= (files.order.*ORDER_FLAGS[i] ? 1u : 0u) << i;
+      setText(wire.path, files.order.path);
+      setText(wire.caller, files.caller);
+      return bytesOf(wire);
     }
     KJ_CASE_ONEOF(cancel, CancelRequest) {
       return bytesOf(WireCancel{head(Kind::CANCEL), cancel.of});
@@ -307,6 +360,27 @@ kj::Array<kj::String> textsOf(kj::ArrayPtr<const kj::byte> payload) {
     begin = i + 1;
   }
   return texts.releaseAsArray();
+}
+
+namespace {
+constexpr kj::StringPtr REFUSAL_KINDS[] = {"failed"_kj, "denied"_kj, "busy"_kj};
+}
+
+kj::Array<kj::byte> filesRefusalPayload(const FilesRefusal& refusal) {
+  kj::String texts[] = {kj::str(REFUSAL_KINDS[size_t(refusal.kind)]), kj::str(refusal.text), kj::str(refusal.rule)};
+  return textsPayload(texts);
+}
+
+FilesRefusal filesRefusalOf(kj::ArrayPtr<const kj::byte> payload) {
+  auto texts = textsOf(payload);
+  if (texts.size() == 3) {
+    for (size_t i = 0; i < kj::size(REFUSAL_KINDS); ++i) {
+      if (texts[0] == REFUSAL_KINDS[i]) {
+        return {FilesRefusal::Kind(uint8_t(i)), kj::mv(texts[1]), kj::mv(texts[2])};
+      }
+    }
+  }
+  return {FilesRefusal::Kind::FAILED, boundedText(payload.asChars(), MAX_TEXT_BYTES), kj::String()};
 }
 
 Answer::ConnectionKind describe(const Connection& connection) {

@@ -47,14 +47,20 @@ struct PowerRequest {
   kj::String caller;  // parseCallerText() takes it
 };
 struct EnrolledRequest {};
+struct OpenFilesRequest {
+  transfer::FileOrder order;
+  kj::String caller;  // parseCallerText() takes it
+};
 struct CancelRequest {
-  uint64_t of;  // a request's number; one that has been answered, or never was, means nothing
+  // A request's number; of an OpenFilesRequest that was answered it ends the opener. One that has been answered
+  // otherwise, or never was, means nothing.
+  uint64_t of;
 };
 
 struct Request {
   uint64_t number;
   kj::OneOf<ConnectRequest, ProbeRequest, InhibitorsRequest, HooksRequest, RunHookRequest, TellUsersRequest,
-            PowerRequest, EnrolledRequest, CancelRequest>
+            PowerRequest, EnrolledRequest, OpenFilesRequest, CancelRequest>
       what;
 };
 
@@ -76,7 +82,8 @@ struct Answer {
   enum class Outcome : uint32_t {
     DONE,       // as asked. Probe: payload. Inhibitors, Hooks: texts, each ended by NUL. Enrolled: `flag`
     CONNECTED,  // Connect: one descriptor comes along, and `connection` describes it
-    REFUSED,    // payload: a line for a person. Connect: why there is no connection
+    REFUSED,    // payload: a line for a person. Connect: why there is no connection. OpenFiles: filesRefusalPayload()
+    OPENED,     // OpenFiles: one descriptor comes along
     TIMED_OUT,  // Probe
     CANCELLED,
   };
@@ -105,6 +112,10 @@ kj::Array<kj::byte> answerBytes(const Answer& answer);
 // A list of texts as one payload; what is above the bounds is left out or cut.
 kj::Array<kj::byte> textsPayload(kj::ArrayPtr<const kj::String> texts);
 kj::Array<kj::String> textsOf(kj::ArrayPtr<const kj::byte> payload);
+
+kj::Array<kj::byte> filesRefusalPayload(const FilesRefusal& refusal);
+// FAILED if the payload is none.
+FilesRefusal filesRefusalOf(kj::ArrayPtr<const kj::byte> payload);
 
 Answer::ConnectionKind describe(const Connection& connection);
 // Null if the numbers mean nothing.

@@ -8,7 +8,7 @@
 namespace postern::guest {
 
 Broker::Broker(kj::UnixEventPort& port, BrokerOptions options)
-    : port(port), options(kj::mv(options)), children(port), starting(*this) {}
+    : port(port), options(kj::mv(options)), children(port), openers(port), starting(*this) {}
 Broker::~Broker() noexcept(false) {}
 
 kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> Broker::serve(kj::AutoCloseFd socket) {

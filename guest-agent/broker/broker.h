@@ -5,7 +5,8 @@
 // agent, and what is well-formed is decided again here.
 //
 // What an agent that was taken over gets from here: the link's transport, the outcome of probes that run as itself, the
-// hooks and power actions which the guest's own policy allows, and lines to the users' terminals.
+// hooks and power actions which the guest's own policy allows, the files that it allows to be copied, and lines to the
+// users' terminals.
 //
 // Children are this class's own (children.h); the process uses neither SIGCHLD nor kj's onChildExit.
 
@@ -15,12 +16,16 @@
 
 #include "guest-agent/broker/broker-client.h"
 #include "guest-agent/broker/children.h"
+#include "guest-agent/files/opener-start.h"
 #include "guest-agent/power/power-way.h"
+#include "protocol/transfer/limits.h"
 
 namespace postern::guest {
 
 // Requests that are unanswered at one time. Four probes, a connect, a power request's step, and room.
 constexpr size_t MAX_BROKER_REQUESTS = 16;
+// Openers of files that run at one time: of the transfers that an agent has, and of as many that have just been cut.
+constexpr size_t MAX_OPENERS = size_t(2) * transfer::MAX_TRANSFERS;
 // The longest a probe may be asked to run.
 constexpr auto MAX_PROBE_TIME = 30 * kj::SECONDS;
 
@@ -39,6 +44,10 @@ struct BrokerOptions {
   // The guest's policy, as the broker itself has read it: why the caller may not make the call, or null. The caller is
   // text that parseCallerText() takes.
   kj::Function<kj::Maybe<kj::String>(kj::StringPtr call, kj::StringPtr caller)> refuse;
+  // How an opener is started: {"/proc/self/exe", "--opener"}; and what the policy and the user database say of an
+  // order.
+  kj::Array<kj::String> openerCommand;
+  kj::Function<kj::OneOf<OpenerPlan, FilesRefusal>(const transfer::FileOrder& order, kj::StringPtr caller)> planFiles;
   // As BrokerClient's.
   kj::Function<kj::Promise<Connected>()> connect;
   kj::Function<kj::Promise<bool>()> enrolled;
@@ -73,6 +82,7 @@ class Broker final : private kj::TaskSet::ErrorHandler {
   kj::UnixEventPort& port;
   BrokerOptions options;
   Children children;
+  Children openers;  // apart, so that files on a dead file system keep no hook and no probe from being started
   kj::Maybe<Started> started;
   kj::TaskSet starting;
 

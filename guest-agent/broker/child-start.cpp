@@ -7,6 +7,7 @@
 #include <kj/vector.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -20,8 +21,11 @@ namespace postern::guest {
 
 namespace {
 
+constexpr int SOCKET_FD = 3;
 // Where the child keeps the pipe that tells of its failure, until execve() closes it.
-constexpr int FAILURE_FD = 3;
+constexpr int FAILURE_FD = 4;
+// A pipe takes so much without a reader.
+constexpr size_t PIPE_BYTES = 4096;
 
 struct Failure {
   int step;  // index into STEPS
@@ -35,16 +39,34 @@ struct Pipe {
   kj::AutoCloseFd write;
 };
 
-// Both ends above 9, out of the way of what the child puts at 0 to 3.
+// Above 9, out of the way of what the child puts at 0 to 4.
+kj::AutoCloseFd aside(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 10));
+  return kj::AutoCloseFd(copy);
+}
+
 Pipe newPipe() {
   int fds[2];
   KJ_SYSCALL(pipe2(fds, O_CLOEXEC));
   kj::AutoCloseFd first(fds[0]), second(fds[1]);
-  int read, write;
-  KJ_SYSCALL(read = fcntl(first, F_DUPFD_CLOEXEC, 10));
-  kj::AutoCloseFd ownedRead(read);
-  KJ_SYSCALL(write = fcntl(second, F_DUPFD_CLOEXEC, 10));
-  return {kj::mv(ownedRead), kj::AutoCloseFd(write)};
+  return {aside(first), aside(second)};
+}
+
+// For reading, with the text in it and its end behind it: a pipe, or what has room for more, to be changed by nobody.
+kj::AutoCloseFd newInput(kj::StringPtr text) {
+  if (text.size() <= PIPE_BYTES) {
+    auto pipe = newPipe();
+    kj::FdOutputStream(pipe.write.get()).write(text.begin(), text.size());
+    return kj::mv(pipe.read);
+  }
+  int fd;
+  KJ_SYSCALL(fd = memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  kj::AutoCloseFd file(fd);
+  kj::FdOutputStream(fd).write(text.begin(), text.size());
+  KJ_SYSCALL(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
+  KJ_SYSCALL(lseek(fd, 0, SEEK_SET));
+  return aside(file);
 }
 
 // All that the child needs after fork(), where nothing may allocate.
@@ -52,11 +74,13 @@ struct Plan {
   kj::Vector<char*> argv;
   kj::Vector<char*> environment;
   kj::Maybe<Identity> identity;
+  kj::ArrayPtr<const gid_t> groups;
   bool detached;
   pid_t parent;
   int input;
   int output;
   int failure;
+  int socket;  // -1: none
 };
 
 [[noreturn]] void fail(Step step) {
@@ -68,6 +92,7 @@ struct Plan {
 void takeDescriptors(const Plan& plan) {
   bool done = dup2(plan.failure, FAILURE_FD) >= 0 && fcntl(FAILURE_FD, F_SETFD, FD_CLOEXEC) == 0 &&
               dup2(plan.input, STDIN_FILENO) >= 0 && dup2(plan.output, STDOUT_FILENO) >= 0 &&
+              (plan.socket >= 0 ? dup2(plan.socket, SOCKET_FD) >= 0 : close_range(SOCKET_FD, SOCKET_FD, 0) == 0) &&
               close_range(FAILURE_FD + 1, ~0u, 0) == 0;
   if (!done) fail(DESCRIPTORS);
 }
@@ -84,9 +109,9 @@ void takeDefaults() {
 
 void takeIdentity(const Plan& plan) {
   KJ_IF_MAYBE (identity, plan.identity) {
-    bool done =
-        geteuid() != 0 || (setgroups(0, nullptr) == 0 && setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
-                           setresuid(identity->uid, identity->uid, identity->uid) == 0);
+    bool done = geteuid() != 0 || (setgroups(plan.groups.size(), plan.groups.begin()) == 0 &&
+                                   setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
+                                   setresuid(identity->uid, identity->uid, identity->uid) == 0);
     if (!done || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(IDENTITY);
   }
 }
@@ -127,23 +152,22 @@ kj::Maybe<kj::String> failureOf(int fd, kj::StringPtr program) {
 // T61
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description) {
   KJ_REQUIRE(description.argv.size() > 0 && description.argv[0].startsWith("/"), "a program without an absolute path");
-  KJ_REQUIRE(description.input.size() <= 4096, "an input that may not fit into its pipe");
-  auto input = newPipe();
+  auto input = newInput(description.input);
   auto output = newPipe();
   auto failure = newPipe();
-  ssize_t written;
-  KJ_SYSCALL(written = write(input.write, description.input.begin(), description.input.size()));
-  KJ_ASSERT(size_t(written) == description.input.size());
-  input.write = nullptr;
+  kj::AutoCloseFd socket;
+  KJ_IF_MAYBE (given, description.socket) socket = aside(*given);
 
   Plan plan{pointers(description.argv),
             pointers(description.environment),
             description.identity,
+            description.groups,
             description.detached,
             getpid(),
-            input.read,
+            input,
             output.write,
-            failure.write};
+            failure.write,
+            socket};
   pid_t pid = fork();
   if (pid == 0) becomeChild(plan);
   if (pid < 0) {

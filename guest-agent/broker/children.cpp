@@ -20,7 +20,7 @@ class Children::Child {
   ~Child() noexcept(false);
   KJ_DISALLOW_COPY(Child);
 
-  kj::Promise<void> live(kj::Duration limit);
+  kj::Promise<void> live(kj::Maybe<kj::Duration> limit);
 
  private:
   friend class Waiting;
@@ -29,6 +29,7 @@ class Children::Child {
   Children& children;
   pid_t pid;
   bool detached;
+  kj::Duration grace;
   bool gone = false;  // reaped, or left behind
   kj::AutoCloseFd pidfd;
   kj::AutoCloseFd output;
@@ -81,6 +82,7 @@ Children::Child::Child(Children& children, StartedChild started, const ChildDesc
     : children(children),
       pid(started.pid),
       detached(description.detached),
+      grace(description.grace),
       pidfd(kj::mv(started.pidfd)),
       output(kj::mv(started.output)),
       exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -135,12 +137,14 @@ kj::Promise<bool> Children::Child::exitsWithin(kj::Duration time) {
   }));
 }
 
-kj::Promise<void> Children::Child::live(kj::Duration limit) {
+kj::Promise<void> Children::Child::live(kj::Maybe<kj::Duration> limit) {
+  kj::Promise<void> tooLate = kj::NEVER_DONE;
+  KJ_IF_MAYBE (time, limit) tooLate = timer().afterDelay(*time);
   auto whenAbandoned = kj::newPromiseAndFulfiller<void>();
   abandoned = kj::mv(whenAbandoned.fulfiller);
   return exited.addBranch()
       .then([] { return Event::EXITED; })
-      .exclusiveJoin(timer().afterDelay(limit).then([] { return Event::LIMIT; }))
+      .exclusiveJoin(tooLate.then([] { return Event::LIMIT; }))
       .exclusiveJoin(whenAbandoned.promise.then([] { return Event::ABANDONED; }))
       .then([this](Event event) { return onEvent(event); });
 }
@@ -149,7 +153,8 @@ kj::Promise<void> Children::Child::onEvent(Event event) {
   if (event == Event::EXITED) return finish();
   if (event == Event::LIMIT) report(ChildTimedOut{});
   if (detached) return exited.addBranch().then([this] { return finish(); });
-  return terminate();
+  if (event == Event::LIMIT || grace == 0 * kj::SECONDS) return terminate();
+  return exitsWithin(grace).then([this](bool exited) { return exited ? finish() : terminate(); });
 }
 
 kj::Promise<void> Children::Child::terminate() {
@@ -194,18 +199,23 @@ Children::Children(kj::UnixEventPort& port) : port(port), tasks(*this) {}
 Children::~Children() noexcept(false) {}
 
 kj::Promise<ChildEnd> Children::run(ChildDescription description) {
+  kj::Promise<ChildEnd> end = nullptr;
+  KJ_IF_MAYBE (why, start(kj::mv(description), end)) return ChildEnd(kj::mv(*why));
+  return end;
+}
+
+kj::Maybe<ChildNotStarted> Children::start(ChildDescription description, kj::Promise<ChildEnd>& end) {
   if (leftBehind() >= MAX_LEFT_BEHIND) {
-    return ChildEnd(
-        ChildNotStarted{kj::str("too many processes hang in this guest (a dead disk or network file system)")});
+    return ChildNotStarted{kj::str("too many processes hang in this guest (a dead disk or network file system)")};
   }
-  if (alive >= MAX_CHILDREN) return ChildEnd(ChildNotStarted{kj::str("too many programs run already")});
+  if (alive >= MAX_CHILDREN) return ChildNotStarted{kj::str("too many programs run already")};
   auto started = startChild(description);
-  KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildEnd(ChildNotStarted{kj::mv(*error)});
+  KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildNotStarted{kj::mv(*error)};
   auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description);
   auto& borrowed = *child;
-  auto end = kj::newAdaptedPromise<ChildEnd, Waiting>(borrowed);
+  end = kj::newAdaptedPromise<ChildEnd, Waiting>(borrowed);
   tasks.add(borrowed.live(description.limit).attach(kj::mv(child)));
-  return end;
+  return nullptr;
 }
 
 size_t Children::leftBehind() {

@@ -4,9 +4,9 @@
 //   - a process group of its own, which is killed as a whole, also when the child itself ended well: what a child
 //   leaves
 //     running in the background does not outlive it (a hook that starts a service asks the service manager)
-//   - no open descriptor but 0, 1 and 2; its standard error is the broker's
+//   - no open descriptor but 0, 1, 2, and 3 where one was given; its standard error is the broker's
 //   - exactly the environment, working directory and identity that its description says; signal dispositions at default
-//   - a time limit: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
+//   - a time limit, if one was given: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
 //   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
 //   - an end with the broker's own, by the kernel (PR_SET_PDEATHSIG)
 //
@@ -17,6 +17,7 @@
 
 #include <kj/array.h>
 #include <kj/async-unix.h>
+#include <kj/io.h>
 #include <kj/one-of.h>
 #include <kj/string.h>
 #include <kj/vector.h>
@@ -40,11 +41,16 @@ struct Identity {
 struct ChildDescription {
   kj::Array<kj::String> argv;         // [0] is an absolute path
   kj::Array<kj::String> environment;  // "NAME=value"
-  kj::Maybe<Identity> identity;  // given up to, when this process is root, with no other groups; never to be regained
-  kj::String input;              // standard input, at most 4 KiB; then its end
-  kj::Duration limit;
+  // Given up to, when this process is root, with no groups but `groups`; never to be regained.
+  kj::Maybe<Identity> identity;
+  kj::String input;               // standard input, any bytes; then its end
+  kj::Maybe<kj::Duration> limit;  // null: until it ends or nobody waits for it
   // It gets a session of its own, outlives the broker and everything else, and only its start is waited for.
   bool detached = false;
+  kj::Array<gid_t> groups = nullptr;
+  kj::Maybe<kj::AutoCloseFd> socket = nullptr;  // its descriptor 3
+  // Once nobody waits for it, it may end by itself for so long before SIGTERM.
+  kj::Duration grace = 0 * kj::SECONDS;
 };
 
 struct ChildExited {
@@ -69,6 +75,9 @@ class Children final : private kj::TaskSet::ErrorHandler {
 
   // Resolves at the child's end or at its time limit, whichever is first; it may be still dying then. Does not throw.
   kj::Promise<ChildEnd> run(ChildDescription description);
+
+  // The same for who has to know whether it was started: null, and then `end` is its end.
+  kj::Maybe<ChildNotStarted> start(ChildDescription description, kj::Promise<ChildEnd>& end);
 
   size_t running() const { return alive; }
   size_t leftBehind();

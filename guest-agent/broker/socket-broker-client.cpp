@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <set>
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/broker/broker-wire.h"
 #include "guest-agent/broker/broker.h"
-#include "guest-agent/broker/packet-socket.h"
+#include "transport/packet-socket.h"
 
 namespace postern::guest {
 
@@ -35,9 +36,9 @@ kj::String orFailed(kj::StringPtr text) {
 class SocketBrokerClient final : public BrokerClient {
  public:
   SocketBrokerClient(kj::AutoCloseFd fd, kj::UnixEventPort& port)
-      : socket(kj::mv(fd), port, MAX_ANSWER_BYTES, PacketSocket::Descriptors::TAKEN),
+      : socket(kj::mv(fd), port, MAX_ANSWER_BYTES, 1),
         reading(read().eagerlyEvaluate([this](kj::Exception&&) { end(); })) {}
-  ~SocketBrokerClient() noexcept(false) { end(); }
+  ~SocketBrokerClient() noexcept(false);
   KJ_DISALLOW_COPY(SocketBrokerClient);
 
   kj::Promise<Connected> connect() override;
@@ -59,6 +60,8 @@ class SocketBrokerClient final : public BrokerClient {
   kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) override {
     return doneOrRefused(ask(PowerRequest{action, kj::str(caller)}));
   }
+  kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder& order,
+                                                              kj::StringPtr caller) override;
   kj::Promise<bool> enrolled() override {
     return ask(EnrolledRequest{}).then([](Reply reply) {
       return reply.answer.outcome == Answer::Outcome::DONE && reply.answer.flag;
@@ -84,8 +87,12 @@ class SocketBrokerClient final : public BrokerClient {
     uint64_t number = 0;  // once it was sent
   };
 
+  // An opener that runs. Refers to the client only while that lives.
+  class Opener;
+
   PacketSocket socket;
   bool ended = false;
+  std::set<Opener*> openers;
   uint64_t lastNumber = 0;
   std::deque<Asking*> waiting;
   std::map<uint64_t, kj::Maybe<Asking&>> sent;  // unanswered; null: cancelled
@@ -106,7 +113,7 @@ class SocketBrokerClient final : public BrokerClient {
       waiting.pop_front();
       asking.number = ++lastNumber;
       sent.emplace(asking.number, asking);
-      socket.send({requestBytes({asking.number, kj::mv(asking.what)}), nullptr});
+      socket.send({requestBytes({asking.number, kj::mv(asking.what)})});
     }
   }
   void forget(Asking& asking) {
@@ -115,8 +122,9 @@ class SocketBrokerClient final : public BrokerClient {
       return;
     }
     sent.at(asking.number) = nullptr;
-    socket.send({requestBytes({++lastNumber, CancelRequest{asking.number}}), nullptr});
+    cancel(asking.number);
   }
+  void cancel(uint64_t number) { socket.send({requestBytes({++lastNumber, CancelRequest{number}})}); }
 
   // Ends, or fails, when there is no broker any more.
   kj::Promise<void> read() {
@@ -137,7 +145,9 @@ class SocketBrokerClient final : public BrokerClient {
     sent.erase(found);
     KJ_IF_MAYBE (one, asking) {
       one->client = nullptr;
-      one->fulfiller.fulfill(Reply{kj::mv(answer), kj::mv(packet.fd)});
+      Reply reply{kj::mv(answer), nullptr};
+      if (packet.fds.size() > 0) reply.fd = kj::mv(packet.fds[0]);
+      one->fulfiller.fulfill(kj::mv(reply));
     }
     sendWaiting();
   }
@@ -190,6 +200,44 @@ kj::Promise<kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>> Socket
       default:
         return BrokerRefusal{orFailed(refusalOf(reply.answer).text)};
     }
+  });
+}
+
+class SocketBrokerClient::Opener {
+ public:
+  Opener(SocketBrokerClient& client, uint64_t number) : client(client), number(number) { client.openers.insert(this); }
+  ~Opener() noexcept(false) {
+    KJ_IF_MAYBE (c, client) {
+      c->openers.erase(this);
+      c->cancel(number);
+    }
+  }
+  KJ_DISALLOW_COPY(Opener);
+
+  kj::Maybe<SocketBrokerClient&> client;
+
+ private:
+  uint64_t number;
+};
+
+SocketBrokerClient::~SocketBrokerClient() noexcept(false) {
+  end();
+  for (auto* opener : openers) opener->client = nullptr;
+}
+
+kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> SocketBrokerClient::openFiles(const transfer::FileOrder& order,
+                                                                                kj::StringPtr caller) {
+  using Result = kj::OneOf<OpenedFiles, FilesRefusal>;
+  return ask(OpenFilesRequest{transfer::copy(order), kj::str(caller)}).then([this](Reply reply) -> Result {
+    if (reply.answer.outcome != Answer::Outcome::OPENED) {
+      auto refusal = filesRefusalOf(reply.answer.payload);
+      return FilesRefusal{refusal.kind, orFailed(refusal.text), kj::mv(refusal.rule)};
+    }
+    auto opener = kj::heap<Opener>(*this, reply.answer.number);
+    KJ_IF_MAYBE (fd, reply.fd) return OpenedFiles{kj::mv(*fd), kj::mv(opener)};
+    return FilesRefusal{FilesRefusal::Kind::FAILED,
+                        kj::str("an opener was started, but its descriptor did not arrive; are too many files open?"),
+                        kj::String()};
   });
 }
 

@@ -17,13 +17,6 @@ constexpr auto BROKER_TIME = 3 * kj::SECONDS;
 // Calls that wait for one part before those that were dropped are looked for.
 constexpr size_t MANY_WAITING = 64;
 
-void setDenied(schema::Refusal::Builder refusal, const Denial& denial) {
-  refusal.setReason(schema::Refusal::Reason::DENIED);
-  refusal.setDetail(denial.detail);
-  refusal.setRule(denial.rule);
-  refusal.setSuggestion(denial.suggestion);
-}
-
 }  // namespace
 
 // What a probe came to; shared by all calls that wait for it.
@@ -88,7 +81,7 @@ kj::Promise<void> InfoService::info(uint32_t what, Decide& decide, schema::Guest
   for (auto& part : parts) {
     if ((what & uint32_t(part.probe)) == 0) continue;
     KJ_IF_MAYBE (denial, decide(kj::str("info.", probeName(part.probe)))) {
-      withPart(info, part.probe, [&](auto builder) { setDenied(builder.initRefused(), *denial); });
+      withPart(info, part.probe, [&](auto builder) { fill(builder.initRefused(), *denial); });
       if (denied == nullptr) denied = kj::mv(*denial);
       continue;
     }
@@ -112,7 +105,7 @@ kj::Promise<void> InfoService::info(uint32_t what, Decide& decide, schema::Guest
     }));
   }
   KJ_IF_MAYBE (denial, denied) {
-    if (!anyAllowed) setDenied(results.initRefusal(), *denial);
+    if (!anyAllowed) fill(results.initRefusal(), *denial);
   }
   return kj::joinPromises(all.releaseAsArray());
 }

@@ -11,6 +11,7 @@
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/agent/join.h"
 #include "guest-agent/agent/supervisor.h"
+#include "guest-agent/files/opener-process.h"
 #include "guest-agent/info/probe.h"
 #include "guest-agent/log/log.h"
 #include "protocol/limits.h"
@@ -74,9 +75,10 @@ int supervise(const CommandLine& line, kj::StringPtr root) {
 // What the broker starts; not for people, and so not in the help. Null: the command line is a person's.
 kj::Maybe<int> runHidden(int argc, char** argv) {
   auto is = [&](int index, const char* name) { return index + 1 < argc && strcmp(argv[index], name) == 0; };
+  if (argc == 2 && strcmp(argv[1], "--opener") == 0) return runOpener();
   if (is(1, "--probe")) return runProbe(argv[2]);
   if (is(1, "--agent-process") && is(3, "--state-file")) {
-    return runAgentProcess({argv[4], atoi(argv[2])});
+    return runAgentProcess({argv[4], kj::StringPtr(argv[2]).parseAs<int>()});
   }
   return nullptr;
 }

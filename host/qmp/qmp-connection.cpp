@@ -134,7 +134,7 @@ void QmpConnection::forgetDropped() {
 
 void QmpConnection::flush() {
   if (writing) return;
-  while (unwritten.size() > 0) {
+  while (!unwritten.empty()) {
     kj::ArrayPtr<const kj::byte> pieces[] = {unwritten.asPtr()};
     auto result = pipe->write(pieces);
     // An end shows in the next read as well.

@@ -71,16 +71,34 @@ struct Grant {
   rule @3 :Text;
   files @4 :List(FileGrant);
   # One for each file.* call in `calls`.
+  port @5 :Limit;
+  # What the VM's port is limited to; every transfer counts for it. `rule` is empty.
+  auditEach @6 :Bool;
+  # A line of the audit for each file of a transfer, beside the one for all of it.
+  path @7 :Data;
+  # What the file.* calls are for: an order's path has to be this one, since it chose the quotas of the scope.
 }
 
 struct FileGrant {
   call @0 :Text;
   scope @1 :Transfer.PathScope;
   # Each path is decided by it, of a tree each entry's.
-  rate @2 :UInt64;
-  burst @3 :UInt64;
+  limits @2 :List(Limit);
+  # Of those rules of the scope that have any. An entry is paced by the rule that decides it.
+}
+
+struct Limit {
+  # All that pass it share it, in this VM. 0: none.
+
+  rule @0 :Text;
+  rate @1 :UInt64;
+  # Bytes of content a second, in the long run.
+  burst @2 :UInt64;
+  # Bytes that may go at once after a pause; 0 with a rate: a tenth of a second's.
+  peak @3 :UInt64;
+  # Bytes a second while a burst lasts.
   open @4 :UInt64;
-  # Limits of the rule that allowed it, and of the VM's port: bytes a second, bytes, transfers at one time; 0: none.
+  # Transfers at one time.
 }
 
 interface SessionObserver {
@@ -90,9 +108,27 @@ interface SessionObserver {
   event @1 (kind :Kind, text :Text, code :UInt16, session :UInt64) -> ();
   # `code`: goodbye: guest.capnp's Goodbye; lost: Loss; refused: Refused. `session`: the number of the guest's session.
 
-  operation @2 (grant :UInt64, call :Text, outcome :Text, microseconds :UInt64, bytes :UInt64) -> ();
-  # For the audit log, when an operation is over.
+  operation @2 (grant :UInt64, call :Text, outcome :Text, microseconds :UInt64, bytes :UInt64, files :FileOutcome) -> ();
+  # For the audit log, when an operation is over. `files` is null unless it is a file.* call; `bytes` are then those of whole files,
+  # as they are at the destination.
 
+  struct FileOutcome {
+    path @0 :Data;
+    # As it was ordered, at most 4095 bytes.
+    entry @1 :Data;
+    # If this is about a single file of the operation, which goes on: its path. Empty: about all of it.
+    files @2 :UInt64;
+    directories @3 :UInt64;
+    sentBytes @4 :UInt64;
+    # Of content, over the link.
+    failures @5 :UInt64;
+    unchanged @6 :UInt64;
+    # Files that were there already.
+    leftOut @7 :UInt64;
+    # Files that should have had a line of their own, and were too many.
+    hash @8 :Data;
+    # Of a single file that was verified: BLAKE2b-256.
+  }
   enum Kind {
     connected @0;
     lost @1;

@@ -7,7 +7,10 @@
 //
 // The peer's frames and the opener's frames are both untrusted (ForwardCheck, BackwardCheck): what is out of order ends
 // the transfer with Problem::PROTOCOL, the channel is reset and the opener's socket closed. Dropping the mover does the
-// same. Memory is bounded by the channel's credit and READ_AHEAD_BYTES.
+// same, whatever its thread is doing. Memory is bounded by the channel's credit and READ_AHEAD_BYTES.
+//
+// There is no deadline on a disk, nor on a peer that gives no credit: a transfer may rightly stand still for as long as
+// either does. It costs its own buffers meanwhile, and ends with the session, the opener or the mover.
 
 #include <kj/async-unix.h>
 #include <kj/io.h>
@@ -30,12 +33,15 @@ class MoverGuard {
   virtual void ready(bool /*into*/) {}
   // Before so many bytes of content are sent, or after they were received, and before more are.
   virtual kj::Promise<void> pace(size_t /*bytes*/) { return kj::READY_NOW; }
-  // An entry is done, or its problem was told. For the audit; `hash` is there when it was verified.
+  // An entry is done, or its problem was told. For the audit; `hash` is there when it was verified. A destination
+  // writes behind: an entry counts as done when it has finished, or when many others have come behind it
+  // (entry-ledger.h), and may then still be told once more with a problem.
   virtual void settled(kj::StringPtr /*path*/, kj::Maybe<const Problem&>,
                        kj::Maybe<kj::ArrayPtr<const kj::byte>> /*hash*/) {}
 };
 
 struct MoverOptions {
+  bool listing = false;  // list and stat: entries of any kind, and no content
   bool verify = false;
   schema::FileOrder::Sparse sparse = schema::FileOrder::Sparse::AUTO;
 };

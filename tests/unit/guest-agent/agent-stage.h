@@ -110,6 +110,9 @@ class StageBroker final : public BrokerClient {
   kj::Promise<kj::Maybe<BrokerRefusal>> runHook(PowerAction, kj::StringPtr, kj::StringPtr) override { KJ_UNREACHABLE; }
   kj::Promise<void> tellUsers(kj::StringPtr) override { KJ_UNREACHABLE; }
   kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction, kj::StringPtr) override { KJ_UNREACHABLE; }
+  kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder&, kj::StringPtr) override {
+    KJ_UNREACHABLE;
+  }
 
  private:
   kj::UnixEventPort& port;
@@ -147,6 +150,7 @@ class AgentStage {
     kj::Own<const GuestPolicy> policy = GuestPolicy::denyAll();
     InfoService info;
     PowerService power;
+    FileService files;
     GuestServices services;
     HeartbeatSource heartbeats;
     kj::Maybe<kj::Own<Pairing>> pairing;
@@ -162,7 +166,8 @@ class AgentStage {
           broker(stage.port, stage.host, stage.transport),
           info(broker, stage.timer, nullptr),
           power(broker, stage.timer, stage.timer, [](schema::Goodbye) {}),
-          services{policy, info, power},
+          files(broker, stage.port),
+          services{policy, info, power, files},
           heartbeats{vitals, clocks, gaps, 1 * kj::SECONDS, 0, {}, [this]() { return power.state(); }} {}
   };
   kj::Maybe<kj::Own<Life>> life;

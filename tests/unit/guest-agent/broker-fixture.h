@@ -73,12 +73,22 @@ struct BrokerLab {
   kj::Function<kj::Promise<Connected>()> connect = [] {
     return kj::Promise<Connected>(TransportError{kj::str("nothing to connect to")});
   };
+  // A test that opens files says what an opener is; else every order is refused.
+  kj::Array<kj::String> openerCommand = shell("exec sleep 60");
+  kj::Function<kj::OneOf<OpenerPlan, FilesRefusal>(const transfer::FileOrder&, kj::StringPtr)> planFiles =
+      [](const transfer::FileOrder& order, kj::StringPtr caller) {
+        return FilesRefusal{FilesRefusal::Kind::DENIED,
+                            kj::str("not allowed: ", transfer::callName(order.call), ' ', order.path, ' ', caller),
+                            kj::str("no-files")};
+      };
   kj::String hooks = folder.path("hooks.d");
   kj::Own<Broker> broker;
   kj::AutoCloseFd agentEnd;
   kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> service = nullptr;
 
-  explicit BrokerLab(kj::Array<kj::String> probeCommand = shell("exit 3"), kj::Duration hookTime = 5 * kj::SECONDS) {
+  explicit BrokerLab(kj::Array<kj::String> probeCommand = shell("exit 3"), kj::Duration hookTime = 5 * kj::SECONDS,
+                     kj::Maybe<kj::Array<kj::String>> opener = nullptr) {
+    KJ_IF_MAYBE (command, opener) openerCommand = kj::mv(*command);
     scope.setBusyPollInterval(32);
     KJ_SYSCALL(mkdir(hooks.cStr(), 0755));
     broker = kj::heap<Broker>(port, options(kj::mv(probeCommand), hookTime));
@@ -111,6 +121,12 @@ struct BrokerLab {
     options.tellCommand = shell(kj::str("cat >> ", folder.path("told")));
     options.refuse = [this](kj::StringPtr call, kj::StringPtr caller) -> kj::Maybe<kj::String> {
       return policyRefuses.map([&](kj::String& text) { return kj::str(text, " ", call, " ", caller); });
+    };
+    options.openerCommand = KJ_MAP(part, openerCommand) {
+      return kj::str(part);
+    };
+    options.planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) {
+      return planFiles(order, caller);
     };
     options.connect = [this] { return connect(); };
     options.enrolled = [this] {

@@ -52,6 +52,19 @@ Bytes altered(decltype(Request::what) what, size_t at, kj::byte value) {
   return bytes;
 }
 
+transfer::FileOrder orderFor(kj::StringPtr path) {
+  transfer::FileOrder order;
+  order.call = transfer::FileCall::PUT;
+  order.path = kj::str(path);
+  order.recursive = true;
+  order.special = true;
+  order.sparse = transfer::Sparse::NEVER;
+  return order;
+}
+OpenFilesRequest openFiles(kj::StringPtr path) {
+  return {orderFor(path), kj::str("vm:a")};
+}
+
 kj::Array<decltype(Request::what)> oneOfEach() {
   using What = decltype(Request::what);
   return kj::arr(What(ConnectRequest{}), What(ProbeRequest{Probe::OS, 1 * kj::SECONDS}),
@@ -59,7 +72,7 @@ kj::Array<decltype(Request::what)> oneOfEach() {
                  What(RunHookRequest{PowerAction::SUSPEND, kj::str("50-db"), kj::str("user:alice")}),
                  What(TellUsersRequest{kj::str("text\nmore")}),
                  What(PowerRequest{PowerAction::SHUTDOWN, kj::str("vm:web1")}), What(EnrolledRequest{}),
-                 What(CancelRequest{7}));
+                 What(OpenFilesRequest{orderFor("/srv/www/\xff"), kj::str("user:alice")}), What(CancelRequest{7}));
 }
 
 TEST_CASE("each request survives its wire form, and no other length of it is taken") {
@@ -117,6 +130,14 @@ TEST_CASE("malformed requests end the service, each with the rule that was broke
        "a request's text is unterminated, too long or unprintable"},
       {altered(PowerRequest{PowerAction::SHUTDOWN, kj::str("vm:a")}, 24, 'w'),
        "a request's text is unterminated, too long or unprintable"},
+      {altered(openFiles("/srv"), 16, 6), "a request's field holds what it cannot"},
+      {altered(openFiles("/srv"), 20, 3), "a request's field holds what it cannot"},
+      {altered(openFiles("/srv"), 25, 1), "a request's field holds what it cannot"},
+      {altered(openFiles("/srv"), 28, 1), "a request's field holds what it cannot"},
+      {altered(openFiles("/srv"), 32, 's'), "a request's text is unterminated, too long or unprintable"},
+      {altered(openFiles("/srv"), 33, '/'), "a request's text is unterminated, too long or unprintable"},
+      {altered(openFiles("/srv"), 36, '/'), "a request's text is unterminated, too long or unprintable"},
+      {altered(openFiles("/srv/x"), 37, '.'), "a request's text is unterminated, too long or unprintable"},
       {kj::heapArray<kj::byte>(MAX_REQUEST_BYTES + 1), "a message is too long, or carries descriptors"},
   };
   for (auto& one : cases) {

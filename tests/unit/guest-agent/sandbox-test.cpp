@@ -6,13 +6,18 @@
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <kj/memory.h>
+#include <kj/thread.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,6 +32,8 @@ using postern::test::SANITIZED;
 
 namespace {
 
+constexpr unsigned long THREAD =
+    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
 constexpr int CAME_BACK = 42;
 constexpr int NOT_ENTERED = 43;
 
@@ -74,6 +81,46 @@ TEST_CASE("what an agent needs goes on working in its sandbox" * doctest::skip(S
   close(pipes[1]);
 }
 
+TEST_CASE("threads can be made in the sandbox, are in it, and move the bytes of files of any size" *
+          doctest::skip(SANITIZED)) {
+  int file = memfd_create("copied", MFD_CLOEXEC);
+  REQUIRE(file >= 0);
+  int status = endOf([&]() {
+    bool good = false;
+    kj::heap<kj::Thread>([&]() {
+      char bytes[] = "tail";
+      struct iovec piece {
+        bytes, 4
+      };
+      struct stat seen {};
+      good = ftruncate(file, 8 << 20) == 0 && pwritev(file, &piece, 1, 4 << 20) == 4 && fdatasync(file) == 0 &&
+             fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 &&
+             posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0 && lseek(file, 0, SEEK_DATA) >= 0 &&
+             postern::fileStatus(file, seen) == 0 && seen.st_size == 8 << 20;
+    });
+    if (!good) _exit(1);
+    kj::heap<kj::Thread>([]() { open("/etc/passwd", O_RDONLY); });
+  });
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGSYS);
+  struct stat seen;
+  REQUIRE(fstat(file, &seen) == 0);
+  CHECK(seen.st_size == 8 << 20);
+  close(file);
+}
+
+// T60
+TEST_CASE("no file can be looked at by its name" * doctest::skip(SANITIZED)) {
+  int status = endOf([]() {
+    struct stat seen;
+    bool refused = stat("/etc/passwd", &seen) != 0 && syscall(SYS_newfstatat, -1, "/etc", &seen, AT_EMPTY_PATH) != 0;
+    _exit(refused ? 0 : 1);
+  });
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(isKilled([]() { access("/etc/passwd", F_OK); }));
+}
+
 // T60
 TEST_CASE("no file can be opened, made or removed" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { open("/etc/passwd", O_RDONLY); }));
@@ -106,7 +153,15 @@ TEST_CASE("no socket can be made or connected" * doctest::skip(SANITIZED)) {
 TEST_CASE("nothing can be started" * doctest::skip(SANITIZED)) {
   CHECK(isKilled([]() { fork(); }));
   CHECK(isKilled([]() { syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }));
-  CHECK(isKilled([]() { syscall(SYS_clone3, nullptr, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_clone, THREAD & ~CLONE_THREAD & ~CLONE_SIGHAND, 0, 0, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_clone, THREAD | CLONE_NEWUSER, 0, 0, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_clone, THREAD | CLONE_PTRACE, 0, 0, 0, 0); }));
+  CHECK(isKilled([]() { syscall(SYS_vfork); }));
+  // What a filter cannot look into is not there.
+  int status = endOf([]() { _exit(syscall(SYS_clone3, nullptr, 0) == -1 && errno == ENOSYS ? 0 : 1); });
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
   CHECK(isKilled([]() { execl("/bin/true", "true", nullptr); }));
   CHECK(isKilled([]() { syscall(SYS_execveat, 0, "", nullptr, nullptr, AT_EMPTY_PATH); }));
 }

@@ -1,0 +1,29 @@
+#pragma once
+// FilePlace: what the guest's policy says of an order about files: within which scope, as whom, and below which folder
+// it is carried out. The agent asks for it, to refuse early; the broker asks again, and starts an opener by it.
+
+#include <kj/string.h>
+
+#include "protocol/transfer/file-order.h"
+#include "protocol/transfer/path-scope.h"
+
+namespace postern::guest {
+
+struct FilePlace {
+  transfer::PathScope scope;
+  kj::String root;   // canonical; the order's path is it or lies below it
+  kj::String runAs;  // a user of this guest; empty: the policy names none
+};
+
+// Null if `scope` leaves the order nothing to do. Of an order whose own path no rule allows, get, put and list have a
+// place all the same if a rule may allow what lies below it and its folder holds the path: with "/srv/www/**" one may
+// put into /srv/www, which that pattern does not match. What is in such a place is decided entry by entry, by the
+// opener. A path that a [[deny]] names has none.
+kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrder& order);
+
+// Whether `path` is the folder or lies below it; both are canonical.
+bool isWithin(kj::StringPtr folder, kj::StringPtr path);
+// Whether a path below `path`, which is canonical, may match the pattern.
+bool reachesBelow(kj::StringPtr glob, kj::StringPtr path);
+
+}  // namespace postern::guest
