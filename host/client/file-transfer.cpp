@@ -38,7 +38,7 @@ transfer::SourceOptions sourceOptions(const FileOrder& order) {
   return options;
 }
 
-transfer::DestinationOptions destinationOptions(const FileOrder& order, kj::StringPtr name) {
+transfer::DestinationOptions destinationOptions(const VmClient& vm, const FileOrder& order, kj::StringPtr name) {
   transfer::DestinationOptions options;
   options.archive = order.archive;
   options.noClobber = order.noClobber;
@@ -46,6 +46,7 @@ transfer::DestinationOptions destinationOptions(const FileOrder& order, kj::Stri
   options.verify = order.verify;
   options.keepOwner = order.archive && geteuid() == 0;
   options.name = kj::str(name);
+  options.special = vm.special() == VmClient::Special::YES;
   return options;
 }
 
@@ -161,7 +162,7 @@ kj::Own<FileTransfer> FileTransfer::putStream(VmClient& vm, const FileOrder& ord
 kj::Own<FileTransfer> FileTransfer::get(VmClient& vm, const FileOrder& order, kj::AutoCloseFd folder,
                                         kj::StringPtr name) {
   return kj::heap<FileTransfer>(vm, order,
-                                [folder = kj::mv(folder), options = destinationOptions(order, name)](
+                                [folder = kj::mv(folder), options = destinationOptions(vm, order, name)](
                                     kj::AutoCloseFd mover, TransferWatch& watch) mutable {
                                   return transfer::runDestinationOpener(kj::mv(mover), kj::mv(folder), options, watch);
                                 });
