@@ -98,7 +98,7 @@ void Copier::transfer(const What& what, Naming naming, Start start) {
   } catch (const CommandFailure& failed) {
     line.clear();
     if (failed.failure.kind == client::FailureKind::INTERRUPTED) throw;
-    report.failed(failed.failure);
+    this->failed(failed.failure);
   }
 }
 
@@ -116,14 +116,22 @@ void Copier::settle(const FilePath& remote, const client::FileOrder& order, clie
       if (full && passes.size() > 0 && order.call == client::FileCall::GET) {
         problem.detail = kj::str(problem.detail, " (it passes through ", passes, "; set TMPDIR to another)");
       }
+      cutOff = cutOff || full || problem.kind == transfer::ProblemKind::FAILED;
       report.failed(remote.written(), problem);
       return;
     }
     KJ_CASE_ONEOF(failure, client::Failure) {
-      report.failed(explained(remote, order, kj::mv(failure)));
+      failed(explained(remote, order, kj::mv(failure)));
       return;
     }
   }
+}
+
+void Copier::failed(const client::Failure& failure) {
+  using client::FailureKind;
+  cutOff = cutOff || failure.kind == FailureKind::FAILED || failure.kind == FailureKind::NOT_CONNECTED ||
+           failure.kind == FailureKind::TIMED_OUT;
+  report.failed(failure);
 }
 
 // Of a socket that has ended, posternd knows more: whether that was policy, or the VM, it says by not giving another.

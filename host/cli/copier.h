@@ -21,8 +21,9 @@ class Copier {
   // For a get that is followed by a put: said where this machine's disk is the problem.
   void passThrough(kj::StringPtr folder) { passes = folder; }
 
-  // Whether so much was under way that going on is worth it.
+  // Whether so much was under way that going on is worth it; and whether something of that was cut off.
   bool isWorthResuming() const { return large; }
+  bool wasCutOff() const { return large && cutOff; }
   // On a terminal, what was done in all.
   void sayWhatWasDone();
   // The fields totals, summary and seconds of an object that is open.
@@ -42,6 +43,7 @@ class Copier {
   transfer::Totals totals;
   transfer::Summary summary;
   bool large = false;
+  bool cutOff = false;
 
   client::FileOrder orderOf(client::FileCall call, const FilePath& path) const;
   struct What {
@@ -54,6 +56,7 @@ class Copier {
   void settle(const FilePath& remote, const client::FileOrder& order, client::FileOutcome outcome,
               const client::TransferProgress& progress);
   void add(const transfer::Summary& more, const client::TransferProgress& progress);
+  void failed(const client::Failure& failure);
   client::Failure explained(const FilePath& remote, const client::FileOrder& order, client::Failure failure);
 };
 

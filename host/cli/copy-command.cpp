@@ -58,7 +58,7 @@ class Copy {
 
   bool mustBeFolder() const { return destination.slash || arguments.sources.size() > 1; }
   int here() const { return run.world.currentFolderHandle(); }
-  bool canGoOn() const { return copier.isWorthResuming() && !destination.stream && !arguments.sources[0].stream; }
+  bool canGoOn() const { return !destination.stream && !arguments.sources[0].stream; }
 
   void all();
   void putLocal();
@@ -139,7 +139,8 @@ void Copy::all() {
 
 void Copy::interrupted() {
   auto text = kj::str("interrupted; what is whole is there, and of the rest what was there before");
-  if (canGoOn()) text = kj::str(text, "; to go on: ", resumeCommand(arguments, report.letters()));
+  if (copier.isWorthResuming() && canGoOn())
+    text = kj::str(text, "; to go on: ", resumeCommand(arguments, report.letters()));
   if (!run.options.json) run.world.error(kj::str("postern: ", text, '\n'));
   fail(client::FailureKind::INTERRUPTED, kj::mv(text));
 }
@@ -147,9 +148,7 @@ void Copy::interrupted() {
 void Copy::finish() {
   auto status = report.finish();
   if (!run.options.json) {
-    bool broken =
-        status == ExitStatus::FAILED || status == ExitStatus::NOT_CONNECTED || status == ExitStatus::TIMED_OUT;
-    if (broken && canGoOn()) {
+    if (copier.wasCutOff() && canGoOn()) {
       run.world.error(kj::str("postern: to go on: ", resumeCommand(arguments, report.letters()), '\n'));
     }
     copier.sayWhatWasDone();

@@ -16,7 +16,9 @@ constexpr auto COPY_FOOTER =
     "this\n"
     "machine, in a private folder below $TMPDIR that is gone afterwards; policy must allow the one get and the other "
     "put.\n"
-    "A file is there when it is whole, and before that what was there. RATE is as 20 MiB/s.";
+    "A file is there when it is whole, and before that what was there. RATE is as 20 MiB/s. Exit status: 1 also if a "
+    "part\n"
+    "could not be copied (the rest was); else as of every command (postern --help).";
 
 void addPaths(CLI::App& app, const char* name, Paths& target, const Mistake& mistake, const char* help) {
   app.add_option_function<std::vector<std::string>>(
@@ -57,6 +59,11 @@ void addRate(CLI::App& app, uint64_t& target, const Mistake& mistake) {
       ->type_name("RATE");
 }
 
+std::string notSparse(const std::string& text) {
+  if (text == "auto" || text == "always" || text == "never") return {};
+  return kj::str("--sparse is auto, always or never, and not '", shown(valueOf(text), 60), "'").cStr();
+}
+
 void addSparse(CLI::App& app, client::Sparse& target) {
   app.add_option_function<std::string>(
          "--sparse",
@@ -65,9 +72,9 @@ void addSparse(CLI::App& app, client::Sparse& target) {
                     : value == "never" ? client::Sparse::NEVER
                                        : client::Sparse::AUTO;
          },
-         "auto: holes stay holes; always: runs of zeros become holes, too")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
-      ->type_name("auto|always|never");
+         "auto: holes stay holes (the default); always: runs of zeros become holes, too; never")
+      ->check(CLI::Validator(notSparse, "", "sparse"))
+      ->type_name("HOW");
 }
 
 kj::Maybe<kj::String> checkStreams(const CopyArguments& arguments) {
@@ -111,7 +118,7 @@ void declareCopy(CLI::App& app, Declared& declared) {
   auto* sub = addCommand<CopyArguments>(
       app, "cp", "Copies files and trees into a VM, out of one, and between two", declared,
       [&](CLI::App& sub, CopyArguments& arguments) {
-        addPaths(sub, "SRC...DST", arguments.sources, mistake, "What is copied, one or several; and where to, last");
+        addPaths(sub, "SRC", arguments.sources, mistake, "What is copied, one or several; and last DST, where to");
         sub.add_flag("-r,--recursive", arguments.recursive, "Directories, and what is in them");
         sub.add_flag("-a,--archive", arguments.archive,
                      "As -r, and owner, extended attributes, ACLs and hard links stay what they are");

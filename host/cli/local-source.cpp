@@ -6,7 +6,8 @@
 #include <kj/map.h>
 #include <sys/stat.h>
 
-#include "transport/transfer/guest-paths.h"
+#include "transport/transfer/open-component.h"
+#include "transport/transfer/system-problem.h"
 
 namespace postern::cli {
 
@@ -101,7 +102,9 @@ class Opening {
     if (names == nullptr) return failed(path, localProblem(errno, "be read"));
     KJ_DEFER(closedir(names));
     result.intoDirectory = true;
-    auto prefix = path.endsWith("/") ? kj::str(path) : kj::str(path, '/');
+    // As the user would write it: "site/x" of "site/.", "x" of ".".
+    auto shown = path.slice(0, path.endsWith("/.") || path == "."_kj ? path.size() - 1 : path.size());
+    auto prefix = kj::str(shown, shown.size() == 0 || shown.back() == '/' ? "" : "/");
     while (auto* entry = readdir(names)) {
       kj::StringPtr name = static_cast<const char*>(entry->d_name);
       if (name == "."_kj || name == ".."_kj) continue;
@@ -122,6 +125,7 @@ transfer::Problem localProblem(int error, kj::StringPtr what) {
 }
 
 LocalSources openSources(int currentFolder, kj::ArrayPtr<const FilePath> sources, bool recursive, bool archive) {
+  transfer::allowManyDescriptors();  // each source has one
   Opening opening(currentFolder, recursive, archive);
   for (auto& source : sources) opening.open(source);
   return opening.finish();

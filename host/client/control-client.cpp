@@ -18,10 +18,12 @@ kj::Array<kj::String> textsOf(capnp::List<capnp::Text>::Reader list) {
 
 }  // namespace
 
-VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted)
+VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted,
+                   Special special)
     : connection(io, kj::mv(socket)),
       vmCalls(connection.peer().castAs<host::schema::VmCalls>()),
-      grantedCalls(kj::mv(granted)) {}
+      grantedCalls(kj::mv(granted)),
+      specialFiles(special) {}
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
     : io(io),
@@ -56,10 +58,11 @@ kj::Promise<Outcome<kj::Own<VmClient>>> ControlClient::openVm(kj::StringPtr vm, 
     if (response.hasFailure()) return Result(failureOf(response.getFailure()));
     if (!response.hasSocket()) return Result(noSocket());
     auto granted = textsOf(response.getGranted());
+    auto special = response.getSpecial() ? VmClient::Special::YES : VmClient::Special::NO;
     return host::takeDescriptor(response.getSocket())
-        .then([this, granted = kj::mv(granted)](kj::Maybe<kj::AutoCloseFd> socket) mutable -> Result {
+        .then([this, special, granted = kj::mv(granted)](kj::Maybe<kj::AutoCloseFd> socket) mutable -> Result {
           KJ_IF_MAYBE (fd, socket) {
-            return kj::heap<VmClient>(io, kj::mv(*fd), kj::mv(granted));
+            return kj::heap<VmClient>(io, kj::mv(*fd), kj::mv(granted), special);
           }
           return noSocket();
         });

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "transport/transfer/source-conversation.h"
+
 namespace postern::client {
 
 namespace {
@@ -36,7 +38,7 @@ transfer::SourceOptions sourceOptions(const FileOrder& order) {
   return options;
 }
 
-transfer::DestinationOptions destinationOptions(const FileOrder& order, kj::StringPtr name) {
+transfer::DestinationOptions destinationOptions(const VmClient& vm, const FileOrder& order, kj::StringPtr name) {
   transfer::DestinationOptions options;
   options.archive = order.archive;
   options.noClobber = order.noClobber;
@@ -44,6 +46,7 @@ transfer::DestinationOptions destinationOptions(const FileOrder& order, kj::Stri
   options.verify = order.verify;
   options.keepOwner = order.archive && geteuid() == 0;
   options.name = kj::str(name);
+  options.special = vm.special() == VmClient::Special::YES;
   return options;
 }
 
@@ -61,7 +64,7 @@ kj::Own<TransferWatch> newWatch(int opener) {
 
 }  // namespace
 
-FileTransfer::FileTransfer(VmClient& vm, const FileOrder& order, Opener opener) {
+FileTransfer::FileTransfer(VmClient& vm, const FileOrder& order, Opener opener) : call(order.call) {
   auto pair = host::newSocketPair(SOCK_SEQPACKET);
   watch = newWatch(pair.first);
   auto ended = kj::newPromiseAndCrossThreadFulfiller<void>();
@@ -109,21 +112,20 @@ kj::Promise<FileOutcome> FileTransfer::whenOver() {
 
 FileOutcome FileTransfer::outcomeOf(Ended ended) {
   auto opener = KJ_ASSERT_NONNULL(watch->takeEnd());
-  if (ended.answer.is<transfer::Summary>()) {
-    // The opener's own, because it has heard of failures on both sides.
-    KJ_SWITCH_ONEOF(opener) {
-      KJ_CASE_ONEOF(summary, transfer::Summary) {
-        return summary;
-      }
-      KJ_CASE_ONEOF(problem, transfer::Problem) {
-        return kj::mv(problem);
-      }
+  if (ended.answer.is<Failure>()) return kj::mv(ended.answer);
+  KJ_IF_MAYBE (problem, opener.tryGet<transfer::Problem>()) {
+    bool cut = problem->detail == transfer::moverGone().detail;
+    if (ended.answer.is<transfer::Summary>()) {
+      // What was put is there, whether this end has heard of it or not; what was to be got is not.
+      if (cut && call == FileCall::PUT) return kj::mv(ended.answer);
+      return kj::mv(*problem);
     }
+    // Who ended first knows why.
+    if (ended.openerWasFirst && !cut) return kj::mv(*problem);
+    return kj::mv(ended.answer);
   }
-  // Who ended first knows why.
-  if (ended.answer.is<transfer::Problem>() && ended.openerWasFirst && opener.is<transfer::Problem>()) {
-    return kj::mv(opener.get<transfer::Problem>());
-  }
+  // The opener's own summary, because it has heard of failures on both sides.
+  if (ended.answer.is<transfer::Summary>()) return opener.get<transfer::Summary>();
   return kj::mv(ended.answer);
 }
 
@@ -160,7 +162,7 @@ kj::Own<FileTransfer> FileTransfer::putStream(VmClient& vm, const FileOrder& ord
 kj::Own<FileTransfer> FileTransfer::get(VmClient& vm, const FileOrder& order, kj::AutoCloseFd folder,
                                         kj::StringPtr name) {
   return kj::heap<FileTransfer>(vm, order,
-                                [folder = kj::mv(folder), options = destinationOptions(order, name)](
+                                [folder = kj::mv(folder), options = destinationOptions(vm, order, name)](
                                     kj::AutoCloseFd mover, TransferWatch& watch) mutable {
                                   return transfer::runDestinationOpener(kj::mv(mover), kj::mv(folder), options, watch);
                                 });

@@ -65,6 +65,7 @@ class FileTransfer {
     FileOutcome answer;
     bool openerWasFirst;
   };
+  const FileCall call;
   kj::Own<TransferWatch> watch;
   kj::ForkedPromise<void> openerEnd = nullptr;
   kj::Maybe<kj::Promise<Ended>> answer;

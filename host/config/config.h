@@ -23,8 +23,8 @@ struct Config {
   Rollback rollback = Rollback::ALLOW;
   enum class CopyLines : uint8_t { SUMMARY, EACH };
   CopyLines copyLines = CopyLines::SUMMARY;  // audit-files
-  kj::String group;           // empty: posternd's own
-  kj::String sessionProgram;  // empty: beside posternd
+  kj::String group;                          // empty: posternd's own
+  kj::String sessionProgram;                 // empty: beside posternd
   uint64_t auditFileBytes = uint64_t(16) << 20;
   unsigned auditFiles = 10;
 };

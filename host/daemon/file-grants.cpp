@@ -54,6 +54,23 @@ void fill(schema::FileGrant::Builder grant, const policy::Policy& policy, const 
   for (unsigned i = 0; i < limits.size(); ++i) write(limited[i]->limits, limited[i]->id, limits[i]);
 }
 
+// What fileGrants() gave, to be read.
+class FlatGrant {
+ public:
+  explicit FlatGrant(kj::ArrayPtr<const capnp::word> words) : segments{words}, reader(segments, optionsFor(words)) {}
+  schema::Grant::Reader grant() { return reader.getRoot<schema::Grant>(); }
+
+ private:
+  const kj::ArrayPtr<const capnp::word> segments[1];
+  capnp::SegmentArrayMessageReader reader;
+
+  static capnp::ReaderOptions optionsFor(kj::ArrayPtr<const capnp::word> words) {
+    capnp::ReaderOptions options;
+    options.traversalLimitInWords = 16 * words.size();
+    return options;
+  }
+};
+
 }  // namespace
 
 bool isFileCall(kj::StringPtr call) {
@@ -95,13 +112,18 @@ kj::Array<const capnp::word> fileGrants(const policy::Policy& policy, policy::Re
 
 void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files) {
   if (files.size() == 0) return;
-  const kj::ArrayPtr<const capnp::word> segments[] = {files};
-  capnp::ReaderOptions options;
-  options.traversalLimitInWords = 8 * files.size();
-  capnp::SegmentArrayMessageReader reader(segments, options);
-  auto from = reader.getRoot<schema::Grant>();
-  grant.setFiles(from.getFiles());
-  if (from.hasPort()) grant.setPort(from.getPort());
+  FlatGrant flat(files);
+  grant.setFiles(flat.grant().getFiles());
+  if (flat.grant().hasPort()) grant.setPort(flat.grant().getPort());
+}
+
+bool allowsSpecial(kj::ArrayPtr<const capnp::word> files, kj::StringPtr call) {
+  if (files.size() == 0) return false;
+  FlatGrant flat(files);
+  for (auto file : flat.grant().getFiles()) {
+    if (file.getCall() == call) return file.getScope().getSpecial();
+  }
+  return false;
 }
 
 }  // namespace postern::host

@@ -31,5 +31,7 @@ FileDecision decideFile(const policy::Policy& policy, const policy::Request& req
 kj::Array<const capnp::word> fileGrants(const policy::Policy& policy, policy::Request request,
                                         kj::ArrayPtr<const kj::String> calls);
 void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files);
+// Whether the rules for this call say `special`.
+bool allowsSpecial(kj::ArrayPtr<const capnp::word> files, kj::StringPtr call);
 
 }  // namespace postern::host

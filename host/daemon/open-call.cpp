@@ -145,6 +145,7 @@ kj::Promise<void> openVm(Daemon& daemon, kj::Own<const LocalCaller> who, OpenCon
     auto list = results.initGranted(static_cast<unsigned>(grantable.calls.size()));
     for (unsigned i = 0; i < list.size(); ++i) list.set(i, grantable.calls[i]);
     results.disownFailure();
+    results.setSpecial(allowsSpecial(grantable.files, "file.get"));
     auto name = kj::str(params.getVm());
     return vm->session()
         .whenAttached(SESSION_PATIENCE)

@@ -224,7 +224,7 @@ TEST_CASE("a file may have the name of a command, of an option, or a name that a
 }
 
 TEST_CASE("every kind of bad copy is one line that says what to do") {
-  CHECK(has(errorOf({"cp"}), "SRC...DST is required"));
+  CHECK(has(errorOf({"cp"}), "SRC is required"));
   CHECK(has(errorOf({"cp", "web1:/x"}), "DST is required"));
   CHECK(has(errorOf({"cp", "a", "b"}), "'a' and 'b' are both here: use cp"));
   CHECK(has(errorOf({"cp", "web1:/a", "b", "c"}), "'b' and 'c' are both here"));
@@ -238,7 +238,7 @@ TEST_CASE("every kind of bad copy is one line that says what to do") {
   CHECK(has(errorOf({"cp", "-r", "web1:/x", "-"}), "leave -r and -a out"));
   CHECK(has(errorOf({"cp", "--resume", "-", "web1:/x"}), "leave --resume out"));
   CHECK(has(errorOf({"cp", "a", "web1:/x", "--limit", "fast"}), "--limit: "));
-  CHECK(has(errorOf({"cp", "a", "web1:/x", "--sparse", "maybe"}), "--sparse"));
+  CHECK(has(errorOf({"cp", "a", "web1:/x", "--sparse", "maybe"}), "is auto, always or never, and not 'maybe'"));
   CHECK(has(errorOf({"cp", "a", "web1:/x", "--force", "--no-clobber"}), "--no-clobber"));
   CHECK(has(errorOf({"ls", "x"}), "'x' is not in a VM: write VM:/PATH"));
   CHECK(has(errorOf({"rm", "web1:/x", "y"}), "'y' is not in a VM"));

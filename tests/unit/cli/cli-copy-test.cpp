@@ -129,11 +129,29 @@ TEST_CASE("the name that a guest gives to what it sends counts for nothing") {
 
 TEST_CASE("standard input becomes a file, and a file standard output") {
   CliWorld world;
-  write(world.here("in"), large('i'));
-  world.input = kj::AutoCloseFd(open(world.here("in").cStr(), O_RDONLY | O_CLOEXEC));
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
+  world.input = kj::AutoCloseFd(ends[0]);
+  kj::Thread writer([end = kj::AutoCloseFd(ends[1])]() {
+    auto text = large('i');
+    KJ_ASSERT(::write(end, text.begin(), text.size()) == static_cast<ssize_t>(text.size()));
+  });
   CHECK(world.run({"cp", "-", "web1:/dump"}) == ExitStatus::DONE);
   CHECK((read(world.guest("dump")) == large('i').cStr()));
+
+  world.outputFile = kj::AutoCloseFd(open(world.here("out").cStr(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  CHECK(world.run({"cp", "web1:/dump", "-"}) == ExitStatus::DONE);
+  CHECK((read(world.here("out")) == large('i').cStr()));
   CHECK_TEXT(world.errors(), "");
+}
+
+TEST_CASE("a device here is written to, and never replaced") {
+  CliWorld world;
+  write(world.guest("a"), large('a'));
+  CHECK(world.run({"cp", "web1:/a", "/dev/null"}) == ExitStatus::DONE);
+  CHECK(fs::is_character_file("/dev/null"));
+  CHECK(world.run({"cp", "-r", "web1:/a", "/dev/null"}) == ExitStatus::FAILED);
+  CHECK_TEXT(world.errors(), "postern: /dev/null: is not a directory\n");
 }
 
 TEST_CASE("what was asked for arrives at the guest") {
@@ -205,13 +223,14 @@ TEST_CASE("an entry that cannot be made is told by name, and the rest of the tre
   makeTree(world.here("site"));
   write(world.guest("www/index.html/in-the-way"), "a directory where a file shall be");
   CHECK(world.run({"cp", "-r", "site/.", "web1:/www"}) == ExitStatus::FAILED);
-  CHECK(world.errors().startsWith("postern: site/./index.html: "));
+  CHECK(world.errors().startsWith("postern: site/index.html: "));
   CHECK((read(world.guest("www/img/big")) == large('b').cStr()));
+  CHECK(!contains(world.errors(), "--resume"));  // it was not cut off
   CHECK(world.run({"cp", "-r", "site/.", "web1:/www", "--json"}) == ExitStatus::FAILED);
   auto document = JsonReader::read(world.output());
   CHECK(!document["ok"].flag());
   CHECK(document["failureCount"].number() == 1);
-  CHECK_TEXT(document["failures"].at(0)["path"].text(), "site/./index.html");
+  CHECK_TEXT(document["failures"].at(0)["path"].text(), "site/index.html");
   CHECK_TEXT(document["failures"].at(0)["kind"].text(), "is-directory");
 }
 
@@ -310,13 +329,11 @@ TEST_CASE("a VM that goes in the middle of a copy: posternd says why, and a line
   CliWorld world;
   write(world.here("a b"), large('a'));
   write(world.guest("old"), "old");
-  auto& executor = kj::getCurrentThreadExecutor();
-  world.session.guest.beforeContent = [&]() {
-    executor.executeSync([&]() {
-      world.control.offline.add(kj::str("web1"));
-      world.session.behaviour.vanish();
-    });
-    usleep(300'000);  // until it has arrived here
+  world.session.guest.relay.vanishInFile = true;
+  world.session.guest.whenVanished = [&]() {
+    world.control.offline.add(kj::str("web1"));
+    world.session.behaviour.vanish();
+    return kj::NEVER_DONE;
   };
   CHECK(world.run({"cp", "a b", "web1:/old"}) == ExitStatus::NOT_CONNECTED);
   CHECK(contains(world.errors(), "postern: web1: not connected (last heartbeat 42 s ago)"));
@@ -328,10 +345,10 @@ TEST_CASE("Ctrl-C ends a copy at once, the destination is what it was, and a lin
   CliWorld world;
   write(world.guest("big"), large('n'));
   write(world.here("big"), "old");
-  auto& executor = kj::getCurrentThreadExecutor();
-  world.session.guest.beforeContent = [&]() {
-    executor.executeSync([&]() { world.interruptNow(); });
-    usleep(300'000);  // until it has arrived here
+  world.session.guest.relay.vanishInFile = true;
+  world.session.guest.whenVanished = [&]() {
+    world.interruptNow();
+    return kj::NEVER_DONE;
   };
   CHECK(world.run({"cp", "--verify", "web1:/big", "big"}) == ExitStatus::INTERRUPTED);
   CHECK_TEXT(world.errors(),

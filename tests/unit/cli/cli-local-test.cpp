@@ -109,7 +109,7 @@ TEST_CASE("'.' is what is in the directory, and needs a directory to go to") {
   auto opened = here.sources({"d/."});
   REQUIRE(opened.tops.size() == 1);
   CHECK_TEXT(opened.tops[0].as, "in");
-  CHECK_TEXT(opened.tops[0].shown, "d/./in");
+  CHECK_TEXT(opened.tops[0].shown, "d/in");
   CHECK(opened.intoDirectory);
   CHECK(here.sources({"."}).tops.size() == 5);
 }

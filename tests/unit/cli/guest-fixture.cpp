@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/mutex.h>
 #include <kj/thread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -85,50 +84,46 @@ PathScope everything() {
   return kj::mv(parsed.get<PathScope>());
 }
 
+kj::AutoCloseFd copyOf(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return kj::AutoCloseFd(copy);
+}
+
 // One transfer: the guest's opener and the relay, a thread each. Dropping it cuts both off.
 class Running {
  public:
-  using End = kj::OneOf<Summary, Problem>;
-
-  Running(FakeGuest::Order order, kj::StringPtr root, kj::AutoCloseFd caller, std::function<void()> beforeContent)
-      : caller(kj::mv(caller)), beforeContent(kj::mv(beforeContent)) {
+  Running(FakeGuest::Order order, kj::StringPtr root, kj::AutoCloseFd caller, RelayOptions options) {
     auto pair = host::newSocketPair(SOCK_SEQPACKET);
-    ours = kj::mv(pair.first);
-    auto ended = kj::newPromiseAndCrossThreadFulfiller<End>();
-    promise = kj::mv(ended.promise);
+    handles.add(copyOf(caller));
+    handles.add(copyOf(pair.first));
+    auto ended = kj::newPromiseAndCrossThreadFulfiller<OpenerEnd>();
+    over = kj::mv(ended.promise);
     bool put = order.call == Call::PUT;
-    opener = kj::heap<kj::Thread>(
-        [this, order = kj::mv(order), root = kj::str(root), mover = kj::mv(pair.second)]() mutable {
-          auto end = runGuest(order, root, kj::mv(mover));
-          KJ_IF_MAYBE (problem, end.tryGet<Problem>()) *why.lockExclusive() = kj::mv(*problem);
-        });
-    relay = kj::heap<kj::Thread>([this, put, ended = kj::mv(ended.fulfiller)]() mutable {
-      Relay relay(put ? int(this->caller) : int(ours), put ? int(ours) : int(this->caller));
-      relay.beforeContent = this->beforeContent;
-      auto end = relay.run();
-      shutdown(ours, SHUT_RDWR);
-      shutdown(this->caller, SHUT_RDWR);
-      opener = nullptr;  // its end says why
-      KJ_IF_MAYBE (problem, *why.lockExclusive()) {
-        if (end.is<Problem>()) end = kj::mv(*problem);
-      }
-      ended->fulfill(kj::mv(end));
+    auto relayed = kj::newPromiseAndCrossThreadFulfiller<void>();
+    over = relayed.promise.then([over = kj::mv(over)]() mutable { return kj::mv(over); });
+    relay = kj::heap<kj::Thread>([this, put, options, caller = kj::mv(caller), ours = kj::mv(pair.first),
+                                  relayed = kj::mv(relayed.fulfiller)]() mutable {
+      TransferRelay relay(kj::mv(put ? caller : ours), kj::mv(put ? ours : caller), options);
+      relay.run();
+      cut();
+      relayed->fulfill();
     });
+    opener = kj::heap<kj::Thread>(
+        [order = kj::mv(order), root = kj::str(root), mover = kj::mv(pair.second),
+         ended = kj::mv(ended.fulfiller)]() mutable { ended->fulfill(runGuest(order, root, kj::mv(mover))); });
   }
-  ~Running() noexcept(false) {
-    shutdown(ours, SHUT_RDWR);
-    shutdown(caller, SHUT_RDWR);
-    relay = nullptr;
-  }
-  kj::Promise<End> whenOver() { return kj::mv(promise); }
+  ~Running() noexcept(false) { cut(); }
+  kj::Promise<OpenerEnd> whenOver() { return kj::mv(over); }
 
  private:
-  kj::AutoCloseFd caller;
-  kj::AutoCloseFd ours;
-  std::function<void()> beforeContent;
-  kj::MutexGuarded<kj::Maybe<Problem>> why;
-  kj::Promise<End> promise = nullptr;
+  kj::Vector<kj::AutoCloseFd> handles;
+  kj::Promise<OpenerEnd> over = nullptr;
   kj::Own<kj::Thread> opener, relay;
+
+  void cut() {
+    for (auto& handle : handles) shutdown(handle, SHUT_RDWR);
+  }
 };
 
 }  // namespace
@@ -154,17 +149,17 @@ kj::Promise<void> FakeGuest::serve(Context context) {
   }
   return host::takeDescriptor(context.getParams().getOpener())
       .then([this, order = kj::mv(order), context](kj::Maybe<kj::AutoCloseFd> caller) mutable {
-        auto running = kj::heap<Running>(kj::mv(order), root, kj::mv(KJ_REQUIRE_NONNULL(caller)), beforeContent);
-        auto over = running->whenOver();
-        return over
-            .then([context](Running::End end) mutable {
-              KJ_IF_MAYBE (problem, end.tryGet<Problem>()) {
-                write(*problem, context.getResults().initProblem());
-              } else {
-                write(end.get<Summary>(), context.getResults().initSummary());
-              }
-            })
-            .attach(kj::mv(running));
+        auto running = kj::heap<Running>(kj::mv(order), root, kj::mv(KJ_REQUIRE_NONNULL(caller)), relay);
+        auto over = running->whenOver().then([this, context](OpenerEnd end) mutable -> kj::Promise<void> {
+          if (relay.vanishInFile) return whenVanished();
+          KJ_IF_MAYBE (problem, end.tryGet<Problem>()) {
+            write(*problem, context.getResults().initProblem());
+          } else {
+            write(end.get<Summary>(), context.getResults().initSummary());
+          }
+          return kj::READY_NOW;
+        });
+        return over.attach(kj::mv(running));
       });
 }
 

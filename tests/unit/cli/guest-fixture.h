@@ -1,13 +1,12 @@
 #pragma once
 // FakeGuest: VmCalls.file of a session whose guest is a folder of the test's own: real openers at both ends, the
-// caller's and the guest's, and a Relay between them in place of movers and link.
+// caller's and the guest's, and a TransferRelay between them in place of movers and link.
 
 #include <functional>
 
 #include "host/control/control.capnp.h"
 #include "protocol/transfer/problem.h"
-#include "tests/support/temporary-folder.h"
-#include "tests/unit/cli/relay-fixture.h"
+#include "tests/support/transfer-relay.h"
 
 namespace postern::test {
 
@@ -28,8 +27,9 @@ class FakeGuest {
   kj::Vector<Order> orders;
   // In place of carrying an order out; null: it is carried out.
   std::function<kj::Maybe<kj::Promise<void>>(Context&)> instead = [](Context&) { return nullptr; };
-  // In the relay's thread, before a larger file's bytes go on.
-  std::function<void()> beforeContent = []() {};
+  RelayOptions relay;
+  // With relay.vanishInFile, what the session does then. It owes the answer.
+  std::function<kj::Promise<void>()> whenVanished = []() { return kj::NEVER_DONE; };
 
   kj::Promise<void> serve(Context context);
 };

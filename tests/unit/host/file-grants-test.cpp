@@ -125,6 +125,19 @@ TEST_CASE("a session gets, for each file call, the scope of its rules and their 
   CHECK_FALSE(scope.decide("/srv/www/b.key"_kj.asArray()).allowed);
   CHECK_FALSE(scope.decide("/var/log/x"_kj.asArray()).allowed);
   CHECK(grants(*policy, {"ping"}, "/x").size() == 0);
+  CHECK_FALSE(allowsSpecial(files, "file.get"));
+  auto special = grants(*load(R"(policy = 1
+[[allow]]
+id = "s"
+from = "user:alice"
+to = "web1"
+call = "file.get"
+args = { path = "/srv/**", special = true }
+)"),
+                        {"file.get"}, "/srv/a");
+  CHECK(allowsSpecial(special, "file.get"));
+  CHECK_FALSE(allowsSpecial(special, "file.put"));
+  CHECK_FALSE(allowsSpecial(nullptr, "file.get"));
 }
 
 // T79
