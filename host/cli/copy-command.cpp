@@ -95,7 +95,7 @@ void Copy::putLocal() {
     if (source.stream) return copier.putStream(destination, run.world.inputStream());
     if (!source.isRemote()) local.add(source.clone());
   }
-  if (local.size() > 0) putOpened(openSources(here(), local, arguments.recursive, arguments.archive));
+  if (!local.empty()) putOpened(openSources(here(), local, arguments.recursive, arguments.archive));
 }
 
 void Copy::get(const FilePath& source) {
