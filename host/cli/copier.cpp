@@ -89,7 +89,9 @@ void Copier::transfer(const What& what, Naming naming, Start start) {
         line.clear();
         report.entryFailed(naming(failure.path), failure.problem);
       }
-      line.draw(what.label, transfer->progress());
+      auto progress = transfer->progress();
+      // Whoever types what is copied is not disturbed.
+      if (progress.counted || what.undo != STREAM_UNDO_LIMIT) line.draw(what.label, progress);
     };
     TransferWait wait{remote.vm, DRAW_INTERVAL, run.options.timeout, what.undo};
     auto outcome = waitForTransfer(run, *transfer, wait, during);

@@ -17,6 +17,19 @@ kj::StringPtr wordOf(client::Sparse sparse) {
   return sparse == client::Sparse::ALWAYS ? "always"_kj : sparse == client::Sparse::NEVER ? "never"_kj : "auto"_kj;
 }
 
+// As --limit takes it.
+kj::String rateText(uint64_t bytesPerSecond) {
+  struct Unit {
+    kj::StringPtr name;
+    uint64_t bytes;
+  };
+  for (auto& unit : {Unit{"GiB"_kj, 1 << 30}, Unit{"GB"_kj, 1'000'000'000}, Unit{"MiB"_kj, 1 << 20},
+                     Unit{"MB"_kj, 1'000'000}, Unit{"KiB"_kj, 1 << 10}, Unit{"kB"_kj, 1000}}) {
+    if (bytesPerSecond % unit.bytes == 0) return kj::str(bytesPerSecond / unit.bytes, unit.name, "/s");
+  }
+  return kj::str(bytesPerSecond, "B/s");
+}
+
 // The same copy, going on.
 kj::String resumeCommand(const CopyArguments& arguments, Letters letters) {
   kj::Vector<kj::String> words;
@@ -29,7 +42,7 @@ kj::String resumeCommand(const CopyArguments& arguments, Letters letters) {
   if (arguments.verify) words.add(kj::str("--verify"));
   if (arguments.noClobber) words.add(kj::str("--no-clobber"));
   if (arguments.sparse != client::Sparse::AUTO) words.add(kj::str("--sparse ", wordOf(arguments.sparse)));
-  if (arguments.bytesPerSecond > 0) words.add(kj::str("--limit ", arguments.bytesPerSecond, "B/s"));
+  if (arguments.bytesPerSecond > 0) words.add(kj::str("--limit ", rateText(arguments.bytesPerSecond)));
   bool dashes = false;
   for (auto& source : arguments.sources) dashes = dashes || source.path.startsWith("-");
   if (dashes || arguments.destination.path.startsWith("-")) words.add(kj::str("--"));
@@ -82,7 +95,7 @@ void Copy::putLocal() {
     if (source.stream) return copier.putStream(destination, run.world.inputStream());
     if (!source.isRemote()) local.add(source.clone());
   }
-  if (local.size() > 0) putOpened(openSources(here(), local, arguments.recursive, arguments.archive));
+  if (!local.empty()) putOpened(openSources(here(), local, arguments.recursive, arguments.archive));
 }
 
 void Copy::get(const FilePath& source) {

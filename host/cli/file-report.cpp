@@ -9,14 +9,24 @@ namespace postern::cli {
 
 namespace {
 
-// The detail without the path that stands before it already.
-kj::StringPtr detailAfter(kj::StringPtr where, kj::StringPtr detail) {
-  auto colon = where.findFirst(':').map([](size_t at) { return at + 1; }).orDefault(0);
-  for (auto path : {where, where.slice(colon)}) {
-    auto prefix = kj::str(path, ": ");
-    if (path.size() > 0 && detail.startsWith(prefix)) return detail.slice(prefix.size());
-  }
-  return detail;
+// "web1:" of "web1:/srv"; empty: a path here.
+kj::String vmOf(kj::StringPtr where) {
+  auto colon = where.findFirst(':').orDefault(where.size());
+  bool remote = colon < where.findFirst('/').orDefault(where.size());
+  return remote ? kj::heapString(where.slice(0, colon + 1)) : kj::String();
+}
+
+// What a line begins with, and what follows: a detail may name a path of its own, the same one or one below.
+struct Line {
+  kj::String where;
+  kj::StringPtr detail;
+};
+Line lineFor(kj::StringPtr where, kj::StringPtr detail) {
+  auto vm = vmOf(where);
+  if (detail.startsWith("/") && vm.size() > 0) return {kj::mv(vm), detail};
+  auto prefix = kj::str(where, ": ");
+  auto rest = detail.startsWith(prefix) ? detail.slice(prefix.size()) : detail;
+  return {kj::mv(prefix), rest};
 }
 
 client::Failure failureOf(const transfer::Problem& problem, kj::String text) {
@@ -26,11 +36,11 @@ client::Failure failureOf(const transfer::Problem& problem, kj::String text) {
 }  // namespace
 
 kj::String lineOf(kj::StringPtr where, const transfer::Problem& problem, Letters letters) {
-  auto detail = detailAfter(where, problem.detail);
-  if (detail.size() == 0) detail = transfer::word(problem.kind);
+  auto detail = problem.detail.size() > 0 ? problem.detail.asPtr() : transfer::word(problem.kind);
+  auto line = lineFor(where, detail);
   bool saysRule = problem.rule.size() == 0 || strstr(detail.cStr(), problem.rule.cStr()) != nullptr;
   auto rule = saysRule ? kj::str() : kj::str(" (by rule '", shown(problem.rule, 80), "')");
-  return kj::str(shownPath(where, letters), ": ", shown(detail, transfer::MAX_PROBLEM_BYTES), rule);
+  return kj::str(shownPath(line.where, letters), shown(line.detail, transfer::MAX_PROBLEM_BYTES), rule);
 }
 
 FileReport::FileReport(Invocation& run)

@@ -63,9 +63,9 @@ kj::String progressText(kj::StringPtr name, const client::TransferProgress& prog
   kj::String rest;
   if (progress.counted) {
     auto& totals = progress.totals;
-    // Directories are entries, too; what is counted here is files.
-    auto entries = totals.files + totals.directories;
-    auto filesDone = progress.doneEntries >= entries ? totals.files : kj::min(progress.doneEntries, totals.files);
+    // Directories are entries, too, and which of them are done nobody says.
+    auto share = static_cast<double>(progress.doneEntries) / static_cast<double>(totals.files + totals.directories);
+    auto filesDone = share < 1 ? static_cast<uint64_t>(share * static_cast<double>(totals.files)) : totals.files;
     rest = kj::str(
         counted(filesDone, totals.files), "  ", describeBytes(done), " of ", describeBytes(totals.bytes),
         bytesPerSecond < 1 ? kj::str() : kj::str("  ", describeBytes(static_cast<uint64_t>(bytesPerSecond)), "/s"),

@@ -295,6 +295,17 @@ TEST_CASE("every way in which a copy as a whole may fail has its exit status and
   }
 }
 
+TEST_CASE("a problem that names a path below the one that was asked for is told of that path") {
+  CliWorld world;
+  write(world.here("a"), "x");
+  world.session.guest.instead = [](FakeGuest::Context& context) -> kj::Maybe<kj::Promise<void>> {
+    answer(context, ProblemKind::DENIED, "/srv/a: denied by rule 'nokey' of the host's policy");
+    return kj::Promise<void>(kj::READY_NOW);
+  };
+  CHECK(world.run({"cp", "a", "web1:/srv"}) == ExitStatus::DENIED);
+  CHECK_TEXT(world.errors(), "postern: web1:/srv/a: denied by rule 'nokey' of the host's policy\n");
+}
+
 TEST_CASE("failures of the session, of the VM and of the guest's policy have their exit statuses") {
   using Kind = hs::Failure::Kind;
   struct Case {
@@ -350,10 +361,10 @@ TEST_CASE("Ctrl-C ends a copy at once, the destination is what it was, and a lin
     world.interruptNow();
     return kj::NEVER_DONE;
   };
-  CHECK(world.run({"cp", "--verify", "web1:/big", "big"}) == ExitStatus::INTERRUPTED);
+  CHECK(world.run({"cp", "--verify", "--limit", "20 MiB/s", "web1:/big", "big"}) == ExitStatus::INTERRUPTED);
   CHECK_TEXT(world.errors(),
              "postern: interrupted; what is whole is there, and of the rest what was there before; "
-             "to go on: postern cp --resume --verify web1:/big big\n");
+             "to go on: postern cp --resume --verify --limit 20MiB/s web1:/big big\n");
   CHECK((read(world.here("big")) == "old"));
 }
 
