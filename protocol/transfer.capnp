@@ -212,6 +212,8 @@ struct Totals {
   # Entries that are in no directory of this transfer: what the caller named.
   stream @5 :Bool;
   # One file whose size nobody knows (Entry.stream): `bytes` is 0 and bounds nothing; quotas do. For whoever does not take such.
+  holes @6 :UInt64;
+  # Of `bytes`: what takes no room at the source. For the destination's look at its free space alone.
 }
 
 struct Backward {

@@ -48,7 +48,8 @@ kj::Maybe<Denial> GuestPolicy::decide(const VouchedCaller& caller, kj::StringPtr
   auto advice = rules->advise(request);
   kj::String suggestion;
   KJ_IF_MAYBE (toml, advice.toml) suggestion = kj::mv(*toml);
-  return Denial{kj::str(decision.toString(), ". ", advice.text), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
+  // The advice's own words repeat the decision's, or introduce the suggestion, which whoever shows it introduces.
+  return Denial{decision.toString(), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
 }
 
 Denial GuestPolicy::unknownCaller() {

@@ -4,6 +4,7 @@
 
 #include <kj/array.h>
 #include <kj/function.h>
+#include <kj/one-of.h>
 #include <kj/time.h>
 #include <stdint.h>
 

@@ -11,6 +11,7 @@
 // file and asks for no time zone, so it works within the sandbox.
 
 #include <kj/string.h>
+#include <stdint.h>
 
 namespace postern::guest {
 

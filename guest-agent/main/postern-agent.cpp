@@ -76,7 +76,7 @@ kj::Maybe<int> runHidden(int argc, char** argv) {
   auto is = [&](int index, const char* name) { return index + 1 < argc && strcmp(argv[index], name) == 0; };
   if (is(1, "--probe")) return runProbe(argv[2]);
   if (is(1, "--agent-process") && is(3, "--state-file")) {
-    return runAgentProcess({argv[4], atoi(argv[2])});
+    return runAgentProcess({argv[4], kj::StringPtr(argv[2]).parseAs<int>()});
   }
   return nullptr;
 }

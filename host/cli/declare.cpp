@@ -1,5 +1,6 @@
 #include "host/cli/declare.h"
 
+#include <kj/debug.h>
 #include <stdlib.h>
 
 #include "host/cli/quantity.h"

@@ -63,7 +63,8 @@ kj::String describeDuration(kj::Duration duration) {
   if (duration < 0 * kj::SECONDS) duration = 0 * kj::SECONDS;
   if (duration < 100 * kj::MILLISECONDS) return kj::str(duration / kj::MILLISECONDS, " ms");
   auto seconds = static_cast<uint64_t>(duration / kj::SECONDS);
-  if (seconds < 10) return formatted("%.1f s", static_cast<double>(duration / kj::MILLISECONDS / 100) / 10);
+  auto tenths = duration / (100 * kj::MILLISECONDS);
+  if (seconds < 10) return formatted("%.1f s", static_cast<double>(tenths) / 10);
   if (seconds < 60) return kj::str(seconds, " s");
   if (seconds < 3600) return twoUnits(seconds / 60, "min"_kj, seconds % 60, "s"_kj);
   if (seconds < 86400) return twoUnits(seconds / 3600, "h"_kj, seconds / 60 % 60, "min"_kj);

@@ -5,6 +5,7 @@
 #include <kj/array.h>
 #include <kj/string.h>
 #include <kj/vector.h>
+#include <stdint.h>
 
 namespace postern::cli {
 

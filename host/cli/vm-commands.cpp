@@ -103,7 +103,7 @@ ExitStatus runVmList(Invocation& run) {
   auto response = run.await(run.control().control().listVmsRequest().send(), "posternd");
   auto vms = byName(response.getVms());
   if (!run.options.json) {
-    run.world.out(vms.size() == 0 ? kj::str("no VMs; `postern enroll VM --transport ENDPOINT` adds one\n")
+    run.world.out(vms.empty() ? kj::str("no VMs; `postern enroll VM --transport ENDPOINT` adds one\n")
                                   : tableOf(vms, run.colours()));
     return ExitStatus::DONE;
   }

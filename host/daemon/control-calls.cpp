@@ -130,14 +130,15 @@ kj::Promise<void> ControlCalls::open(OpenContext context) {
       for (auto call : asked) {
         if (isAllowed(*who, *vm, call, failure)) granted.add(kj::str(call));
       }
-      if (granted.size() == 0) {
+      if (granted.empty()) {
         // What was denied says that the VM is there: only to those who may know.
         if (!visible) visibleVm(*who, params.getVm(), results.initFailure());
         return kj::READY_NOW;
       }
       if (vm->isQuarantined() && !granted[0].startsWith("admin.")) {
-        setFailure(failure, Kind::DENIED,
-                   "the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
+        setFailure(
+            failure, Kind::DENIED,
+            "denied: the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
         return kj::READY_NOW;
       }
       if (!daemon.hasRoomFor(who->uid)) {
@@ -193,6 +194,8 @@ kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
     KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
       results.disownFailure();
       vm->describe(results.initVm());
+      if (!daemon.decideOnHost(*who, "admin.rekey").isAllowed()) return;
+      results.setGuestPolicy(daemon.policy().guestHalf(vm->record().name));
     }
   });
 }
@@ -247,12 +250,13 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
       for (auto word : params.getGrants()) words.add(word);
       auto callerName = who->name();
       for (auto principal : params.getTo()) to.add(principal);
-      if (to.size() == 0) to.add(callerName);
+      if (to.empty()) to.add(callerName);
       auto written = policy::writeGrants({name, words, to});
       KJ_IF_MAYBE (problem, written.tryGet<kj::String>()) return setFailure(failure, Kind::INVALID, *problem);
       auto& grants = written.get<policy::Grants>();
-      KJ_IF_MAYBE (lines, daemon.policy().putGrants(name, grants.hostPolicy)) {
-        return setFailure(failure, Kind::INVALID, (*lines)[0]);
+      KJ_IF_MAYBE (unwritten, daemon.policy().putGrants(name, grants.hostPolicy, grants.guestPolicy)) {
+        bool full = unwritten->why == PolicyStore::NotPut::Why::DISK;
+        return setFailure(failure, full ? Kind::FAILED : Kind::INVALID, unwritten->lines[0]);
       }
       results.setGrantFile(daemon.policy().grantFile(name));
       results.setGrantText(grants.hostPolicy);

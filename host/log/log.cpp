@@ -1,5 +1,6 @@
 #include "host/log/log.h"
 
+#include <kj/vector.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>

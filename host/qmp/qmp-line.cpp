@@ -26,7 +26,7 @@ kj::OneOf<QmpLines::Line, QmpLines::TooLong, QmpLines::UsedUp> QmpLines::next() 
 
   auto piece = unread.slice(0, length);
   unread = unread.slice(end == nullptr ? length : length + 1, unread.size());
-  if (end != nullptr && unfinished.size() == 0) return withoutReturn(piece);
+  if (end != nullptr && unfinished.empty()) return withoutReturn(piece);
   unfinished.addAll(piece);
   if (end == nullptr) return UsedUp();
   handedOut = true;

@@ -27,7 +27,7 @@ class QmpLines {
   kj::OneOf<Line, TooLong, UsedUp> next();
 
   // A line has begun and not ended.
-  bool isInLine() const { return !handedOut && unfinished.size() > 0; }
+  bool isInLine() const { return !handedOut && !unfinished.empty(); }
 
  private:
   kj::ArrayPtr<const char> unread;

@@ -53,7 +53,7 @@ kj::String textOf(const VmRecord& record) {
   for (auto& tag : record.tags) tags.add(kj::str('"', tag, '"'));
   return kj::str("# Written by posternd; `postern vm set` changes it.\nuuid = \"", toString(record.uuid),
                  "\"\ntransport = '", record.transport, "'\n",
-                 tags.size() == 0 ? kj::String() : kj::str("tags = [", kj::strArray(tags, ", "), "]\n"),
+                 tags.empty() ? kj::String() : kj::str("tags = [", kj::strArray(tags, ", "), "]\n"),
                  record.qmp.size() == 0 ? kj::String() : kj::str("qmp = '", record.qmp, "'\n"));
 }
 

@@ -45,6 +45,7 @@ void writeTotals(const Totals& from, schema::Totals::Builder to) {
   to.setDeepest(from.deepest);
   to.setTops(from.tops);
   to.setStream(from.stream);
+  to.setHoles(from.holes);
 }
 
 void writeEnd(const FileEnd& from, schema::Forward::FileEnd::Builder to) {

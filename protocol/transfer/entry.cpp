@@ -149,10 +149,11 @@ Error readEntry(schema::Entry::Reader untrusted, size_t contentBytes, Entry& to)
 }
 
 Error readTotals(schema::Totals::Reader untrusted, Totals& to) {
-  to = {untrusted.getFiles(),   untrusted.getDirectories(), untrusted.getBytes(),
-        untrusted.getDeepest(), untrusted.getTops(),        untrusted.getStream()};
+  to = {untrusted.getFiles(), untrusted.getDirectories(), untrusted.getBytes(), untrusted.getDeepest(),
+        untrusted.getTops(),  untrusted.getStream(),      untrusted.getHoles()};
   if (to.files > MAX_COUNT || to.directories > MAX_COUNT) return FrameError{"counts are at most MAX_COUNT"};
   if (to.bytes > MAX_FILE_BYTES) return FrameError{"all bytes are at most MAX_FILE_BYTES"};
+  if (to.holes > to.bytes) return FrameError{"holes are among all bytes"};
   if (to.deepest > MAX_DEPTH) return FrameError{"directories are at most MAX_DEPTH deep"};
   if (to.stream && (to.files != 1 || to.tops != 1 || to.directories > 0 || to.bytes > 0)) {
     return FrameError{"a stream is one file"};

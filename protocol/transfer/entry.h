@@ -61,6 +61,7 @@ struct Totals {
   uint32_t deepest = 0;
   uint32_t tops = 0;
   bool stream = false;  // one file and nothing else
+  uint64_t holes = 0;   // at most `bytes`
 };
 
 // What a frame of the forward direction says. Content stays in the frame: of an inlined entry, and of Data.

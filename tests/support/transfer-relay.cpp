@@ -112,12 +112,13 @@ Commit TransferRelay::copyFile(uint64_t number, uint64_t size, int from, OpenerP
   for (uint64_t at = 0; at < end; at += BLOCK_BYTES) {
     size_t wanted = size_t(std::min(uint64_t(BLOCK_BYTES), end - at));
     size_t have = readAt(from, block, at);
-    if (have < wanted) {
+    if (have < wanted || options.cutSource) {
       return {number, Outcome(problem(ProblemKind::CHANGED, kj::str("is shorter than it was"))), false};
     }
     auto bytes = block.slice(0, wanted);
-    if (sameAsBase && readAt(message.descriptors[1], other.slice(0, wanted), at) == wanted) {
-      sameAsBase = bytes == other.slice(0, wanted);
+    if (sameAsBase) {
+      sameAsBase =
+          readAt(message.descriptors[1], other.slice(0, wanted), at) == wanted && bytes == other.slice(0, wanted);
     }
     if (opened.resumed && readAt(to, other.slice(0, wanted), at) == wanted && bytes == other.slice(0, wanted)) continue;
     copied += wanted;

@@ -10,6 +10,7 @@ namespace postern::test {
 struct RelayOptions {
   uint64_t vanishAfter = UINT64_MAX;  // messages of the source, after which both movers are gone
   bool vanishInFile = false;          // in the middle of the first larger file
+  bool cutSource = false;             // the first larger file is found shorter than it was announced
   bool keepFirst = false;             // the first larger file is half copied, and then said to be kept
 };
 

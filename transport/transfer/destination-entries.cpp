@@ -110,7 +110,9 @@ kj::Maybe<Problem> DestinationTree::largeFile(Arrival& arrival) {
   uint64_t freed = exists && S_ISREG(existing.st_mode) ? uint64_t(existing.st_size) : 0;
   struct stat partial {};
   if (fstat(file.descriptor(), &partial) == 0) freed += uint64_t(partial.st_blocks) * 512;
-  KJ_IF_MAYBE (problem, lacksSpace(folder, entry.size, 0, freed)) return kj::mv(*problem);
+  KJ_IF_MAYBE (bytes, single) {
+    KJ_IF_MAYBE (problem, lacksSpace(folder, *bytes, 0, freed)) return kj::mv(*problem);
+  }
 
   kj::AutoCloseFd base;
   if (entry.wantsBase && freed > 0) base = openBase(folder, arrival.name);

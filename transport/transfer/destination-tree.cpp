@@ -62,9 +62,12 @@ kj::Maybe<Problem> DestinationTree::announced(const Totals& totals) {
   KJ_IF_MAYBE (scope, options.scope) {
     KJ_IF_MAYBE (problem, transfer::overQuota(*scope, totals)) return kj::mv(*problem);
   }
-  // A single file is judged when it comes: what is there of it already may be all that is needed.
-  if (totals.files == 1 && totals.directories == 0) return nullptr;
-  return lacksSpace(stack[0]->descriptor, totals.bytes, totals.files + totals.directories, 0);
+  if (totals.files == 1 && totals.directories == 0) {
+    // It is judged when it comes: what is there of it already may be all that is needed.
+    single = totals.bytes - totals.holes;
+    return nullptr;
+  }
+  return lacksSpace(stack[0]->descriptor, totals.bytes - totals.holes, totals.files + totals.directories, 0);
 }
 
 void DestinationTree::report(uint64_t number, kj::StringPtr path, const Problem& problem) {
@@ -107,6 +110,7 @@ void DestinationTree::entry(Entry entry, kj::ArrayPtr<const kj::byte> content) {
   if (group.isFull()) group.flush();
 }
 
+// T87
 kj::Maybe<Problem> DestinationTree::refusal(const Arrival& arrival) {
   KJ_IF_MAYBE (problem, overQuota(arrival.entry)) return kj::mv(*problem);
   KJ_IF_MAYBE (scope, options.scope) {

@@ -33,7 +33,7 @@ class DestinationTree final : private GroupCommit::Owner {
   // They get them.
   void flush() { group.flush(); }
   // Files that the mover writes to.
-  bool hasOpen() const { return open.size() > 0; }
+  bool hasOpen() const { return !open.empty(); }
   uint64_t openBytes() const;
   Progress progress(uint64_t entriesSeen) const;
 
@@ -75,7 +75,8 @@ class DestinationTree final : private GroupCommit::Owner {
   DirectorySync directories;
   Summary summary;
   uint64_t entries = 0;
-  uint64_t bytes = 0;  // announced by entries
+  uint64_t bytes = 0;          // announced by entries
+  kj::Maybe<uint64_t> single;  // what the one file that was announced needs
 
   Arrival arrival(Entry entry);
   kj::Maybe<Problem> refusal(const Arrival& arrival);

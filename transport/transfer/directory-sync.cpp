@@ -16,7 +16,6 @@ bool isSynced(int result) {
 }  // namespace
 
 void DirectorySync::add(kj::AutoCloseFd directory, uint64_t device) {
-  if (everything) return;
   if (systems.empty()) {
     directories.add(Directory{kj::mv(directory), device});
     if (directories.size() <= SYNCED_SINGLY) return;
@@ -31,20 +30,21 @@ void DirectorySync::addSystem(Directory directory) {
   for (auto& each : systems) {
     if (each.device == directory.device) return;
   }
-  everything = systems.size() >= SYNCED_SINGLY;
-  if (!everything) systems.add(kj::mv(directory));
+  if (systems.size() < MAX_SYSTEMS) {
+    systems.add(kj::mv(directory));
+  } else if (!isSynced(syncfs(directory.descriptor)) && failure == 0) {
+    failure = errno;
+  }
 }
 
 int DirectorySync::sync() {
-  int error = 0;
-  if (everything) ::sync();
   for (auto& each : directories) {
-    if (!isSynced(fsync(each.descriptor)) && error == 0) error = errno;
+    if (!isSynced(fsync(each.descriptor)) && failure == 0) failure = errno;
   }
   for (auto& each : systems) {
-    if (!everything && !isSynced(syncfs(each.descriptor)) && error == 0) error = errno;
+    if (!isSynced(syncfs(each.descriptor)) && failure == 0) failure = errno;
   }
-  return error;
+  return failure;
 }
 
 }  // namespace postern::transfer

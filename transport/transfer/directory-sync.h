@@ -21,13 +21,16 @@ class DirectorySync {
   int sync();
 
  private:
+  // What is mounted in a tree; beyond that, a file system is synced for each directory of it.
+  static constexpr size_t MAX_SYSTEMS = 16;
+
   struct Directory {
     kj::AutoCloseFd descriptor;
     uint64_t device;
   };
   kj::Vector<Directory> directories;  // one by one
   kj::Vector<Directory> systems;      // of many directories: one of each file system
-  bool everything = false;            // more file systems than are worth telling apart
+  int failure = 0;                    // errno of the first
 
   void addSystem(Directory directory);
 };

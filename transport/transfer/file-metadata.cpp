@@ -88,6 +88,7 @@ void FileMetadata::removeOthers(int descriptor, const Entry& entry) {
   }
 }
 
+// T84
 kj::Maybe<Problem> FileMetadata::apply(int descriptor, const Entry& entry) {
   kj::Maybe<Problem> first;
   mode_t mode = entry.mode & (options.special ? 07777 : 0777);

@@ -31,6 +31,7 @@ kj::AutoCloseFd HardLinks::find(kj::ArrayPtr<const kj::String> components) const
   return at;
 }
 
+// T83
 kj::Maybe<Problem> HardLinks::make(FileMaker& maker, DestinationFolder& folder, kj::StringPtr name,
                                    kj::ArrayPtr<const kj::String> linkTo) {
   auto path = kj::strArray(linkTo, "/");

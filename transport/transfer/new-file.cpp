@@ -74,6 +74,7 @@ int FileMaker::link(int descriptor, int folder, kj::StringPtr name) const {
   return result == 0 ? 0 : errno;
 }
 
+// T82
 kj::Maybe<Problem> FileMaker::place(NewFile& file) {
   int error = file.partial.size() == 0 ? placeUnnamed(file) : placePartial(file);
   if (error != 0) {

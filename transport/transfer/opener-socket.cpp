@@ -93,8 +93,7 @@ bool OpenerSocket::send(kj::ArrayPtr<const int> descriptors) {
     if (errno == EINTR) continue;
     if (errno == ETOOMANYREFS) {
       // More descriptors are on the way than this user may have open: until the mover has taken some.
-      timespec moment = {0, 1000000};
-      nanosleep(&moment, nullptr);
+      poll(nullptr, 0, 1);
       continue;
     }
     if ((errno == EAGAIN || errno == ENOBUFS) && awaitRoom()) continue;

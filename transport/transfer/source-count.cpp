@@ -21,8 +21,9 @@ bool SourceCount::leaf(const SourcePlace& place, unsigned char type) {
     links.remember(id, tree.sentPath(place));
   }
   // No tree has more than the type can say; one that lies about it is bounded all the same.
-  uint64_t size = static_cast<uint64_t>(status.st_size);
-  counted.bytes += kj::min(size, MAX_FILE_BYTES - counted.bytes);
+  uint64_t size = kj::min(static_cast<uint64_t>(status.st_size), MAX_FILE_BYTES - counted.bytes);
+  counted.bytes += size;
+  counted.holes += size - kj::min(size, static_cast<uint64_t>(status.st_blocks) * 512);
   return true;
 }
 

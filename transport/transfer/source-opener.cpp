@@ -52,7 +52,7 @@ OpenerEnd runSourceOpener(kj::AutoCloseFd mover, kj::Vector<SourceTop> tops, con
   totals.tops = static_cast<uint32_t>(tops.size());
   kj::Maybe<Problem> tooMuch;
   KJ_IF_MAYBE (scope, options.scope) tooMuch = overQuota(*scope, totals);
-  if (tooMuch != nullptr) totals = {tops.size(), 0, 0, 0, totals.tops, false};
+  if (tooMuch != nullptr) totals = {tops.size(), 0, 0, 0, totals.tops, false, 0};
   listener.counted(totals);
   KJ_IF_MAYBE (end, conversation.announce(totals)) return kj::mv(*end);
 

@@ -102,6 +102,7 @@ bool SourceTree::leaveLevel(SourceVisitor& visitor) {
   return visitor.failed({folder, as, as, false}, problemOf(error, "be read to its end", ""));
 }
 
+// T87
 bool SourceTree::visit(SourceVisitor& visitor, const SourcePlace& place, unsigned char type) {
   KJ_IF_MAYBE (denied, deniedAt()) return visitor.failed(place, kj::mv(*denied));
   if (type == DT_UNKNOWN) {
@@ -117,12 +118,14 @@ bool SourceTree::enter(SourceVisitor& visitor, const SourcePlace& place) {
   KJ_IF_MAYBE (problem, tooDeep()) return visitor.failed(place, kj::mv(*problem));
   if (options.listing && depth() >= options.listDepth) {
     if (int error = statusOf(place, status)) return visitor.failed(place, problemOf(error, "be read", ""));
+    KJ_IF_MAYBE (problem, unannounced()) return visitor.failed(place, kj::mv(*problem));
     return visitor.directory(place, status, -1) && visitor.leave();
   }
   auto directory = openPlace(place);
   if (directory == nullptr || fstat(directory, &status) != 0) {
     return visitor.failed(place, problemOf(errno, "be read", ""));
   }
+  KJ_IF_MAYBE (problem, unannounced()) return visitor.failed(place, kj::mv(*problem));
   if (!visitor.directory(place, status, directory)) return false;
   levels.add(Level{DirectoryReader(kj::mv(directory)), kj::str(place.as), scopePath.size()});
   return true;
@@ -143,6 +146,11 @@ kj::Maybe<Problem> SourceTree::tooDeep() const {
   if (depth() >= MAX_DEPTH) {
     return problem(ProblemKind::TOO_MANY, kj::str("more than ", MAX_DEPTH, " directories inside each other"));
   }
+  return nullptr;
+}
+
+// What could not be entered when it was counted was not announced either: so this is asked behind opening it.
+kj::Maybe<Problem> SourceTree::unannounced() const {
   if (depth() < announcedDepth) return nullptr;
   return problem(ProblemKind::CHANGED, kj::str("was not there when the tree was counted; copy it again"));
 }
@@ -151,7 +159,7 @@ kj::String SourceTree::shown(const SourcePlace& place) const {
   kj::Vector<char> path;
   path.addAll(top->shown);
   for (size_t i = 1; i <= levels.size(); ++i) {
-    if (path.size() > 0 && path.back() != '/') path.add('/');
+    if (!path.empty() && path.back() != '/') path.add('/');
     path.addAll(i < levels.size() ? kj::StringPtr(levels[i].as) : place.as);
   }
   return kj::heapString(path.asPtr());

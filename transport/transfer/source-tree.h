@@ -68,6 +68,7 @@ class SourceTree {
   bool enter(SourceVisitor& visitor, const SourcePlace& place);
   kj::Maybe<Problem> deniedAt() const;
   kj::Maybe<Problem> tooDeep() const;
+  kj::Maybe<Problem> unannounced() const;
 };
 
 // DT_* of st_mode.

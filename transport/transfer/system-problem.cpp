@@ -77,9 +77,13 @@ kj::String userName(uid_t uid) {
 
 }  // namespace
 
-kj::StringPtr actingUser() {
-  static const kj::String name = userName(geteuid());
-  return name;
+kj::String actingUser() {
+  struct Known {
+    uid_t uid;
+    kj::String name;
+  };
+  static const Known first = {geteuid(), userName(geteuid())};
+  return geteuid() == first.uid ? kj::str(first.name) : userName(geteuid());
 }
 
 Problem problemOf(int error, kj::StringPtr what, kj::StringPtr path) {

@@ -15,6 +15,6 @@ Problem deniedBy(kj::StringPtr rule);
 
 // Name of the user that this process is, or its number. Asks the user database the first time: a process that is going
 // to be confined calls it before.
-kj::StringPtr actingUser();
+kj::String actingUser();
 
 }  // namespace postern::transfer

@@ -72,7 +72,7 @@ std::string wrongWith(const Backward& message) {
 TEST_CASE("each message of the forward direction is read as it was written") {
   kj::Vector<Forward> messages;
   auto add = [&](Forward message) { messages.add(kj::mv(message)); };
-  Totals totals{MAX_COUNT, MAX_COUNT, MAX_FILE_BYTES, MAX_DEPTH, ~0u};
+  Totals totals{MAX_COUNT, MAX_COUNT, MAX_FILE_BYTES, MAX_DEPTH, ~0u, false, MAX_FILE_BYTES};
   add(forward(kj::mv(totals)));
   add(forward(Totals{1, 0, 0, 0, 1, true}));
   for (uint8_t kind = 0; kind <= uint8_t(EntryKind::SOCKET); ++kind) add(forward(fullEntry(EntryKind(kind))));
@@ -274,6 +274,7 @@ TEST_CASE("each bound of totals, runs and hashes is held") {
   CHECK(wrongWith(forward(Totals{MAX_COUNT + 1})) == "counts are at most MAX_COUNT");
   CHECK(wrongWith(forward(Totals{0, MAX_COUNT + 1})) == "counts are at most MAX_COUNT");
   CHECK(wrongWith(forward(Totals{0, 0, MAX_FILE_BYTES + 1})) == "all bytes are at most MAX_FILE_BYTES");
+  CHECK(wrongWith(forward(Totals{1, 0, 9, 0, 1, false, 10})) == "holes are among all bytes");
   CHECK(wrongWith(forward(Totals{0, 0, 0, MAX_DEPTH + 1})) == "directories are at most MAX_DEPTH deep");
   for (auto& totals : {Totals{2, 0, 0, 0, 1, true}, Totals{1, 1, 0, 0, 1, true}, Totals{1, 0, 1, 0, 1, true},
                        Totals{1, 0, 0, 0, 2, true}}) {

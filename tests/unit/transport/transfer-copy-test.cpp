@@ -35,7 +35,7 @@ class Place {
 
 }  // namespace
 
-TEST_CASE("A random tree arrives with everything that an archive copy promises") {
+TEST_CASE("a random tree arrives with everything that an archive copy promises") {
   for (auto& where : placesOfTests()) {
     for (uint64_t seed = 1; seed <= 4; ++seed) {
       CAPTURE(where);
@@ -63,7 +63,7 @@ TEST_CASE("A random tree arrives with everything that an archive copy promises")
   }
 }
 
-TEST_CASE("A random tree arrives without what is not asked for") {
+TEST_CASE("a random tree arrives without what is not asked for") {
   Place place("/tmp");
   makeRandomTree(place.path("tree"), {9, 200, 20, false});
   Copy copy;
@@ -78,7 +78,7 @@ TEST_CASE("A random tree arrives without what is not asked for") {
   for (auto& each : found) CHECK(expected[each.first] == each.second);
 }
 
-TEST_CASE("Holes stay holes where the mover leaves them, and the totals are announced first") {
+TEST_CASE("the totals are announced first, and are what comes") {
   Place place("/tmp");
   makeRandomTree(place.path("tree"), {3, 50, 3, true});
   Copy copy;
@@ -98,7 +98,7 @@ TEST_CASE("Holes stay holes where the mover leaves them, and the totals are anno
                     pictureOf(place.path("sent"), PictureOf::EVERYTHING)) == "");
 }
 
-TEST_CASE("Mode and time of a file arrive whatever the umask is") {
+TEST_CASE("mode and time of a file arrive whatever the umask is") {
   Place place("/tmp");
   writeFile(place.path("file"), "content", 0666);
   timespec times[] = {{0, UTIME_OMIT}, {-5, 123456789}};
@@ -115,7 +115,7 @@ TEST_CASE("Mode and time of a file arrive whatever the umask is") {
   CHECK(status.st_mtim.tv_nsec == 123456789);
 }
 
-TEST_CASE("Several sources go into a directory, and a directory that is there keeps what it has") {
+TEST_CASE("several sources go into a directory, and a directory that is there keeps what it has") {
   Place place("/tmp");
   writeFile(place.path("one"), "1");
   KJ_SYSCALL(mkdir(place.path("two").cStr(), 0755));
@@ -136,7 +136,7 @@ TEST_CASE("Several sources go into a directory, and a directory that is there ke
   CHECK((status.st_mode & 07777) == 0711);
 }
 
-TEST_CASE("A top that is a directory itself is sent under the name that it is given") {
+TEST_CASE("a top that is a directory itself is sent under the name that it is given") {
   Place place("/tmp");
   makeRandomTree(place.path("tree"), {5, 30, 2, false});
   Copy copy;
@@ -147,7 +147,7 @@ TEST_CASE("A top that is a directory itself is sent under the name that it is gi
                     pictureOf(place.path("copy"), PictureOf::EVERYTHING)) == "");
 }
 
-TEST_CASE("Many small files cost little CPU time") {
+TEST_CASE("many small files cost little CPU time") {
   Place place(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   unsigned count = getenv("POSTERN_TEST_FULL") == nullptr ? 20000 : 100000;
   KJ_SYSCALL(mkdir(place.path("many").cStr(), 0755));
