@@ -33,7 +33,8 @@ Denial denialOf(const policy::Policy& rules, const policy::Request& request) {
   auto advice = rules.advise(request);
   kj::String suggestion;
   KJ_IF_MAYBE (toml, advice.toml) suggestion = kj::mv(*toml);
-  return {kj::str(decision.toString(), ". ", advice.text), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
+  // The advice's own words repeat the decision's, or introduce the suggestion, which whoever shows it introduces.
+  return {decision.toString(), kj::heapString(decision.ruleId()), kj::mv(suggestion)};
 }
 
 }  // namespace

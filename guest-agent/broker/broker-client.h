@@ -22,6 +22,9 @@ namespace postern::guest {
 enum class Probe : uint8_t { OS = 1, NETWORK = 2, FILESYSTEMS = 4, USERS = 8 };
 
 enum class PowerAction : uint8_t { SHUTDOWN, RESTART, SUSPEND };
+// A shutdown or restart that was started, by a program that then failed or that somebody else called off, and has not
+// ended this system by then did not happen. Longer than a service manager's patience with a service or two.
+constexpr auto POWER_HAPPENS_WITHIN = 5 * kj::MINUTES;
 
 // Between an opener's cancel and its SIGTERM: what is half done is put away meanwhile.
 constexpr auto OPENER_GRACE = 5 * kj::SECONDS;
@@ -73,8 +76,8 @@ class BrokerClient {
   // Tells the guest's users (wall). Best effort.
   virtual kj::Promise<void> tellUsers(kj::StringPtr message) = 0;
   // The point of no return. `caller` is whom the host vouches for, for the broker's own look at the policy, as text
-  // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same, whatever
-  // comes later.
+  // (guest-agent/power/caller-text.h). Null: it was started. Once it was, the same call reports the same for
+  // POWER_HAPPENS_WITHIN.
   virtual kj::Promise<kj::Maybe<BrokerRefusal>> power(PowerAction action, kj::StringPtr caller) = 0;
 
   // Starts a process that opens files for `order`, as whom and below which folder the broker's own look at the policy

@@ -19,6 +19,7 @@ kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> Broker::serve(kj::AutoCloseFd 
 
 kj::Promise<kj::Maybe<kj::String>> Broker::power(PowerAction action, kj::StringPtr caller) {
   using Failure = kj::Maybe<kj::String>;
+  forgetWhatDidNotHappen();
   KJ_IF_MAYBE (current, started) {
     if (current->action != action) return Failure(kj::str(actionName(current->action), " is under way"));
     if (current->known) return Failure(nullptr);
@@ -28,7 +29,7 @@ kj::Promise<kj::Maybe<kj::String>> Broker::power(PowerAction action, kj::StringP
       return Failure(kj::mv(*why));
     }
     spdlog::info("power action={} caller={}", actionName(action).cStr(), caller.cStr());
-    started = Started{action, false, {}};
+    started = Started{action, false, port.getTimer().now(), {}};
     starting.add(kj::evalNow([&] {
                    return options.power->start(action, children);
                  }).catch_([](kj::Exception&& exception) -> Failure {
@@ -40,6 +41,14 @@ kj::Promise<kj::Maybe<kj::String>> Broker::power(PowerAction action, kj::StringP
   return kj::mv(outcome.promise);
 }
 
+void Broker::forgetWhatDidNotHappen() {
+  KJ_IF_MAYBE (current, started) {
+    if (!current->known || port.getTimer().now() < current->counts) return;
+    spdlog::warn("power-did-not-happen action={}", actionName(current->action).cStr());
+    started = nullptr;
+  }
+}
+
 void Broker::startEnded(kj::Maybe<kj::String> failure) {
   auto& current = KJ_ASSERT_NONNULL(started);
   for (auto& one : current.waiting) {
@@ -49,6 +58,7 @@ void Broker::startEnded(kj::Maybe<kj::String> failure) {
   KJ_IF_MAYBE (why, failure)
     spdlog::error("power-failed action={}: {}", actionName(current.action).cStr(), why->cStr());
   current.known = true;
+  current.counts = port.getTimer().now() + options.powerTime;
   // A suspend ends; the next one is another.
   if (failure != nullptr || current.action == PowerAction::SUSPEND) started = nullptr;
 }

@@ -38,6 +38,8 @@ struct BrokerOptions {
   kj::String hooksFolder;
   kj::Duration hookTime = 60 * kj::SECONDS;
   kj::Own<PowerWay> power;
+  // Beyond it a shutdown or restart that was started has not happened.
+  kj::Duration powerTime = POWER_HAPPENS_WITHIN;
   // {"/usr/bin/wall"}; empty: users are not told.
   kj::Array<kj::String> tellCommand;
 
@@ -75,7 +77,8 @@ class Broker final : private kj::TaskSet::ErrorHandler {
   // A power action that was started, or is being started, whatever becomes of who asked.
   struct Started {
     PowerAction action;
-    bool known = false;  // that it was
+    bool known = false;    // that it was
+    kj::TimePoint counts;  // until when; once it is known
     kj::Vector<kj::Own<kj::PromiseFulfiller<kj::Maybe<kj::String>>>> waiting;
   };
 
@@ -87,6 +90,7 @@ class Broker final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet starting;
 
   kj::Promise<kj::Maybe<kj::String>> power(PowerAction action, kj::StringPtr caller);
+  void forgetWhatDidNotHappen();
   void startEnded(kj::Maybe<kj::String> failure);
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -172,10 +172,19 @@ void PowerService::ended(PowerOperation& operation) {
   operation.tellOutcome();
   stopping = done;
   if (!done) return;
-  if (operation.order.action == PowerAction::SUSPEND) {
+  auto action = operation.order.action;
+  if (action == PowerAction::SUSPEND) {
     tasks.add(timer.afterDelay(SUSPEND_SETTLES).then([this] { stopping = false; }));
+  } else {
+    tasks.add(timer.afterDelay(POWER_HAPPENS_WITHIN).then([this, action] {
+      spdlog::warn(
+          "power-did-not-happen action={}: it was started {} s ago, and this system still runs; another "
+          "request is taken",
+          actionName(action).cStr(), POWER_HAPPENS_WITHIN / kj::SECONDS);
+      stopping = false;
+    }));
   }
-  aboutToStop(goodbyeOf(operation.order.action));
+  aboutToStop(goodbyeOf(action));
 }
 
 void PowerService::taskFailed(kj::Exception&& exception) {

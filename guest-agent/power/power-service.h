@@ -7,6 +7,8 @@
 // - It is given up at any time before the point of no return when everybody who waits for it has gone, when nobody says
 //   proceed() within PROCEED_TIME, or when the caller's deadline has passed on a clock that counts suspended time, too.
 // - It ends in exactly one step `stopping` or `refused` to every observer.
+// - One that was started and never happened is given up POWER_HAPPENS_WITHIN later: the log says so, and the next is
+//   taken.
 //
 // The order: policy; inhibitors; accepted; proceed(); users are told; hooks; the delay; deadline and proceed() again;
 // broker.power(), which decides once more; `stopping`; aboutToStop, upon which the agent says goodbye.

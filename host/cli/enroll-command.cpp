@@ -73,15 +73,18 @@ ExitStatus runVmRekey(Invocation& run, const VmRekeyArguments& arguments) {
   request.setName(arguments.vm);
   auto shownVm = run.await(request.send(), "posternd");
   run.check(shownVm, arguments.vm);
-  auto issued = issueBundle(run, arguments.vm, "admin.rekey", shownVm.getVm().getSettings().getTransport(), "",
-                            arguments.bundle, *file);
+  auto issued = issueBundle(run, arguments.vm, "admin.rekey", shownVm.getVm().getSettings().getTransport(),
+                            shownVm.getGuestPolicy(), arguments.bundle, *file);
   if (!run.options.json) {
-    run.world.out(
-        kj::str(arguments.vm, ": new keys; the old ones are good until the bundle has been used\n", toText(issued)));
+    auto policy =
+        kj::StringPtr(shownVm.getGuestPolicy().size() > 0 ? "policy            the bundle has the VM's grants\n" : "");
+    run.world.out(kj::str(arguments.vm, ": new keys; the old ones are good until the bundle has been used\n", policy,
+                          toText(issued)));
     return ExitStatus::DONE;
   }
   JsonWriter json;
   json.beginObject().field("ok", true).field("vm", arguments.vm);
+  json.field("guestPolicy", shownVm.getGuestPolicy());
   writeFields(json, issued);
   json.endObject();
   run.world.out(kj::str(json.finish(), '\n'));

@@ -34,13 +34,15 @@ kj::String shownLines(kj::StringPtr untrusted, kj::StringPtr indent) {
 kj::String lineOf(const client::Failure& failure) {
   auto text = printable(failure.text.asArray(), client::MAX_FAILURE_TEXT_BYTES);
   if (failure.kind != client::FailureKind::DENIED) return text;
-  // posternd's own texts say by which rule; an older one's or a guest's may not.
-  bool said = failure.rule.size() == 0 ? strstr(text.cStr(), "no rule") != nullptr
-                                       : strstr(text.cStr(), failure.rule.cStr()) != nullptr;
-  auto by = said                       ? kj::str()
-            : failure.rule.size() == 0 ? kj::str("no rule allows it; ")
-                                       : kj::str("denied by rule '", shown(failure.rule, 80), "'; ");
-  return kj::str(text, " (", by, "the ", lockName(failure.lock), "'s policy)");
+  // Nothing is said twice: posternd's own texts, and those of this version's guests, say why; some say whose policy.
+  kj::Vector<kj::String> rest;
+  if (strstr(text.cStr(), "denied: ") == nullptr && strstr(text.cStr(), "denied by rule") == nullptr) {
+    rest.add(failure.rule.size() == 0 ? kj::str("no rule allows it")
+                                      : kj::str("denied by rule '", shown(failure.rule, 80), "'"));
+  }
+  auto whose = kj::str("the ", lockName(failure.lock), "'s policy");
+  if (strstr(text.cStr(), whose.cStr()) == nullptr) rest.add(kj::mv(whose));
+  return rest.size() == 0 ? kj::mv(text) : kj::str(text, " (", kj::strArray(rest, "; "), ")");
 }
 
 kj::String suggestionOf(const client::Failure& failure) {

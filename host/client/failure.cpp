@@ -101,6 +101,8 @@ Failure failureOf(host::schema::Failure::Reader failure) {
 Failure failureOf(schema::Refusal::Reader refusal) {
   auto words = wordsFor(refusal.getReason());
   auto detail = bounded(refusal.getDetail(), MAX_FAILURE_TEXT_BYTES);
+  // Which says so itself.
+  if (detail.startsWith("denied")) words = "the guest's policy"_kj;
   return {kindOf(refusal.getReason()), detail.size() == 0 ? kj::str(words) : kj::str(words, ": ", detail),
           bounded(refusal.getRule(), MAX_FAILURE_TEXT_BYTES), bounded(refusal.getSuggestion(), MAX_SUGGESTION_BYTES),
           Lock::GUEST};

@@ -57,7 +57,9 @@ interface Control {
   listVms @1 () -> (vms :List(Vm));
   # Those that the caller may see.
 
-  showVm @2 (name :Text) -> (vm :Vm, failure :Failure);
+  showVm @2 (name :Text) -> (vm :Vm, failure :Failure, guestPolicy :Text);
+  # `guestPolicy`: what addVm gave for the bundle, for the next one; to callers with admin.rekey, as long as the host's
+  # half is in force.
 
   addVm @3 (vm :VmSettings, grants :List(Text), to :List(Text)) -> (failure :Failure, grantFile :Text, grantText :Text, guestPolicy :Text);
   # Registers a VM, makes its keys in a new session process, listens or connects. `grants` in the words of `enroll --grant`;

@@ -67,6 +67,8 @@ void setFailure(schema::Failure::Builder failure, postern::schema::Refusal::Read
   failure.setLock(schema::Failure::Lock::GUEST);
   auto detail = printable(refusal.getDetail(), 1024);
   auto words = wordsOf(refusal.getReason());
+  // Which says so itself.
+  if (detail.startsWith("denied")) words = "the guest's policy";
   failure.setText(detail.size() == 0 ? kj::str(words) : kj::str(words, ": ", detail));
   failure.setRule(printable(refusal.getRule(), 64));
   failure.setSuggestion(printableLines(refusal.getSuggestion()));

@@ -89,6 +89,8 @@ kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
     KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
       results.disownFailure();
       vm->describe(results.initVm());
+      if (!daemon.decideOnHost(*who, "admin.rekey").isAllowed()) return;
+      results.setGuestPolicy(daemon.policy().guestHalf(vm->record().name));
     }
   });
 }
@@ -147,8 +149,9 @@ kj::Promise<void> ControlCalls::addVm(AddVmContext context) {
       auto written = policy::writeGrants({name, words, to});
       KJ_IF_MAYBE (problem, written.tryGet<kj::String>()) return setFailure(failure, Kind::INVALID, *problem);
       auto& grants = written.get<policy::Grants>();
-      KJ_IF_MAYBE (lines, daemon.policy().putGrants(name, grants.hostPolicy)) {
-        return setFailure(failure, Kind::INVALID, (*lines)[0]);
+      KJ_IF_MAYBE (unwritten, daemon.policy().putGrants(name, grants.hostPolicy, grants.guestPolicy)) {
+        bool full = unwritten->why == PolicyStore::NotPut::Why::DISK;
+        return setFailure(failure, full ? Kind::FAILED : Kind::INVALID, unwritten->lines[0]);
       }
       results.setGrantFile(daemon.policy().grantFile(name));
       results.setGrantText(grants.hostPolicy);

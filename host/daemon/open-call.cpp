@@ -108,8 +108,9 @@ Grantable grantableOf(Daemon& daemon, const LocalCaller& who, Vm& vm, const Aske
 bool isHindered(Daemon& daemon, const LocalCaller& who, Vm& vm, const Grantable& grantable,
                 schema::Failure::Builder failure) {
   if (vm.isQuarantined() && !grantable.calls[0].startsWith("admin.")) {
-    setFailure(failure, Kind::DENIED,
-               "the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
+    setFailure(
+        failure, Kind::DENIED,
+        "denied: the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
   } else if (!daemon.hasRoomFor(who.uid)) {
     setFailure(failure, Kind::FAILED, kj::str("you have ", MAX_GRANTS_PER_USER, " connections to VMs already"));
   } else if (grantable.files.size() > MAX_FILE_GRANT_WORDS) {

@@ -68,20 +68,32 @@ kj::Maybe<kj::Vector<kj::String>> PolicyStore::load(kj::Maybe<File> replacing) {
   return nullptr;
 }
 
-kj::Maybe<kj::Vector<kj::String>> PolicyStore::putGrants(kj::StringPtr vm, kj::StringPtr text) {
+kj::Maybe<PolicyStore::NotPut> PolicyStore::putGrants(kj::StringPtr vm, kj::StringPtr text, kj::StringPtr guestHalf) {
   auto path = grantFile(vm);
-  KJ_IF_MAYBE (error, makeFolder(grantsFolder, 0755)) return oneLine(kj::mv(error->text));
-  KJ_IF_MAYBE (problems, load(File{kj::str(path), kj::str(text)})) return kj::mv(*problems);
-  KJ_IF_MAYBE (error, replaceFile(path, text, 0644)) {
-    auto lines = oneLine(kj::mv(error->text));
+  auto onDisk = [](FileError& error) { return NotPut{NotPut::Why::DISK, oneLine(kj::mv(error.text))}; };
+  KJ_IF_MAYBE (error, makeFolder(grantsFolder, 0755)) return onDisk(*error);
+  KJ_IF_MAYBE (problems, load(File{kj::str(path), kj::str(text)})) {
+    return NotPut{NotPut::Why::POLICY, kj::mv(*problems)};
+  }
+  auto failed = replaceFile(guestHalfFile(vm), guestHalf, 0644);
+  if (failed == nullptr) failed = replaceFile(path, text, 0644);
+  KJ_IF_MAYBE (error, failed) {
     (void)reload();  // without them again
-    return kj::mv(lines);
+    return onDisk(*error);
   }
   return nullptr;
 }
 
+kj::String PolicyStore::guestHalf(kj::StringPtr vm) const {
+  if (readFile(grantFile(vm), policy::MAX_FILE_BYTES).is<FileError>()) return kj::String();
+  auto half = readFile(guestHalfFile(vm), policy::MAX_FILE_BYTES);
+  return half.is<kj::String>() ? kj::mv(half.get<kj::String>()) : kj::String();
+}
+
 kj::String PolicyStore::removeGrants(kj::StringPtr vm, kj::Vector<kj::String>& problems) {
   auto path = grantFile(vm);
+  // Without its other half it means nothing.
+  (void)removeFile(guestHalfFile(vm));
   auto read = readFile(path, policy::MAX_FILE_BYTES);
   if (read.is<FileError>()) return kj::String();
   KJ_IF_MAYBE (error, removeFile(path)) problems.add(kj::mv(error->text));

@@ -22,11 +22,19 @@ class PolicyStore {
   const policy::Policy& current() const { return *policy; }
   kj::ArrayPtr<const kj::String> warnings() const { return lastWarnings; }
 
-  // The grants of one VM: written if the whole policy is good with them. The lines say what is wrong.
-  kj::Maybe<kj::Vector<kj::String>> putGrants(kj::StringPtr vm, kj::StringPtr text);
+  struct NotPut {
+    enum class Why { POLICY, DISK } why;
+    kj::Vector<kj::String> lines;  // as reload()'s
+  };
+  // The grants of one VM: written if the whole policy is good with them. `guestHalf` is kept beside them for the VM's
+  // next bundle.
+  kj::Maybe<NotPut> putGrants(kj::StringPtr vm, kj::StringPtr text, kj::StringPtr guestHalf);
+  // What was put; empty without a grant file of the host's, whoever removed that.
+  kj::String guestHalf(kj::StringPtr vm) const;
   // What was there, for the caller to see; empty if nothing was. `problems` as in reload().
   kj::String removeGrants(kj::StringPtr vm, kj::Vector<kj::String>& problems);
   kj::String grantFile(kj::StringPtr vm) const { return kj::str(grantsFolder, '/', vm, ".toml"); }
+  kj::String guestHalfFile(kj::StringPtr vm) const { return kj::str(grantsFolder, '/', vm, ".guest"); }
 
  private:
   const kj::String policyFolder;

@@ -116,6 +116,7 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       told(timer, TOLD_PER_SECOND, TOLD_BURST),
       self(kj::refcounted<Self>()),
       nextReports(timer.now()),
+      lastHeard(timer.now()),
       lastEnded(kj::Promise<void>(kj::READY_NOW).fork()),
       tasks(*this),
       running(kj::evalLater([this]() { return run(); }).eagerlyEvaluate([this](kj::Exception&& e) {
@@ -242,6 +243,7 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
           process = kj::heap<ProcessWatch>(environment.port, pid);
         }
         control = kj::mv(client);
+        lastHeard = timer.now();
         reportObserver.emplace(environment.port, reports, kj::UnixEventPort::FdObserver::OBSERVE_READ);
         handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid());
         for (auto& waiter : attachWaiters) waiter->fulfill();
@@ -252,6 +254,7 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         }
         return reference.onDisconnect()
             .exclusiveJoin(receiveReports())
+            .exclusiveJoin(untilHung())
             .exclusiveJoin(KJ_ASSERT_NONNULL(process)->whenEnded());
       });
 }
@@ -291,12 +294,31 @@ kj::Promise<void> SessionClient::receiveReports() {
     if (size < 0) break;
     if (size == 0) return kj::NEVER_DONE;  // the process's end shows elsewhere
     ++received;
-    KJ_IF_MAYBE (report, parseReport(kj::arrayPtr(bytes, size_t(size)))) handler.sessionReport(*report);
+    KJ_IF_MAYBE (report, parseReport(kj::arrayPtr(bytes, size_t(size)))) {
+      lastHeard = timer.now();
+      handler.sessionReport(*report);
+    }
   }
   // One that never stops to report gets no more of this loop than that.
   nextReports = timer.now() + REPORT_PAUSE;
   if (received == MAX_REPORTS_AT_ONCE) return timer.atTime(nextReports).then([this]() { return receiveReports(); });
   return KJ_ASSERT_NONNULL(reportObserver).whenBecomesReadable().then([this]() { return receiveReports(); });
+}
+
+// Fails when the process has not answered.
+kj::Promise<void> SessionClient::untilHung() {
+  auto due = lastHeard + SILENCE;
+  if (timer.now() < due) return timer.atTime(due).then([this]() { return untilHung(); });
+  // In two halves: when posternd stood still itself, it sees in the second what was answered meanwhile.
+  auto late = timer.afterDelay(ALIVE_DEADLINE / 2)
+                  .then([this]() { return timer.afterDelay(ALIVE_DEADLINE / 2); })
+                  .then([]() -> kj::Promise<void> {
+                    return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
+                  });
+  return KJ_ASSERT_NONNULL(control).aliveRequest().send().ignoreResult().exclusiveJoin(kj::mv(late)).then([this]() {
+    lastHeard = timer.now();
+    return untilHung();
+  });
 }
 
 void SessionClient::reset(kj::StringPtr why) {

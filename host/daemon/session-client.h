@@ -7,6 +7,9 @@
 // often it says something: above TOLD_PER_SECOND it waits for its answers, and of reports it gets some
 // MAX_REPORTS_AT_ONCE in REPORT_PAUSE through.
 //
+// A process that hangs is ended and replaced like one that died: after SILENCE without a report it is asked whether it
+// lives, and has ALIVE_DEADLINE to answer. One whose guest sends heartbeats is never asked.
+//
 // Destroying it leaves the process running: a session outlives its posternd. stop() ends it. One loop.
 
 #include <kj/async-io.h>
@@ -31,6 +34,8 @@ constexpr auto RESTART_MAX = 2 * kj::SECONDS;
 // A process that lived this long was not broken from the start.
 constexpr auto LIVED = 5 * kj::SECONDS;
 constexpr auto ATTACH_DEADLINE = 5 * kj::SECONDS;
+constexpr auto SILENCE = 8 * kj::SECONDS;
+constexpr auto ALIVE_DEADLINE = 5 * kj::SECONDS;
 // From stop() to SIGKILL.
 constexpr auto STOP_DEADLINE = 2 * kj::SECONDS;
 
@@ -110,6 +115,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::AutoCloseFd reports;
   kj::Maybe<kj::UnixEventPort::FdObserver> reportObserver;
   kj::TimePoint nextReports;  // not before
+  kj::TimePoint lastHeard;    // a report of it, or its answer to alive()
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
   std::list<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
@@ -123,6 +129,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Promise<kj::Maybe<kj::AutoCloseFd>> connect();
   bool spawn();
   kj::Promise<void> receiveReports();
+  kj::Promise<void> untilHung();
   void reset(kj::StringPtr why);
   // The process that was started last, by us or by an earlier posternd, if it still lives; null otherwise.
   kj::Maybe<pid_t> lastStarted() const;

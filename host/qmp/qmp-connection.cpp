@@ -108,7 +108,7 @@ void QmpConnection::takeAnswer(QmpAnswer answer) {
   if (answer.id == 0 || answer.id > lastId) fail(kj::str("QEMU answered what was not asked"));
 }
 
-kj::Promise<QmpConnection::Reply> QmpConnection::command(kj::StringPtr name) {
+kj::Promise<QmpConnection::Reply> QmpConnection::command(kj::StringPtr name, kj::Duration deadline) {
   KJ_IF_MAYBE (why, failure) return Reply(NoAnswer{kj::str(*why)});
   forgetDropped();
   if (outstanding.size() == MAX_QMP_COMMANDS || unwritten.size() > MAX_UNWRITTEN_BYTES) {
@@ -118,8 +118,8 @@ kj::Promise<QmpConnection::Reply> QmpConnection::command(kj::StringPtr name) {
   outstanding.add(Outstanding{++lastId, kj::mv(answer.fulfiller)});
   unwritten.addAll(kj::str("{\"execute\":\"", name, "\",\"id\":", lastId, "}\n").asBytes());
   flush();
-  return answer.promise.exclusiveJoin(timer.afterDelay(QMP_ANSWER_DEADLINE).then([name = kj::str(name)]() -> Reply {
-    return NoAnswer{kj::str("QEMU did not answer ", name, " within ", QMP_ANSWER_DEADLINE / kj::SECONDS, " s")};
+  return answer.promise.exclusiveJoin(timer.afterDelay(deadline).then([name = kj::str(name), deadline]() -> Reply {
+    return NoAnswer{kj::str("QEMU did not answer ", name, " within ", deadline / kj::SECONDS, " s")};
   }));
 }
 

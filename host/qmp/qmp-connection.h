@@ -3,7 +3,7 @@
 //  - memory for one line and MAX_QMP_COMMANDS commands;
 //  - it ends, with a line for a person, at the first thing that is no QMP, at an answer to what was not asked, and at a
 //    line that is not finished QMP_ANSWER_DEADLINE after it began;
-//  - a command is answered, or QMP_ANSWER_DEADLINE later is not; whoever asked hears the answer before any event that
+//  - a command is answered, or its deadline later is not; whoever asked hears the answer before any event that
 //    came after it is told.
 // Owned by the watch, on its loop. Connects nothing, and has no deadline for the greeting.
 
@@ -42,7 +42,7 @@ class QmpConnection final : private kj::TaskSet::ErrorHandler {
   kj::Promise<kj::String> run();
 
   // `name` is one of QMP's, without arguments. The promise may outlive this, but not the timer.
-  kj::Promise<Reply> command(kj::StringPtr name);
+  kj::Promise<Reply> command(kj::StringPtr name, kj::Duration deadline = QMP_ANSWER_DEADLINE);
 
   // Ends it; run() then says why.
   void fail(kj::String why);

@@ -30,7 +30,7 @@ void QmpVmState::heard(const QmpEvent& event) {
     case QmpEvent::Kind::RESET:
       // Of a VM that was off (-no-shutdown) it is one that is not off and not started.
       if (known == Known::OFF) known = Known::NOTHING;
-      handler.qmpEvent(Event::RESET);
+      tellReset();
       return wake(resetWaiters, describe("RESET", event));
     case QmpEvent::Kind::SHUTDOWN:
       setOff(describe("SHUTDOWN", event));
@@ -57,6 +57,15 @@ void QmpVmState::answered(const QmpAnswer::Status& status) {
 
 void QmpVmState::gone() {
   if (known != Known::NOTHING) setOff(kj::str("QEMU has ended"));
+}
+
+void QmpVmState::tellReset() {
+  auto now = clock.now();
+  KJ_IF_MAYBE (told, resetTold) {
+    if (now < *told + ONE_RESET) return;
+  }
+  resetTold = now;
+  handler.qmpEvent(Event::RESET);
 }
 
 void QmpVmState::setPaused(bool paused) {

@@ -1,8 +1,10 @@
 #pragma once
 // QmpVmState: what is known of a VM from QEMU's words, in order: which of them are news. Guarantees that a pause or an
-// end that was said by an event, by an answer and by a socket that closed is one pause and one end.
+// end that was said by an event, by an answer and by a socket that closed is one pause and one end, and that a reset is
+// one though QEMU says it again: firmware that begins finds the machine used, and resets it once more by itself.
 
 #include <kj/async.h>
+#include <kj/time.h>
 #include <kj/vector.h>
 
 #include "host/qmp/qmp-message.h"
@@ -10,10 +12,13 @@
 
 namespace postern::host {
 
+// From one RESET that was told to the next that is another one. No guest comes back in less.
+constexpr auto ONE_RESET = 10 * kj::SECONDS;
+
 class QmpVmState {
  public:
-  // `handler` outlives this.
-  explicit QmpVmState(QmpWatch::Handler& handler) : handler(handler) {}
+  // Both outlive this.
+  QmpVmState(const kj::MonotonicClock& clock, QmpWatch::Handler& handler) : clock(clock), handler(handler) {}
   KJ_DISALLOW_COPY(QmpVmState);
 
   void heard(const QmpEvent& event);
@@ -27,13 +32,16 @@ class QmpVmState {
   enum class Known { NOTHING, RUNNING, PAUSED, OFF };
   using Waiters = kj::Vector<kj::Own<kj::PromiseFulfiller<kj::String>>>;
 
+  const kj::MonotonicClock& clock;
   QmpWatch::Handler& handler;
+  kj::Maybe<kj::TimePoint> resetTold;
   Known known = Known::NOTHING;
   kj::String lastWord;  // OFF: what said so
   Waiters offWaiters;
   Waiters resetWaiters;
 
   void setPaused(bool paused);
+  void tellReset();
   void setOff(kj::String word);
   static void wake(Waiters& waiters, kj::StringPtr word);
 };

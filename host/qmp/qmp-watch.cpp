@@ -34,7 +34,7 @@ class Watch final : public QmpWatch, public QmpConnection::Handler {
         timer(port.getTimer()),
         path(kj::str(path)),
         handler(handler),
-        state(handler),
+        state(timer, handler),
         backoff(newConnectBackoff(random)),
         lastWhy(kj::str("it is being connected to")),
         loop(kj::evalLater([this] { return keepConnected(); }).eagerlyEvaluate(nullptr)) {}
@@ -142,17 +142,19 @@ void Watch::greetingIsLate() {
 // Greeted -----------------------------------------------------------------------------------------------------------
 
 void Watch::qmpGreeting() {
-  patience = nullptr;
+  patience = timer.afterDelay(QMP_ANSWER_DEADLINE)
+                 .then([this] { lost("QEMU has greeted and does not answer yet: it is starting, or it hangs"); })
+                 .eagerlyEvaluate(nullptr);
   process = candidate;
   negotiation = negotiate(*KJ_ASSERT_NONNULL(connection)).eagerlyEvaluate(nullptr);
 }
 
 kj::Promise<void> Watch::negotiate(QmpConnection& qmp) {
-  return qmp.command("qmp_capabilities")
+  return qmp.command("qmp_capabilities", QMP_START_DEADLINE)
       .then([this, &qmp](QmpConnection::Reply reply) -> kj::Promise<void> {
         if (!failUnlessDone(qmp, "qmp_capabilities", reply)) return kj::READY_NOW;
         nowReady();
-        return qmp.command("query-status").then([this, &qmp](QmpConnection::Reply status) {
+        return qmp.command("query-status", QMP_START_DEADLINE).then([this, &qmp](QmpConnection::Reply status) {
           takeStatus(qmp, kj::mv(status));
         });
       })
@@ -160,6 +162,7 @@ kj::Promise<void> Watch::negotiate(QmpConnection& qmp) {
 }
 
 void Watch::nowReady() {
+  patience = nullptr;
   ready = true;
   readySince = timer.now();
   lossReported = false;

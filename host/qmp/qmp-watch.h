@@ -5,7 +5,8 @@
 //
 // Connects, and again after it was lost, with a back-off. QMP serves one client at a time and leaves a second one
 // waiting without a word; while the socket is somebody else's the watch says so once and waits its turn on the one
-// connection. Queries the state when it connects, so that a pause that began before is known.
+// connection. Queries the state when it connects, so that a pause that began before is known. A QEMU that is slow is
+// told as lost for the time being, and waited for on its connection up to QMP_START_DEADLINE.
 //
 // A QEMU that was killed says nothing: SHUTDOWN is then made of its socket, once nobody listens there, or once another
 // process does. One loop. Destroying it cancels everything.
@@ -20,6 +21,10 @@ namespace postern::host {
 
 constexpr size_t MAX_QMP_LINE_BYTES = size_t(64) << 10;
 constexpr auto QMP_ANSWER_DEADLINE = 5 * kj::SECONDS;
+// From QEMU's greeting to its answers to the watch's own first commands. It greets from a thread of its own before its
+// machine is made, and answers after that: on a busy host much later. Giving it up earlier would lose what it says
+// meanwhile, for another connection that waits just as long.
+constexpr auto QMP_START_DEADLINE = 60 * kj::SECONDS;
 
 class QmpWatch {
  public:

@@ -30,6 +30,9 @@ interface SessionControl {
 
   configure @5 (rollback :Rollback) -> ();
   # After a change of what attach() said.
+
+  alive @6 () -> ();
+  # Answered at once by a process whose loop turns.
 }
 
 enum Rollback {

@@ -120,6 +120,8 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> alive(AliveContext) override { return kj::READY_NOW; }
+
  private:
   SessionProcess& process;
 };

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <string>
+
 // After <sys/socket.h>, which it needs.
 #include <linux/vm_sockets.h>
 
@@ -43,7 +45,7 @@ Connection connected(Connected result) {
 }
 bool failsWith(const TransportError& error, const char* part) {
   bool found = strstr(error.text.cStr(), part) != nullptr;
-  if (!found) MESSAGE(error.text.cStr());
+  if (!found) MESSAGE(std::string(error.text.cStr()));
   return found;
 }
 

@@ -15,6 +15,7 @@ import lab as labs
 
 PROGRAMS = labs.Programs(*sys.argv[1:5])
 HEALS_WITHIN = 5
+HUNG_IS_SEEN_WITHIN = 15
 
 
 class DeathTest(unittest.TestCase):
@@ -157,6 +158,10 @@ class DeathTest(unittest.TestCase):
         self.lab.posternd.kill()
         labs.wait_until(lambda: self.lab.run("status", "web1").status == 1, "a board that is known to be stale", 6)
         self.assertIn("posternd is not running", self.lab.run("status", "web1").err)
+        # The board's last word is green; to a monitor that is no verdict.
+        check = self.lab.run("status", "web1", "--check")
+        self.assertEqual((check.status, check.out), (4, ""), repr(check))
+        self.assertIn("posternd is not running", check.err)
         result = self.lab.run("--json", "ping", "web1")
         self.assertEqual((result.status, result.json()["ok"]), (1, False))
 
@@ -187,14 +192,59 @@ class DeathTest(unittest.TestCase):
 
     # Hung --------------------------------------------------------------------------------------------------------------
 
-    def test_a_hung_session_process_costs_its_vm_only_and_the_next_posternd_replaces_it(self):
+    def test_a_hung_session_process_costs_its_vm_only_and_is_replaced(self):
         _, witness = self.two()
         pid = self.lab.session_pid("web1")
         os.kill(pid, signal.SIGSTOP)
-        self.lab.wait_colour("web1", "red", 15)
+        began = time.monotonic()
+        self.lab.wait_colour("web1", "red", 8)
         witness.look(self)
         result = self.lab.run("ping", "web1", "-c", "1", "--timeout", "2", seconds=20)
         self.assertEqual(result.status, 5, repr(result))
+        labs.wait_until(lambda: self.lab.vm("web1")["sessionPid"] not in (0, pid), "another process", HUNG_IS_SEEN_WITHIN)
+        self.lab.green("web1", HEALS_WITHIN)
+        print(f"a hung session process was replaced and its VM green after {time.monotonic() - began:.1f} s")
+        self.lab.reap()
+        self.assertFalse(labs.is_alive(pid))
+        self.assertTrue([event for event in self.lab.events("web1")
+                         if event["kind"] == "session-gone" and "hung" in event["text"]], self.lab.events("web1"))
+        self.lab.good("ping", "web1", "-c", "1")
+        witness.end(self)
+
+    def test_a_hung_session_process_without_a_guest_is_replaced(self):
+        self.lab.enroll("web1")
+        pid = self.lab.session_pid("web1")
+        os.kill(pid, signal.SIGSTOP)
+        labs.wait_until(lambda: self.lab.vm("web1")["sessionPid"] not in (0, pid), "another process", HUNG_IS_SEEN_WITHIN)
+
+    def test_idle_sessions_are_not_replaced_nor_any_after_posternd_itself_stood_still(self):
+        guest = self.lab.pair("gone")
+        guest.program.end(signal.SIGTERM)
+        self.lab.wait_colour("gone", "gray")
+        self.lab.enroll("never", None, None)
+        # Its heartbeats are further apart than the silence after which a process is asked.
+        slow = self.lab.enroll("slow")
+        slow.write("etc/postern/agent.toml", "policy = 1\n[agent]\nheartbeat = 30000\n")
+        slow.start()
+        self.lab.pair("quick")
+        names = ("gone", "never", "slow", "quick")
+        labs.wait_until(lambda: self.lab.vm("slow")["connected"], "the slow one's session")
+        pids = {name: self.lab.session_pid(name) for name in names}
+        time.sleep(HUNG_IS_SEEN_WITHIN + 3)
+        # Whenever it is stopped, in the middle of a question perhaps.
+        for seconds in (6, 11):
+            os.kill(self.lab.posternd.pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(self.lab.posternd.pid, signal.SIGCONT)
+            time.sleep(2.6)
+        self.assertEqual({name: self.lab.session_pid(name) for name in names}, pids)
+        for name in names:
+            self.assertNotIn("session-gone", self.lab.event_kinds(name))
+
+    def test_a_hung_session_process_is_replaced_by_the_next_posternd(self):
+        _, witness = self.two()
+        pid = self.lab.session_pid("web1")
+        os.kill(pid, signal.SIGSTOP)
         self.lab.posternd.end(signal.SIGTERM)
         self.lab.start_posternd()
         labs.wait_until(lambda: self.lab.vm("web1")["sessionPid"] not in (0, pid), "another process", 15)

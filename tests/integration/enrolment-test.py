@@ -188,6 +188,21 @@ class EnrolmentTest(unittest.TestCase):
         self.assertNotEqual(vm["hostFingerprint"], old["hostFingerprint"])
         self.assert_works("web1")
 
+    def test_a_rekeyed_guest_that_has_lost_everything_has_its_grants_again(self):
+        guest = self.lab.pair("web1", grants="ping")
+        guest.program.end()
+        shutil.rmtree(os.path.join(guest.root, "var/lib/postern-agent"))
+        guest.bundle = os.path.join(self.lab.folder, "second.bundle")
+        rekeyed = self.lab.good("vm", "rekey", "web1", "--bundle-file", guest.bundle)
+        self.assertIn('call = "ping"', rekeyed["guestPolicy"])
+        guest.start()
+        self.lab.green("web1", 20)
+        self.lab.good("ping", "web1", "-c", "1")
+        # Without a grant file there is nothing to pass on.
+        os.unlink(self.lab.path("var/lib/postern/grants.d/web1.toml"))
+        bundle = os.path.join(self.lab.folder, "third.bundle")
+        self.assertEqual(self.lab.good("vm", "rekey", "web1", "--bundle-file", bundle)["guestPolicy"], "")
+
     # Bundles ---------------------------------------------------------------------------------------------------------
 
     def test_an_expired_bundle_enrols_nobody_and_a_new_one_does(self):

@@ -7,6 +7,7 @@ What needs a second user runs only as root.
 import grp
 import json
 import os
+import resource
 import pwd
 import signal
 import subprocess
@@ -346,6 +347,31 @@ class PolicyTest(unittest.TestCase):
         labs.Guest(self.lab, "web1", f"unix:{sockets}/web1.sock", os.path.join(self.lab.folder, "web1.bundle")).start()
         self.lab.green("web1")
         self.assertEqual(self.lab.run("ping", "web1", "-c", "1").status, 0)
+
+    def test_a_full_state_folder_is_told_nothing_is_half_done_and_it_heals(self):
+        self.start()
+        self.lab.pair("web1")
+        witness = labs.Witness(self.lab, "web1")
+        limits = resource.prlimit(self.lab.posternd.pid, resource.RLIMIT_FSIZE)
+        # A file size limit is how one process's disk is full.
+        resource.prlimit(self.lab.posternd.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        bundle = os.path.join(self.lab.folder, "web2.bundle")
+        arguments = ["enroll", "web2", "--transport", "unix:" + os.path.join(self.lab.folder, "web2.sock"), "--grant",
+                     "ping", "--bundle-file", bundle]
+        result = self.lab.run(*arguments)
+        self.assertEqual(result.status, 1, repr(result))
+        self.assertIn("var/lib/postern", result.err)
+        self.assertRegex(result.err, "disk full|File too large|no space")
+        self.assertEqual(len(result.err.strip().splitlines()), 1, repr(result))
+        self.assertFalse(os.path.exists(bundle))
+        self.assertEqual([vm["vm"] for vm in self.lab.good("vm", "list")["vms"]], ["web1"])
+        self.assertEqual([name for name in os.listdir(self.lab.path("var/lib/postern/vms")) if "web2" in name], [])
+        # Whom it has goes on.
+        self.assertEqual(self.lab.run("ping", "web1", "-c", "1").status, 0)
+        witness.end(self)
+        resource.prlimit(self.lab.posternd.pid, resource.RLIMIT_FSIZE, limits)
+        self.lab.good(*arguments)
+        labs.wait_until(lambda: self.lab.run("audit", "verify").status == 0, "a whole audit log", 10)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,25 @@ import time
 READY_SECONDS = 20
 COMMAND_SECONDS = 60
 POLL_SECONDS = 0.05
+# What events say of a reason, and its name.
+NAMES = {
+    "it said that it shuts down": "shut-down",
+    "it restarts": "restarting",
+    "its agent was stopped in good order": "agent-stopped",
+    "it is paused on purpose": "paused",
+    "it is switched off": "vm-off",
+    "its heartbeats come on time": "on-time",
+    "it has just connected": "connected",
+    "its heartbeats come again": "recovering",
+    "its heartbeat is late": "late",
+    "its agent gets too little CPU time": "starved",
+    "it is going down": "stopping",
+    "it runs again after a gap": "resumed",
+    "its link was cut without a goodbye": "link-lost",
+    "nobody in it has Postern's port open; is postern-agent running in it?": "port-closed",
+    "the host's process for it ended": "session-died",
+    "no heartbeat comes; is it hung, or postern-agent killed?": "silent",
+}
 
 
 class Done:
@@ -196,3 +215,8 @@ def wait_until(condition, timeout, awaited, seen=lambda: ""):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s for {awaited}; seen last:\n{seen()}")
         time.sleep(POLL_SECONDS)
+
+
+def colours_of(events):
+    """The changes of colour among them: [(colour, reason)]."""
+    return [(e["kind"], NAMES[e["text"]]) for e in events if e["kind"] in ("green", "yellow", "red", "gray")]

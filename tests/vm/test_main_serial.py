@@ -14,30 +14,12 @@ import uuid
 
 from agent_guest import agent_guest, agent_initramfs, make_disk
 from host_probe import build_folder, is_full
-from host_side import HostSide, wait_until
+from host_side import HostSide, colours_of, wait_until
 
 VM = "web1"
 BOOT_SECONDS = 120
 SOON_SECONDS = 30
 HEAL_SECONDS = 5
-NAMES = {
-    "it said that it shuts down": "shut-down",
-    "it restarts": "restarting",
-    "its agent was stopped in good order": "agent-stopped",
-    "it is paused on purpose": "paused",
-    "it is switched off": "vm-off",
-    "its heartbeats come on time": "on-time",
-    "it has just connected": "connected",
-    "its heartbeats come again": "recovering",
-    "its heartbeat is late": "late",
-    "its agent gets too little CPU time": "starved",
-    "it is going down": "stopping",
-    "it runs again after a gap": "resumed",
-    "its link was cut without a goodbye": "link-lost",
-    "nobody in it has Postern's port open; is postern-agent running in it?": "port-closed",
-    "the host's process for it ended": "session-died",
-    "no heartbeat comes; is it hung, or postern-agent killed?": "silent",
-}
 HOOK = """\
 #!/bin/busybox sh
 echo "$(basename "$0") $*" >>/var/lib/hooks-ran
@@ -76,8 +58,7 @@ class Machine:
 
     def colours(self, since):
         """What `postern events` says of colour and reason since then: [(colour, reason)]."""
-        events = self.host.events(VM, since)
-        return [(e["kind"], NAMES[e["text"]]) for e in events if e["kind"] in ("green", "yellow", "red", "gray")]
+        return colours_of(self.host.events(VM, since))
 
     def follow(self, since, expected, timeout=SOON_SECONDS):
         """Waits until these (colour, reason) have come in this order; others may come between them. Gives all."""
@@ -214,6 +195,9 @@ class States:
         if self.with_qmp:
             seen = self.back_to_green(("gray", "restarting"), ("yellow", "connected"), timeout=BOOT_SECONDS)
             self.assertNotIn("red", dict(seen))
+            # Firmware that finds the machine used resets it once more.
+            resets = [event for event in self.host.events(VM, self.since) if event["text"] == "QEMU has reset it"]
+            self.assertEqual(len(resets), 1, resets)
         else:
             self.back_to_green(timeout=BOOT_SECONDS)
         self.host.wait_for_event(VM, "booted", SOON_SECONDS, since=self.since)

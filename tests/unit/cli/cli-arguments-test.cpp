@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <string.h>
 
+#include <string>
+
 #include "host/cli/quantity.h"
 
 using namespace postern::cli;
@@ -24,7 +26,7 @@ kj::String errorOf(std::initializer_list<kj::StringPtr> words) {
 template <typename T>
 T commandOf(std::initializer_list<kj::StringPtr> words) {
   auto parsed = parse(words);
-  if (parsed.is<UsageError>()) MESSAGE(parsed.get<UsageError>().text.cStr());
+  if (parsed.is<UsageError>()) MESSAGE(std::string(parsed.get<UsageError>().text.cStr()));
   REQUIRE(parsed.is<Arguments>());
   REQUIRE(parsed.get<Arguments>().command.is<T>());
   return kj::mv(parsed.get<Arguments>().command.get<T>());

@@ -139,7 +139,21 @@ TEST_CASE("rekey makes a bundle for the transport that the VM has") {
   CHECK_TEXT(world.session.bundleTransport, "vsock:host:5000");
   CHECK(modeOf(world.folder.path("here/new")) == 0600);
   CHECK(contains(world.output(), "the old ones are good until the bundle has been used"));
+  CHECK_TEXT(world.session.bundleGrants, "");
+  CHECK_FALSE(contains(world.output(), "grants"));
   CHECK(world.run({"vm", "rekey", "web1", "--bundle-file", "other", "--guest-transport", "vsock:7:1"}) ==
         ExitStatus::DONE);
   CHECK_TEXT(world.session.bundleTransport, "vsock:7:1");
+}
+
+TEST_CASE("rekey puts the VM's grants into the bundle, as enroll did") {
+  CliWorld world;
+  world.session.bundle = bundleText();
+  world.control.vm = [](hs::Vm::Builder vm) { vm.initSettings().setTransport("serial:/x"); };
+  world.control.guestPolicy = "policy = 1\n# ping\n"_kj;
+  CHECK(world.run({"vm", "rekey", "web1", "--bundle-file", "new"}) == ExitStatus::DONE);
+  CHECK_TEXT(world.session.bundleGrants, "policy = 1\n# ping\n");
+  CHECK(contains(world.output(), "the bundle has the VM's grants"));
+  CHECK(world.run({"vm", "rekey", "web1", "--bundle-file", "other", "--json"}) == ExitStatus::DONE);
+  CHECK(contains(world.output(), "\"guestPolicy\":\"policy = 1\\u000a# ping\\u000a\""));
 }

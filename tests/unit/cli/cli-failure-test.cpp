@@ -116,6 +116,37 @@ TEST_CASE("a denial names rule, lock and suggestion, as text and as JSON") {
   CHECK_TEXT(document["error"]["suggestion"].text(), "[[allow]]\nid = \"pings\"");
 }
 
+TEST_CASE("a denial says its reason once, whoever denies and however") {
+  struct Case {
+    kj::StringPtr text;
+    kj::StringPtr rule;
+    hs::Failure::Lock lock;
+    kj::StringPtr line;
+  };
+  constexpr auto HOST = hs::Failure::Lock::HOST, GUEST = hs::Failure::Lock::GUEST;
+  for (auto& one : {
+           Case{"ping: denied: no rule allows it", "", HOST, "ping: denied: no rule allows it (the host's policy)"},
+           Case{"ping: denied by rule 'quiet' (a.toml:2)", "quiet", HOST,
+                "ping: denied by rule 'quiet' (a.toml:2) (the host's policy)"},
+           Case{"ping: denied: the port of web1 is blocked (a.toml:2)", "", HOST,
+                "ping: denied: the port of web1 is blocked (a.toml:2) (the host's policy)"},
+           Case{"the guest's policy: denied: no rule allows it", "", GUEST,
+                "the guest's policy: denied: no rule allows it"},
+           Case{"the guest's policy denies it", "quiet", GUEST,
+                "the guest's policy denies it (denied by rule 'quiet')"},
+           Case{"no", "", GUEST, "no (no rule allows it; the guest's policy)"},
+       }) {
+    CliWorld world;
+    world.session.behaviour.mode = Mode::FAIL;
+    world.session.behaviour.kind = Kind::DENIED;
+    world.session.behaviour.lock = one.lock;
+    world.session.behaviour.text = one.text;
+    world.session.behaviour.rule = one.rule;
+    CHECK(world.run({"ping", "web1"}) == ExitStatus::DENIED);
+    CHECK_TEXT(world.errors(), kj::str("postern: web1: ", one.line, "\n"));
+  }
+}
+
 TEST_CASE("posternd that goes away in the middle of a call is said to have, at once") {
   for (auto& words : TO_POSTERND) {
     CliWorld world;

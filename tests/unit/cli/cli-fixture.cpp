@@ -128,6 +128,7 @@ kj::Promise<void> FakeControl::listVms(ListVmsContext context) {
 kj::Promise<void> FakeControl::showVm(ShowVmContext context) {
   ANSWER_UNLESS_SCRIPTED(context);
   script.vm(context.getResults().initVm());
+  context.getResults().setGuestPolicy(script.guestPolicy);
   return kj::READY_NOW;
 }
 

@@ -121,6 +121,7 @@ class FakeControl final : public hs::Control::Server {
     std::function<void(hs::Control::StatusResults::Builder)> status = [](auto) {};
     std::function<void(hs::Control::ListVmsResults::Builder)> list = [](auto) {};
     std::function<void(hs::Vm::Builder)> vm = [](auto) {};
+    kj::StringPtr guestPolicy = ""_kj;  // with it
     std::function<kj::Promise<void>(hs::EventSink::Client)> events = [](auto) { return kj::READY_NOW; };
     std::function<void(hs::Control::AddVmResults::Builder)> added = [](auto) {};
     std::function<void(hs::Control::AuditResults::Builder)> audit = [](auto) {};

@@ -144,6 +144,22 @@ TEST_CASE("neither board nor posternd: one line says how to start it") {
                      "); systemctl start postern\n"));
 }
 
+TEST_CASE("--check without a posternd is as bad as red, and says why") {
+  {
+    CliWorld world;
+    world.notRunning = true;
+    CHECK(world.run({"status", "web1", "--check"}) == ExitStatus::NOT_CONNECTED);
+    CHECK(contains(world.errors(), "postern: posternd is not running"));
+    CHECK(world.run({"status", "web1", "--check", "--json"}) == ExitStatus::NOT_CONNECTED);
+    CHECK(contains(world.output(), "\"kind\":\"not-connected\""));
+    CHECK(contains(world.output(), "\"exitStatus\":4"));
+  }
+  // Nothing but that becomes a verdict.
+  CliWorld other;
+  knowTwo(other);
+  CHECK(other.run({"status", "web9", "--check"}) == ExitStatus::USAGE);
+}
+
 TEST_CASE("--watch in a pipe prints changes alone, until Ctrl-C") {
   CliWorld world;
   unsigned looks = 0;

@@ -87,11 +87,11 @@ struct BrokerLab {
   kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> service = nullptr;
 
   explicit BrokerLab(kj::Array<kj::String> probeCommand = shell("exit 3"), kj::Duration hookTime = 5 * kj::SECONDS,
-                     kj::Maybe<kj::Array<kj::String>> opener = nullptr) {
+                     kj::Maybe<kj::Array<kj::String>> opener = nullptr, kj::Duration powerTime = POWER_HAPPENS_WITHIN) {
     KJ_IF_MAYBE (command, opener) openerCommand = kj::mv(*command);
     scope.setBusyPollInterval(32);
     KJ_SYSCALL(mkdir(hooks.cStr(), 0755));
-    broker = kj::heap<Broker>(port, options(kj::mv(probeCommand), hookTime));
+    broker = kj::heap<Broker>(port, options(kj::mv(probeCommand), hookTime, powerTime));
     auto sockets = newBrokerSockets();
     agentEnd = kj::mv(sockets.agent);
     service = broker->serve(kj::mv(sockets.broker)).eagerlyEvaluate(nullptr);
@@ -112,11 +112,12 @@ struct BrokerLab {
   void turn(kj::Duration time = 20 * kj::MILLISECONDS) { after(time).wait(scope); }
 
  private:
-  BrokerOptions options(kj::Array<kj::String> probeCommand, kj::Duration hookTime) {
+  BrokerOptions options(kj::Array<kj::String> probeCommand, kj::Duration hookTime, kj::Duration powerTime) {
     BrokerOptions options;
     options.probeCommand = kj::mv(probeCommand);
     options.hooksFolder = kj::str(hooks);
     options.hookTime = hookTime;
+    options.powerTime = powerTime;
     options.power = kj::heap<LoggedPower>(power);
     options.tellCommand = shell(kj::str("cat >> ", folder.path("told")));
     options.refuse = [this](kj::StringPtr call, kj::StringPtr caller) -> kj::Maybe<kj::String> {

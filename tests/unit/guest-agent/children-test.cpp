@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include <string>
+
 #include "guest-agent/broker/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
 
@@ -236,7 +238,7 @@ TEST_CASE("no more than 32 children run at one time, and the next one runs when 
   all.removeLast();
   for (int i = 0; i < 500 && lab.children.running() == MAX_CHILDREN; ++i) lab.turn(10 * kj::MILLISECONDS);
   auto last = lab.end(lab.describe("true"));
-  KJ_IF_MAYBE (why, last.tryGet<ChildNotStarted>()) MESSAGE(why->text.cStr());
+  KJ_IF_MAYBE (why, last.tryGet<ChildNotStarted>()) MESSAGE(std::string(why->text.cStr()));
   CHECK(last.is<ChildExited>());
 }
 

@@ -96,6 +96,9 @@ struct PowerServiceLab : BrokerLab {
   kj::Own<PowerService> powerService =
       kj::heap<PowerService>(*agentSide, timer, clock, [this](schema::Goodbye why) { goodbyes.add(why); });
 
+  explicit PowerServiceLab(kj::Duration powerTime = POWER_HAPPENS_WITHIN)
+      : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, nullptr, powerTime) {}
+
   kj::Own<Call> call(uint64_t id, Request::Action action = Request::Action::SHUTDOWN, uint32_t delay = 0) {
     auto call = kj::heap<Call>();
     auto request = call->request.initRoot<Request>();
@@ -465,6 +468,32 @@ TEST_CASE("a suspend says goodbye, and some seconds later the guest counts as ru
   auto next = lab.call(2, Request::Action::SUSPEND);
   lab.send(*next);
   lab.settle(*next);
+  CHECK(lab.power.started.size() == 2);
+}
+
+TEST_CASE("a shutdown that was started and never happened is given up after five minutes, and the next is taken") {
+  PowerServiceLab lab(0 * kj::SECONDS);  // the broker's own clock is a real one
+  auto call = lab.call(1);
+  lab.send(*call);
+  lab.settle(*call);
+  REQUIRE(lab.goodbyes.size() == 1);
+  lab.advance(POWER_HAPPENS_WITHIN - 1 * kj::SECONDS);
+  CHECK(lab.powerService->state() == schema::Heartbeat::State::STOPPING);
+  auto early = lab.call(2, Request::Action::RESTART);
+  lab.send(*early);
+  CHECK(early->reason() == Reason::BUSY);
+  lab.advance(1 * kj::SECONDS);
+  CHECK(lab.powerService->state() == schema::Heartbeat::State::RUNNING);
+  auto next = lab.call(3, Request::Action::RESTART);
+  lab.send(*next);
+  lab.settle(*next);
+  CHECK((kj::strArray(lab.power.started, ",") == "shutdown,restart"));
+  CHECK(lab.powerService->state() == schema::Heartbeat::State::STOPPING);
+  // A repetition of the first still hears what became of it, and starts nothing.
+  auto again = lab.call(1);
+  lab.send(*again);
+  lab.settle(*again);
+  CHECK((again->observer.all() == "stopping"));
   CHECK(lab.power.started.size() == 2);
 }
 

@@ -125,9 +125,10 @@ struct QmpLab {
   }
   kj::Own<host::QmpWatch> watch() { return host::newQmpWatch(io.unixEventPort, path, random, told); }
 
-  // Lets the loop run until it is so; false after `atMost`.
+  // Lets the loop run until it is so; false after `atMost`. What is waited for here is an order of things, not a speed:
+  // under a loaded machine's load a QEMU takes half a minute to its first socket.
   template <typename Condition>
-  bool until(Condition&& condition, kj::Duration atMost = 20 * kj::SECONDS) {
+  bool until(Condition&& condition, kj::Duration atMost = 3 * kj::MINUTES) {
     auto& timer = io.provider->getTimer();
     for (auto deadline = timer.now() + atMost; timer.now() < deadline;) {
       if (condition()) return true;

@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <string>
+
 #include "host/qmp/qmp-watch.h"
 #include "tests/unit/host/qmp-fixture.h"
 
@@ -96,7 +98,7 @@ kj::String since(QmpLab& lab) {
 
 bool becomes(QmpLab& lab, kj::StringPtr expected) {
   bool is = lab.until([&] { return since(lab) == expected; });
-  if (!is) MESSAGE(since(lab).cStr());
+  if (!is) MESSAGE(std::string(lab.told.all().cStr()));
   return is;
 }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "host/qmp/qmp-vm-state.h"
 #include "tests/unit/host/qmp-fixture.h"
 
 namespace postern::host {
@@ -130,6 +131,30 @@ TEST_CASE("qmp: somebody else's socket is waited for on one connection") {
   qemu.open("paused");
   REQUIRE(lab.hasTold(3));
   CHECK((kj::strArray(lab.told.told.asPtr().slice(1, 3), " | ") == "connected | STOP"));
+}
+
+TEST_CASE("qmp: a QEMU that greets and answers late is waited for on one connection, and told as lost once") {
+  QmpLab lab;
+  auto receiver = lab.listen();
+  auto watch = lab.watch();
+  auto qemu = lab.accept(*receiver);
+  bool another = false;
+  auto second = receiver->accept().then([&](kj::Own<kj::AsyncIoStream>) { another = true; }).eagerlyEvaluate(nullptr);
+  qemu.greet();
+  REQUIRE(lab.hasTold(1));
+  CHECK((lab.told.all() == "lost: QEMU has greeted and does not answer yet: it is starting, or it hangs"));
+  auto refused = watch->force(false).wait(lab.io.waitScope);
+  CHECK(KJ_ASSERT_NONNULL(refused).endsWith("it is starting, or it hangs"));
+  lab.pass(1 * kj::SECONDS);
+  qemu.answer("qmp_capabilities", "{}");
+  REQUIRE(lab.hasTold(2));
+  // What it says before it answers the next one counts.
+  lab.pass(QMP_ANSWER_DEADLINE + 500 * kj::MILLISECONDS);
+  qemu.send(FakeQemu::event("RESUME"));
+  qemu.answer("query-status", FakeQemu::statusOf("running"), FakeQemu::event("STOP"));
+  REQUIRE(lab.hasTold(4));
+  CHECK((kj::strArray(lab.told.told.asPtr().slice(1, 4), " | ") == "connected | RESUME | STOP"));
+  CHECK_FALSE(another);
 }
 
 TEST_CASE("qmp: garbage ends the connection and is retried with a growing pause") {
@@ -266,6 +291,24 @@ TEST_CASE("qmp: a reset is waited for apart from a shutdown, and one that ends Q
   c.qemu().send(FakeQemu::event("SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-reset\"}"));
   CHECK((next.wait(c.lab.io.waitScope) == "QEMU says SHUTDOWN: guest-reset, by the guest"));
   CHECK((off.wait(c.lab.io.waitScope) == "QEMU says SHUTDOWN: guest-reset, by the guest"));
+}
+
+TEST_CASE("qmp: a reset that QEMU says several times is told once, and whoever waits for one hears each") {
+  Connected c;
+  auto reset = [&] { c.qemu().send(FakeQemu::event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}")); };
+  auto first = c.watch->whenOff(true);
+  reset();
+  first.wait(c.lab.io.waitScope);
+  auto second = c.watch->whenOff(true);
+  reset();
+  reset();
+  second.wait(c.lab.io.waitScope);
+  c.lab.pass(20 * kj::MILLISECONDS);
+  CHECK((c.lab.told.all() == "connected | RESET"));
+  c.lab.pass(ONE_RESET);
+  reset();
+  REQUIRE(c.lab.hasTold(3));
+  CHECK((c.lab.told.all() == "connected | RESET | RESET"));
 }
 
 TEST_CASE("qmp: force sends system_reset or quit and gives QEMU's answer") {

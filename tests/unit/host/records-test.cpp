@@ -325,6 +325,8 @@ struct PolicyFolders {
 constexpr kj::StringPtr PING =
     "policy = 1\n[[allow]]\nid = \"p\"\nfrom = \"user:alice\"\nto = \"web1\"\ncall = [\"ping\"]\n"_kj;
 
+constexpr kj::StringPtr GUEST_HALF = "policy = 1\n[[allow]]\nid = \"grant\"\ncall = [\"ping\"]\n"_kj;
+
 TEST_CASE("a policy that was read counts until another one is good") {
   PolicyFolders p;
   CHECK_FALSE(p.allowsPing());
@@ -355,9 +357,9 @@ TEST_CASE("a policy file that is there and cannot be read keeps the policy that 
 
 TEST_CASE("grants are written with a policy that is good with them, and taken away with their file") {
   PolicyFolders p;
-  CHECK((p.store.putGrants("web1", "nonsense") != nullptr));
+  CHECK((p.store.putGrants("web1", "nonsense", GUEST_HALF) != nullptr));
   CHECK_FALSE(exists(p.store.grantFile("web1")));
-  CHECK((p.store.putGrants("web1", PING) == nullptr));
+  CHECK((p.store.putGrants("web1", PING, GUEST_HALF) == nullptr));
   CHECK(p.allowsPing());
   CHECK((get(p.store.grantFile("web1")) == PING));
   kj::Vector<kj::String> problems;
@@ -367,12 +369,31 @@ TEST_CASE("grants are written with a policy that is good with them, and taken aw
   CHECK(p.store.removeGrants("web1", problems).size() == 0);
 }
 
+TEST_CASE("the guest's half of grants is kept for its next bundle, as long as the host's half is there") {
+  PolicyFolders p;
+  CHECK(p.store.guestHalf("web1").size() == 0);
+  CHECK((p.store.putGrants("web1", "nonsense", GUEST_HALF) != nullptr));
+  CHECK(p.store.guestHalf("web1").size() == 0);
+  CHECK((p.store.putGrants("web1", PING, GUEST_HALF) == nullptr));
+  CHECK((p.store.guestHalf("web1") == GUEST_HALF));
+  CHECK(p.store.guestHalf("web2").size() == 0);
+  // It is no policy of the host's.
+  CHECK((p.store.reload() == nullptr));
+  // The administrator took the grants back by hand.
+  REQUIRE(unlink(p.store.grantFile("web1").cStr()) == 0);
+  CHECK(p.store.guestHalf("web1").size() == 0);
+  CHECK((p.store.putGrants("web1", PING, GUEST_HALF) == nullptr));
+  kj::Vector<kj::String> problems;
+  p.store.removeGrants("web1", problems);
+  CHECK_FALSE(exists(p.store.guestHalfFile("web1")));
+}
+
 TEST_CASE("grants that a full disk did not take do not count") {
   PolicyFolders p;
   CHECK((makeFolder(p.folder.path("grants.d"), 0700) == nullptr));
   {
     DiskFull full;
-    CHECK((p.store.putGrants("web1", PING) != nullptr));
+    CHECK((p.store.putGrants("web1", PING, GUEST_HALF) != nullptr));
   }
   CHECK_FALSE(p.allowsPing());
   CHECK((p.store.reload() == nullptr));

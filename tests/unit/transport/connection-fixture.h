@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <string>
+
 #include "tests/unit/transport/temp-dir.h"
 #include "transport/connector.h"
 #include "transport/listener.h"
@@ -75,7 +77,7 @@ inline kj::String receiveNow(int fd) {
 inline bool isLineWith(const TransportError& error, std::initializer_list<const char*> parts) {
   bool good = error.text.findFirst('\n') == nullptr;
   for (auto part : parts) good = good && strstr(error.text.cStr(), part) != nullptr;
-  if (!good) MESSAGE(error.text.cStr());
+  if (!good) MESSAGE(std::string(error.text.cStr()));
   return good;
 }
 

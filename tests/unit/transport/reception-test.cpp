@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 
+#include <string>
+
 #include "tests/support/vm-keys.h"
 #include "tests/unit/transport/door-fixture.h"
 #include "transport/stream-link.h"
@@ -47,7 +49,7 @@ struct Fixture : DoorFixture, Reception::Handler {
   }
   bool isRejection(size_t index, kj::StringPtr text) {
     if (index < rejections.size() && rejections[index] == text) return true;
-    for (auto& rejection : rejections) MESSAGE(rejection.cStr());
+    for (auto& rejection : rejections) MESSAGE(std::string(rejection.cStr()));
     return false;
   }
 

@@ -5,7 +5,15 @@ from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestT
 from .guest import CommandResult, Guest, VirtioPort
 from .initramfs import Initramfs
 from .kernel import GuestKernel
-from .nested import INNER_CONSOLE, INNER_ENDED, INNER_LINE, INNER_READY, nested_vsock_guest
+from .nested import (
+    INNER_CONSOLE,
+    INNER_ENDED,
+    INNER_LINE,
+    INNER_MONITOR,
+    INNER_READY,
+    inner_vsock_device,
+    nested_vsock_guest,
+)
 from .qmp import Qmp, QmpError
 from .recipes import basic_initramfs, serial_guest, vsock_loopback_guest
 
@@ -13,6 +21,7 @@ __all__ = [
     "INNER_CONSOLE",
     "INNER_ENDED",
     "INNER_LINE",
+    "INNER_MONITOR",
     "INNER_READY",
     "CommandFailed",
     "CommandResult",
@@ -29,6 +38,7 @@ __all__ = [
     "SetUpError",
     "VirtioPort",
     "basic_initramfs",
+    "inner_vsock_device",
     "nested_vsock_guest",
     "serial_guest",
     "vsock_loopback_guest",

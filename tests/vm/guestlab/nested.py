@@ -16,6 +16,8 @@ INNER_LINE = "inner| "
 INNER_READY = INNER_LINE + READY
 INNER_ENDED = INNER_LINE + "ended"
 INNER_CONSOLE = "/run/inner-console"
+INNER_MONITOR = "/run/inner-monitor.in"
+INNER_MONITOR_PIPE = "/run/inner-monitor"
 
 QEMU_FOLDER = "/usr/bin"  # QEMU looks for its firmware relative to the folder it lies in
 FIRMWARE = {
@@ -28,12 +30,12 @@ FIRMWARE = {
 START_INNER = """\
 #!/bin/busybox sh
 # Starts the inner guest in the background, its console on ours line by line; may be called again once it has ended.
-[ -p {console} ] || mkfifo {console}
+for pipe in {console} {monitor_pipe}.in {monitor_pipe}.out; do [ -p "$pipe" ] || mkfifo "$pipe"; done
 echo "{prefix}starting with CID {cid}" >/dev/console
 (
-  {qemu} -accel kvm -cpu host -m {memory} -nodefaults -no-user-config -no-reboot -display none -vga none \\
+  {qemu} -accel kvm -cpu host -m {memory} -nodefaults -no-user-config {reboot} -display none -vga none \\
     -kernel /inner/kernel -initrd /inner/initramfs -append 'console=ttyS0 quiet panic=-1 oops=panic no_timer_check' \\
-    -serial stdio -device vhost-vsock-pci,guest-cid={cid} {arguments} 0<>{console} 2>&1 |
+    -serial stdio -device {device} {monitor} {arguments} 0<>{console} 2>&1 |
     while IFS= read -r line; do printf '%s%s\\n' '{prefix}' "$line"; done
   echo '{ended}'
 ) </dev/null >/dev/console 2>&1 &
@@ -49,15 +51,19 @@ def nested_vsock_guest(
     inner_cid=42,
     inner_memory_mib=192,
     inner_arguments="",
+    inner_restarts=False,
+    outer_files=None,
     kernel=None,
     memory_mib=1024,
     **options,
 ):
     """The outer guest. `start-inner` in it boots the inner one, which runs `inner_script` and then serves a shell.
-    `inner_initramfs` is what the inner guest has besides; `inner_arguments` are shell words for its QEMU.
+    `inner_initramfs` is what the inner guest has besides; `inner_arguments` are shell words for its QEMU. A reboot ends
+    it, unless `inner_restarts`. `outer_files`: host path -> path in the outer guest.
 
     The inner console's lines appear on the outer console behind "inner| "; a line written to /run/inner-console in the
-    outer guest is typed on it. Wait for INNER_READY, INNER_ENDED, or what the script prints.
+    outer guest is typed on it. A line written to /run/inner-monitor.in is a command of QEMU's monitor, such as `stop`;
+    the vsock device is `vsock` there, and inner_vsock_device() says how to add it again. Wait for INNER_READY, INNER_ENDED, or what the script prints.
     """
     kernel = kernel or GuestKernel.find()
     inner = inner_initramfs or Initramfs(kernel)
@@ -67,10 +73,16 @@ def nested_vsock_guest(
     outer = Initramfs(kernel).add_modules("kvm_amd", "vhost_vsock")
     _add_programs(outer, outer_programs)
     _add_qemu(outer)
+    for host_path, guest_path in (outer_files or {}).items():
+        outer.add_file(host_path, guest_path)
     outer.add_file(kernel.image, "/inner/kernel").add_bytes("/inner/initramfs", inner.to_bytes())
     start_inner = START_INNER.format(
         qemu=f"{QEMU_FOLDER}/{QEMU}",
         cid=inner_cid,
+        device=inner_vsock_device(inner_cid),
+        reboot="" if inner_restarts else "-no-reboot",
+        monitor=f"-chardev pipe,id=monitor,path={INNER_MONITOR_PIPE} -mon chardev=monitor",
+        monitor_pipe=INNER_MONITOR_PIPE,
         memory=inner_memory_mib,
         arguments=inner_arguments,
         console=INNER_CONSOLE,
@@ -79,6 +91,11 @@ def nested_vsock_guest(
     )
     outer.add_text("/bin/start-inner", start_inner, mode=0o755)
     return Guest(outer, memory_mib=memory_mib, accelerator="tcg", description="outer guest", **options)
+
+
+def inner_vsock_device(cid):
+    """The words of -device and device_add."""
+    return f"vhost-vsock-pci,id=vsock,guest-cid={cid}"
 
 
 def _add_programs(initramfs, programs):
