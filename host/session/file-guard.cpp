@@ -24,7 +24,7 @@ kj::String show(kj::StringPtr path) {
 }
 
 kj::String denialText(kj::StringPtr path, const transfer::PathScope::Verdict& verdict) {
-  if (verdict.rule.size() == 0) return kj::str(show(path), ": no rule of the host's policy allows it");
+  if (verdict.rule.size() == 0) return kj::str(show(path), ": denied: no rule of the host's policy allows it");
   return kj::str(show(path), ": denied by rule '", printable(verdict.rule, 64), "' of the host's policy");
 }
 
