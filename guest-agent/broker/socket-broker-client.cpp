@@ -146,7 +146,7 @@ class SocketBrokerClient final : public BrokerClient {
     KJ_IF_MAYBE (one, asking) {
       one->client = nullptr;
       Reply reply{kj::mv(answer), nullptr};
-      if (packet.fds.size() > 0) reply.fd = kj::mv(packet.fds[0]);
+      if (!packet.fds.empty()) reply.fd = kj::mv(packet.fds[0]);
       one->fulfiller.fulfill(kj::mv(reply));
     }
     sendWaiting();
