@@ -53,6 +53,7 @@ void DestinationFile::run(const FileWorker::Stop& stop) noexcept {
   }
 }
 
+// T91
 kj::Maybe<Problem> DestinationFile::begin() {
   begun = true;
   struct stat now;

@@ -34,6 +34,7 @@ void SourceFile::run(const FileWorker::Stop& stop) noexcept {
   }
 }
 
+// T91
 bool SourceFile::begin() {
   begun = true;
   if (fstat(fd, &before) != 0) {
