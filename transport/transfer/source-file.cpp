@@ -35,6 +35,7 @@ void SourceFile::run(const FileWorker::Stop& stop) noexcept {
   }
 }
 
+// T91
 bool SourceFile::begin() {
   begun = true;
   if (fileStatus(fd, before) != 0) {

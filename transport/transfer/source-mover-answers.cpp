@@ -28,6 +28,7 @@ kj::Promise<void> SourceMover::consume(kj::ArrayPtr<const kj::byte> bytes) {
   }
 }
 
+// T93
 // An opener that takes nothing, or hashes that are not yet wanted, stop the channel.
 kj::Promise<void> SourceMover::afterBackward() {
   auto taken = whenOpenerTakes();

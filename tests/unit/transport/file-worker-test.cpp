@@ -91,6 +91,7 @@ TEST_CASE("a file worker runs one job after the other and closes what it is told
   CHECK(lab::openDescriptors() == before);
 }
 
+// T92
 TEST_CASE("a worker whose thread is stuck is left behind, and all it uses goes when the thread does") {
   size_t before = lab::openDescriptors();
   {

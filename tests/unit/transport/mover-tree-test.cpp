@@ -59,6 +59,7 @@ TEST_CASE("directories, small files and what could not be read pass as they came
   CHECK(threads() == 0);  // none for small files
 }
 
+// T93
 TEST_CASE("thousands of small files in full packets arrive in order, with a destination that is slow to read") {
   MoverLab lab;
   auto sourceEnd = lab.startSource();
