@@ -87,7 +87,7 @@ struct BrokerLab {
   kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> service = nullptr;
 
   explicit BrokerLab(kj::Array<kj::String> probeCommand = shell("exit 3"), kj::Duration hookTime = 5 * kj::SECONDS,
-                     kj::Maybe<kj::Array<kj::String>> opener = nullptr, kj::Duration powerTime = POWER_HAPPENS_WITHIN) {
+                     kj::Duration powerTime = POWER_HAPPENS_WITHIN, kj::Maybe<kj::Array<kj::String>> opener = nullptr) {
     KJ_IF_MAYBE (command, opener) openerCommand = kj::mv(*command);
     scope.setBusyPollInterval(32);
     KJ_SYSCALL(mkdir(hooks.cStr(), 0755));

@@ -45,7 +45,7 @@ void HostListener::failed(kj::StringPtr path, const transfer::Problem& problem) 
 }
 
 FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener)
-    : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, kj::mv(opener).orDefault(agentAsOpener())),
+    : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, POWER_HAPPENS_WITHIN, kj::mv(opener).orDefault(agentAsOpener())),
       policy(policyOf(rules, root)),
       pool(port.getTimer()),
       environment{port.getTimer(), pool, random},

@@ -97,7 +97,7 @@ struct PowerServiceLab : BrokerLab {
       kj::heap<PowerService>(*agentSide, timer, clock, [this](schema::Goodbye why) { goodbyes.add(why); });
 
   explicit PowerServiceLab(kj::Duration powerTime = POWER_HAPPENS_WITHIN)
-      : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, nullptr, powerTime) {}
+      : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, powerTime) {}
 
   kj::Own<Call> call(uint64_t id, Request::Action action = Request::Action::SHUTDOWN, uint32_t delay = 0) {
     auto call = kj::heap<Call>();
