@@ -5,7 +5,7 @@ import pwd
 
 import lab
 
-from .processes import cpu_of_ended_children, cpu_seconds, timed, written_bytes
+from .processes import cpu_of_ended_children, cpu_seconds, timed
 
 VM = "web1"
 POLICY = """\
@@ -54,10 +54,6 @@ class NativePostern:
 
     def get(self, source, destination, *options):
         return self._copy(options, f"{VM}:{source}", destination)
-
-    def written(self):
-        """Bytes that session and agent have written so far: what went over the link to the guest and back, and some more."""
-        return written_bytes(self._session), written_bytes(self._agent)
 
     def _copy(self, options, source, destination):
         """Gives what the command took, with CPU seconds of the host's processes and of the guest's."""

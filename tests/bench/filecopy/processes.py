@@ -74,9 +74,3 @@ def cpu_of_ended_children(pid):
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[13]) + int(fields[14])) / TICKS
-
-
-def written_bytes(pid):
-    """All that a process has written with write(2) and its like, to files and sockets."""
-    with open(f"/proc/{pid}/io") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("wchar:"))
