@@ -35,7 +35,7 @@ client::FileOrder Copier::orderOf(client::FileCall call, const FilePath& path) c
   order.resume = arguments.resume;
   order.verify = arguments.verify;
   order.sparse = arguments.sparse;
-  order.bytesPerSecond = arguments.bytesPerSecond;
+  order.rate = arguments.bytesPerSecond;
   return order;
 }
 
@@ -81,7 +81,7 @@ void Copier::getStream(const FilePath& source, kj::AutoCloseFd stream) {
 void Copier::transfer(const What& what, Naming naming, Start start) {
   auto& remote = what.remote;
   try {
-    auto vm = run.openVm(remote.vm, {client::policyName(what.order.call)}, what.order.path);
+    auto vm = run.openVm(remote.vm, {transfer::callName(what.order.call)}, what.order.path);
     auto transfer = start(*vm, what.order);
     KJ_DEFER(large = large || isLarge(transfer->progress()));
     auto during = [&]() {
@@ -139,7 +139,7 @@ void Copier::failed(const client::Failure& failure) {
 // Of a socket that has ended, posternd knows more: whether that was policy, or the VM, it says by not giving another.
 client::Failure Copier::explained(const FilePath& remote, const client::FileOrder& order, client::Failure failure) {
   if (failure.kind == client::FailureKind::FAILED) {
-    run.openVm(remote.vm, {client::policyName(order.call)}, order.path);
+    run.openVm(remote.vm, {transfer::callName(order.call)}, order.path);
   }
   return Invocation::about(remote.vm, kj::mv(failure));
 }

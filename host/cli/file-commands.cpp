@@ -42,7 +42,7 @@ ExitStatus finish(Invocation& run, FileReport& report) {
 void carryOut(Invocation& run, FileReport& report, const FilePath& path, const client::FileOrder& order,
               kj::Duration limit, Absent absent) {
   try {
-    auto vm = run.openVm(path.vm, {client::policyName(order.call)}, order.path);
+    auto vm = run.openVm(path.vm, {transfer::callName(order.call)}, order.path);
     reportAnswer(report, path, run.await(client::carryOut(*vm, order), path.vm, limit), absent);
   } catch (const CommandFailure& failed) {
     if (failed.failure.kind == client::FailureKind::INTERRUPTED) throw;

@@ -103,7 +103,7 @@ void ListOutput::flush(const FilePath& operand) {
 // One list, or one stat, whose entries go to `take`.
 void transferList(Invocation& run, FileReport& report, const FilePath& path, const client::FileOrder& order,
                   kj::Function<void(client::ListedEntry)> take) {
-  auto vm = run.openVm(path.vm, {client::policyName(order.call)}, order.path);
+  auto vm = run.openVm(path.vm, {transfer::callName(order.call)}, order.path);
   auto transfer = client::FileTransfer::list(*vm, order);
   auto during = [&]() {
     for (auto& entry : transfer->takeEntries()) take(kj::mv(entry));

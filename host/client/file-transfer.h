@@ -6,7 +6,7 @@
 // the bytes; it gets descriptors of single files and no way to open any.
 //
 //   FileOrder order{FileCall::PUT, kj::str("/srv/www")};
-//   auto vm = ...client.openVm("web1", {policyName(order.call)}, order.path)...;
+//   auto vm = ...client.openVm("web1", {transfer::callName(order.call)}, order.path)...;
 //   auto transfer = FileTransfer::put(*vm, order, kj::mv(tops));
 //   auto outcome = transfer->whenOver().wait(waitScope);  // Summary, Problem or Failure
 //

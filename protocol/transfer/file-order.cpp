@@ -47,6 +47,7 @@ kj::OneOf<FileOrder, kj::StringPtr> parseFileOrder(schema::FileOrder::Reader unt
   order.sparse = untrusted.getSparse();
   order.makeParents = untrusted.getMakeParents();
   order.special = untrusted.getSpecial();
+  order.rate = untrusted.getRate();
   return kj::mv(order);
 }
 
@@ -56,7 +57,7 @@ FileOrder copy(const FileOrder& order) {
           order.intoDirectory, order.noClobber,
           order.resume,        order.verify,
           order.sparse,        order.makeParents,
-          order.special};
+          order.special,       order.rate};
 }
 
 void write(const FileOrder& from, schema::FileOrder::Builder to) {
@@ -71,6 +72,7 @@ void write(const FileOrder& from, schema::FileOrder::Builder to) {
   to.setSparse(from.sparse);
   to.setMakeParents(from.makeParents);
   to.setSpecial(from.special);
+  to.setRate(from.rate);
 }
 
 }  // namespace postern::transfer

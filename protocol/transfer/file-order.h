@@ -4,6 +4,7 @@
 
 #include <kj/one-of.h>
 #include <kj/string.h>
+#include <stdint.h>
 
 #include "protocol/transfer.capnp.h"
 
@@ -24,6 +25,7 @@ struct FileOrder {
   Sparse sparse = Sparse::AUTO;
   bool makeParents = false;
   bool special = false;
+  uint64_t rate = 0;  // bytes of content a second; 0: as fast as it goes
 };
 
 // As policies name it: "file.get".
