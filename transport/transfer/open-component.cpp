@@ -32,8 +32,9 @@ kj::AutoCloseFd openComponent(int folder, kj::StringPtr name, int flags, mode_t 
   flags |= O_CLOEXEC | O_NOFOLLOW;
   if (!openat2Lacks.load(std::memory_order_relaxed)) {
     int fd = openBeneath(folder, name.cStr(), flags, mode);
-    if (fd >= 0 || errno != ENOSYS) return kj::AutoCloseFd(fd);
-    openat2Lacks.store(true, std::memory_order_relaxed);
+    // EPERM: perhaps of a filter older than the call. The other one says the same if it is not.
+    if (fd >= 0 || (errno != ENOSYS && errno != EPERM)) return kj::AutoCloseFd(fd);
+    if (errno == ENOSYS) openat2Lacks.store(true, std::memory_order_relaxed);
   }
   return kj::AutoCloseFd(openat(folder, name.cStr(), flags, mode));
 }

@@ -1,8 +1,10 @@
 #include "transport/transfer/source-sender.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "protocol/transfer/limits.h"
 #include "transport/printable.h"
@@ -32,6 +34,28 @@ int readWhole(int descriptor, kj::ArrayPtr<kj::byte> to) {
     if (static_cast<size_t>(n) == to.size()) return 0;  // a regular file gives all it has: there was nothing beyond
     to = to.slice(static_cast<size_t>(n), to.size());
   }
+}
+
+// Whether a change from now on gets another ctime: it is taken from a clock that stands still for some milliseconds.
+bool isOld(const struct stat& status) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  auto& changed = status.st_ctim;
+  if (changed.tv_sec > now.tv_sec + 1) return true;  // of another clock: waiting does not help
+  return changed.tv_sec < now.tv_sec || (changed.tv_sec == now.tv_sec && changed.tv_nsec < now.tv_nsec);
+}
+
+// The status when the file has been left alone for a tick, so that whatever happens to it afterwards can be seen. 0, or
+// errno; -1: it is written to all the time.
+int statusOnceOld(int descriptor, struct stat& status) {
+  constexpr int TICK_MILLISECONDS = 11;
+  constexpr int MOST_TICKS = 3;
+  for (int i = 0; fstat(descriptor, &status) == 0; ++i) {
+    if (isOld(status)) return 0;
+    if (i == MOST_TICKS) return -1;
+    poll(nullptr, 0, TICK_MILLISECONDS);
+  }
+  return errno;
 }
 
 Problem changed() {
@@ -112,9 +136,8 @@ bool SourceSender::file(const SourcePlace& place) {
     descriptor = openComponent(place.folder, place.name, READ_FLAGS);
   }
   struct stat status {};
-  if (descriptor == nullptr || fstat(descriptor, &status) != 0) {
-    int error = errno;
-    if (error == ELOOP) return failed(place, changed());
+  if (int error = descriptor == nullptr ? errno : statusOnceOld(descriptor, status)) {
+    if (error == ELOOP || error < 0) return failed(place, changed());
     if (error == ENOENT) return failed(place, problem(ProblemKind::VANISHED, kj::str("has vanished meanwhile")));
     return failed(place, problemOf(error, "be read", ""));
   }

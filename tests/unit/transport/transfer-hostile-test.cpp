@@ -301,7 +301,7 @@ TEST_CASE("every flipped byte of a conversation is survived") {
   for (size_t i = 0; i < packet.size(); ++i) {
     Victim victim;
     auto flipped = kj::heapArray(packet.asPtr());
-    flipped[i] ^= 1 << (i % 8);
+    flipped[i] = kj::byte(flipped[i] ^ (1u << (i % 8)));
     victim.destination([&](OpenerPeer& peer) { peer.sendRaw(flipped); });
   }
 }

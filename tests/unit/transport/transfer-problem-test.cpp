@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
+#include <iostream>
+
 #include "tests/unit/transport/transfer-fixture.h"
 
 using namespace postern;
@@ -15,6 +17,7 @@ namespace {
 
 // Runs as a user that has no rights of its own, in a process of its own; whether all was true.
 bool asNobody(std::function<bool()> body) {
+  std::cout.flush();
   pid_t child = fork();
   if (child == 0) {
     bool good = setgid(65534) == 0 && setuid(65534) == 0 && body();
