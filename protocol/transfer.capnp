@@ -270,7 +270,8 @@ struct Summary {
 
 struct Opened {
   # Destination opener to its mover: for an entry that is not inlined. Brings one descriptor, a file that is empty or (`resumed`) holds
-  # what an interrupted transfer left; and with `hasBase` a second one, the version that is there now, for reading.
+  # what an interrupted transfer left; and with `hasBase` a second one, the version that is there now, for reading. Without any, and
+  # without the two flags, the file's bytes come to the opener. A file that cannot be opened gets Backward.failed in its place.
   entry @0 :UInt64;
   resumed @1 :Bool;
   hasBase @2 :Bool;

@@ -55,6 +55,7 @@ void DestinationFile::run(const FileWorker::Stop& stop) noexcept {
   }
 }
 
+// T91
 kj::Maybe<Problem> DestinationFile::begin() {
   begun = true;
   struct stat now;

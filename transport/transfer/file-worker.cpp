@@ -142,6 +142,7 @@ FileWorker::FileWorker(kj::UnixEventPort& port) : shared(kj::heap<Shared>(port))
   KJ_REQUIRE(error == 0, "no thread for a transfer's files", error);
 }
 
+// T92
 FileWorker::~FileWorker() noexcept(false) {
   {
     std::lock_guard lock(shared->mutex);

@@ -35,6 +35,7 @@ void SourceFile::run(const FileWorker::Stop& stop) noexcept {
   }
 }
 
+// T91
 bool SourceFile::begin() {
   begun = true;
   if (fileStatus(fd, before) != 0) {
@@ -93,18 +94,18 @@ bool SourceFile::sendExtent(uint64_t& withoutBlocks) {
   }
   if (blocks.empty()) return false;
   size_t bytes = size_t(std::min<uint64_t>(DATA_BYTES, end - position));
-  auto block = kj::mv(blocks.back());
-  blocks.removeLast();
+  // Stays among the blocks until it is full: it must not be destroyed in this thread.
+  auto& block = blocks.back();
   if (!read(block, position, bytes)) return false;
   auto content = contentSpace(block).slice(0, bytes);
   if (verify) whole.update(content);
   if (sparse == Sparse::ALWAYS && isZero(content)) {
-    blocks.add(kj::mv(block));
     add(SourcePiece::Kind::HOLE, bytes);
     withoutBlocks += bytes;
     return true;
   }
   pieces.add(SourcePiece{SourcePiece::Kind::DATA, position, bytes, kj::mv(block)});
+  blocks.removeLast();
   position += bytes;
   return true;
 }

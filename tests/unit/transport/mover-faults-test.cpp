@@ -136,7 +136,7 @@ TEST_CASE("a file that cannot be written fails at once and stops its source") {
 
 void expectAllGone(size_t descriptors) {
   // The lab's own go with it.
-  CHECK(threads() == 1);
+  CHECK(threads() == 0);
   CHECK(openDescriptors() == descriptors);
 }
 

@@ -162,6 +162,7 @@ TEST_CASE("a peer that answers out of order, or with what was not asked, ends th
   }
 }
 
+// T93
 TEST_CASE("hashes that nobody waits for stop the channel, not the process") {
   MoverLab lab;
   auto end = lab.startSource();
@@ -214,6 +215,7 @@ kj::Vector<Wrong> wrongFiles(MoverLab& lab) {
   return result;
 }
 
+// T91
 TEST_CASE("an opener that passes no regular file has broken a rule") {
   for (size_t i = 0; i < 6; ++i) {
     MoverLab lab;
@@ -239,14 +241,21 @@ TEST_CASE("an opener that passes no regular file has broken a rule") {
 }
 
 TEST_CASE("an opener that passes a file that is not new, or no file for a version, has broken a rule") {
-  MoverLab lab;
-  auto end = lab.startDestination();
-  say(lab, *lab.hostChannel, Forward(TOTALS));
-  CHECK(lab.await(lab.to().next()).message.get<Forward>().is<Totals>());
-  say(lab, *lab.hostChannel, Forward(fileEntry("file", 10 * MIB)));
-  lab.openFile(lab.fileOf("full", lab.bytes(10)));
-  say(lab, *lab.hostChannel, Forward(Data{0}), lab.bytes(1000));
-  expectProtocol(lab, end, "not empty");
+  for (bool notNew : {true, false}) {
+    MoverLab lab;
+    auto wrong = wrongFiles(lab);
+    auto end = lab.startDestination();
+    say(lab, *lab.hostChannel, Forward(TOTALS));
+    CHECK(lab.await(lab.to().next()).message.get<Forward>().is<Totals>());
+    say(lab, *lab.hostChannel, Forward(fileEntry("file", 10 * MIB)));
+    if (notNew) {
+      lab.openFile(lab.fileOf("full", lab.bytes(10)));
+    } else {
+      lab.openFile(lab.emptyFile("new"), int(wrong[0].fd));
+    }
+    say(lab, *lab.hostChannel, Forward(Data{0}), lab.bytes(1000));
+    expectProtocol(lab, end, notNew ? "not empty" : "not a regular file");
+  }
 }
 
 TEST_CASE("a source's opener that breaks a rule ends the transfer") {
