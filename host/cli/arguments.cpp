@@ -1,5 +1,7 @@
 #include "host/cli/arguments.h"
 
+#include <algorithm>
+
 #include "host/cli/declare.h"
 #include "protocol/policy/wording.h"
 #include "transport/printable.h"
@@ -10,7 +12,7 @@ namespace {
 
 constexpr auto FOOTER =
     "Exit status: 0 done; 1 failed; 2 usage, also an unknown VM; 3 denied by policy; 4 VM not connected; 5 timed out;\n"
-    "6 the other end refused or cannot do it; 130 interrupted. Of several VMs the worst: 3, 4, 5, 6, 1.\n"
+    "6 the other end refused or cannot do it; 130 interrupted. Of several VMs or paths the worst: 3, 4, 5, 6, 1.\n"
     "`postern COMMAND --help` tells more. A duration S is seconds, or 500ms, 30s, 15m, 2h, 7d.";
 
 void declareOptions(CLI::App& app, Options& options) {
@@ -23,7 +25,8 @@ void declareOptions(CLI::App& app, Options& options) {
   addText(app, "--root", options.root, "Every path of Postern lies below DIR")->type_name("DIR");
   app.add_flag("--json", options.json,
                "One JSON document on stdout for results and errors (lines of them: events, --watch)");
-  addDuration(app, "--timeout", "How long to wait for an answer (default: 10 s; power commands: 120 s and the delay)",
+  addDuration(app, "--timeout",
+              "How long to wait for an answer (default: 10 s; power commands: 120 s and the delay; cp: for ever)",
               [&options](kj::Duration value) { options.timeout = value; });
 }
 
@@ -66,7 +69,7 @@ kj::String quoted(kj::StringPtr word) {
 // What to say of a word that nothing wanted.
 kj::String unwanted(CLI::App& app, const std::string& word) {
   auto& command = innermost(app);
-  kj::StringPtr text = word.c_str();
+  auto text = valueOf(word);
   if (text.startsWith("-")) {
     kj::Vector<kj::String> names;
     addOptionNames(command, names);
@@ -114,12 +117,13 @@ kj::OneOf<Arguments, HelpText, UsageError> parseArguments(kj::ArrayPtr<const kj:
   declareRegistry(app, declared);
   declarePower(app, declared);
   declarePolicy(app, declared);
+  declareFiles(app, declared);
 
   auto usage = [&](kj::String text) { return UsageError{kj::mv(text), asksForJson(words)}; };
   auto seeHelp = [&]() { return kj::str(" (see ", commandLine(innermost(app)), " --help)"); };
   // CLI11 takes words off the end.
-  std::vector<std::string> reversed;
-  for (size_t i = words.size(); i > 0; --i) reversed.emplace_back(words[i - 1].cStr());
+  auto reversed = protectedWords(words);
+  std::reverse(reversed.begin(), reversed.end());
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {

@@ -8,6 +8,8 @@
 #include <kj/vector.h>
 #include <stdint.h>
 
+#include "host/cli/file-path.h"
+#include "host/client/file-order.h"
 #include "protocol/guest.capnp.h"
 
 namespace postern::cli {
@@ -105,10 +107,44 @@ struct AuditVerifyArguments {
   kj::String head;
 };
 
-using Command = kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments,
-                          VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments,
-                          EventsArguments, PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments,
-                          PolicyExplainArguments, PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments>;
+struct CopyArguments {
+  kj::Vector<FilePath> sources;
+  FilePath destination;
+  bool recursive = false;  // also with `archive`
+  bool archive = false;
+  bool resume = false;
+  bool verify = false;
+  bool noClobber = false;
+  client::Sparse sparse = client::Sparse::AUTO;
+  uint64_t bytesPerSecond = 0;  // 0: as fast as it goes
+};
+struct ListFilesArguments {
+  kj::Vector<FilePath> paths;  // in VMs, here and below
+  bool details = false;
+  bool all = false;
+  bool recursive = false;
+};
+struct FileStatusArguments {
+  kj::Vector<FilePath> paths;
+};
+struct MakeFolderArguments {
+  kj::Vector<FilePath> paths;
+  bool parents = false;
+};
+struct RemoveFilesArguments {
+  kj::Vector<FilePath> paths;
+  bool recursive = false;
+  bool force = false;  // what is not there is no failure
+};
+
+// One of these; kj::OneOf has not room for all commands side by side.
+using FileCommand =
+    kj::OneOf<CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
+using Command =
+    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments, VmShowArguments,
+              VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments, EventsArguments,
+              PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments,
+              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, FileCommand>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

@@ -24,5 +24,10 @@ ExitStatus runPolicyExplain(Invocation& run, const PolicyExplainArguments& argum
 ExitStatus runPolicyReload(Invocation& run);
 ExitStatus runAuditTail(Invocation& run, const AuditTailArguments& arguments);
 ExitStatus runAuditVerify(Invocation& run, const AuditVerifyArguments& arguments);
+ExitStatus runCopy(Invocation& run, const CopyArguments& arguments);
+ExitStatus runListFiles(Invocation& run, const ListFilesArguments& arguments);
+ExitStatus runFileStatus(Invocation& run, const FileStatusArguments& arguments);
+ExitStatus runMakeFolder(Invocation& run, const MakeFolderArguments& arguments);
+ExitStatus runRemoveFiles(Invocation& run, const RemoveFilesArguments& arguments);
 
 }  // namespace postern::cli

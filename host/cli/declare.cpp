@@ -11,6 +11,9 @@ namespace postern::cli {
 
 namespace {
 
+// Begins a word that is protected. No option begins with it.
+constexpr kj::StringPtr PROTECTED = "\001"_kj;
+
 kj::StringPtr view(const std::string& text) {
   return text.c_str();
 }
@@ -21,6 +24,26 @@ std::string notDuration(const std::string& text) {
 }
 
 }  // namespace
+
+std::vector<std::string> protectedWords(kj::ArrayPtr<const kj::StringPtr> words) {
+  std::vector<std::string> result;
+  bool onlyValues = false;
+  for (auto word : words) {
+    if (word == "--"_kj && !onlyValues) {
+      onlyValues = true;
+      continue;
+    }
+    bool special =
+        word == "++"_kj || word.startsWith("[") || word.startsWith(PROTECTED) || (onlyValues && word.startsWith("-"));
+    result.push_back(special ? std::string(PROTECTED.cStr()) + word.cStr() : std::string(word.cStr()));
+  }
+  return result;
+}
+
+kj::String valueOf(const std::string& protectedText) {
+  auto text = view(protectedText);
+  return kj::str(text.startsWith(PROTECTED) ? text.slice(1) : text);
+}
 
 std::string notVmName(const std::string& text) {
   if (policy::isVmName(view(text))) return {};
@@ -35,19 +58,19 @@ std::string notNumber(const std::string& text, uint64_t max) {
 
 CLI::Option* addText(CLI::App& app, const char* name, kj::String& target, const char* help) {
   return app.add_option_function<std::string>(
-      name, [&target](const std::string& value) { target = kj::str(value.c_str()); }, help);
+      name, [&target](const std::string& value) { target = valueOf(value); }, help);
 }
 
 CLI::Option* addText(CLI::App& app, const char* name, kj::Maybe<kj::String>& target, const char* help) {
   return app.add_option_function<std::string>(
-      name, [&target](const std::string& value) { target = kj::str(value.c_str()); }, help);
+      name, [&target](const std::string& value) { target = valueOf(value); }, help);
 }
 
 CLI::Option* addNames(CLI::App& app, const char* name, Names& target, const char* help) {
   return app.add_option_function<std::vector<std::string>>(
       name,
       [&target](const std::vector<std::string>& values) {
-        for (auto& value : values) target.add(kj::str(value.c_str()));
+        for (auto& value : values) target.add(valueOf(value));
       },
       help);
 }

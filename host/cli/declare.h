@@ -4,6 +4,7 @@
 #include <kj/string.h>
 
 #include <CLI/CLI.hpp>
+#include <concepts>
 #include <memory>
 #include <utility>
 
@@ -21,6 +22,13 @@ void declareMonitoring(CLI::App& app, Declared& declared);  // status, ping, inf
 void declareRegistry(CLI::App& app, Declared& declared);    // enroll, vm ...
 void declarePower(CLI::App& app, Declared& declared);       // shutdown, restart, suspend
 void declarePolicy(CLI::App& app, Declared& declared);      // policy ..., audit ...
+void declareFiles(CLI::App& app, Declared& declared);       // cp, ls, stat, mkdir, rm
+
+template <typename T, typename... Commands>
+concept IsOneOf = (std::same_as<T, Commands> || ...);
+template <typename T>
+concept IsFileCommand =
+    IsOneOf<T, CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
 
 // A command whose arguments are a T: `declare` adds the options that fill it in, `check` says what makes no sense.
 template <typename T, typename Declare, typename Check>
@@ -31,7 +39,11 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
   declare(*sub, *arguments);
   sub->callback([arguments, &declared, check]() {
     declared.problem = check(*arguments);
-    declared.command = Command(kj::mv(*arguments));
+    if constexpr (IsFileCommand<T>) {
+      declared.command = Command(FileCommand(kj::mv(*arguments)));
+    } else {
+      declared.command = Command(kj::mv(*arguments));
+    }
   });
   return sub;
 }
@@ -40,6 +52,12 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
   return addCommand<T>(parent, name, help, declared, kj::fwd<Declare>(declare),
                        [](const T&) -> kj::Maybe<kj::String> { return nullptr; });
 }
+
+// Some words mean something to CLI11 wherever they stand ("[a]" is a list, "++" an end), and may be a file's name; and
+// it takes options even after "--", once no value lacks. Such a word is protected before CLI11 sees it, and every value
+// that comes out of CLI11 is taken through valueOf(). "--" itself goes.
+std::vector<std::string> protectedWords(kj::ArrayPtr<const kj::StringPtr> words);
+kj::String valueOf(const std::string& protectedText);
 
 // Checks for CLI11: empty, or what is wrong.
 std::string notVmName(const std::string& text);

@@ -39,8 +39,9 @@ client::ControlClient& Invocation::control() {
   return *connected.emplace(valueOf(kj::mv(outcome), ""));
 }
 
-kj::Own<client::VmClient> Invocation::openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls) {
-  return valueOf(await(control().openVm(vm, calls), "posternd"), vm);
+kj::Own<client::VmClient> Invocation::openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                             kj::StringPtr path) {
+  return valueOf(await(control().openVm(vm, calls, path), "posternd"), vm);
 }
 
 client::Failure Invocation::about(kj::StringPtr vm, client::Failure failure) {

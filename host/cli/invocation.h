@@ -34,8 +34,9 @@ class Invocation {
 
   // The connection to posternd, made at the first use.
   client::ControlClient& control();
-  // A connection to the VM's session with what policy grants of `calls`.
-  kj::Own<client::VmClient> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls);
+  // A connection to the VM's session with what policy grants of `calls`; file.* calls for `path`.
+  kj::Own<client::VmClient> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                   kj::StringPtr path = nullptr);
 
   // The answer. `from` is who owes it: "posternd", or a VM (whose session does).
   template <typename T>

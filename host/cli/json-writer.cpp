@@ -4,33 +4,11 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "host/cli/utf8.h"
+
 namespace postern::cli {
 
 namespace {
-
-constexpr uint32_t REPLACEMENT = 0xfffd;
-
-// Takes one character off the front of `rest`. What is not UTF-8 (RFC 3629: overlong forms, surrogates and what lies
-// above U+10FFFF are not) costs one byte and gives REPLACEMENT.
-uint32_t takeCharacter(kj::ArrayPtr<const char>& rest) {
-  auto byte = [&](size_t i) { return static_cast<unsigned char>(rest[i]); };
-  auto first = byte(0);
-  size_t more = first < 0x80                    ? 0
-                : first >= 0xc2 && first < 0xe0 ? 1
-                : (first & 0xf0) == 0xe0        ? 2
-                : first >= 0xf0 && first < 0xf5 ? 3
-                                                : 4;
-  uint32_t character = more == 0 ? first : first & (0x3fu >> more);
-  bool valid = more < 4 && more < rest.size();
-  for (size_t i = 1; valid && i <= more; ++i) {
-    valid = (byte(i) & 0xc0) == 0x80;
-    character = character << 6 | (byte(i) & 0x3fu);
-  }
-  constexpr uint32_t LOWEST[] = {0, 0x80, 0x800, 0x10000};
-  valid = valid && character >= LOWEST[more] && character <= 0x10ffff && (character < 0xd800 || character > 0xdfff);
-  rest = rest.slice(valid ? more + 1 : 1, rest.size());
-  return valid ? character : REPLACEMENT;
-}
 
 kj::String escaped(uint32_t unit) {
   char out[8];
@@ -92,7 +70,7 @@ JsonWriter& JsonWriter::close(char opened, char bracket) {
 void JsonWriter::quoted(kj::StringPtr untrusted) {
   text.add('"');
   for (auto rest = untrusted.asArray(); rest.size() > 0;) {
-    auto character = takeCharacter(rest);
+    auto character = takeCharacter(rest).orDefault(REPLACEMENT_CHARACTER);
     if (character == '"' || character == '\\') {
       text.add('\\');
       text.add(static_cast<char>(character));
@@ -106,6 +84,12 @@ void JsonWriter::quoted(kj::StringPtr untrusted) {
     }
   }
   text.add('"');
+}
+
+kj::String JsonWriter::take() {
+  auto taken = kj::heapString(text);
+  text.clear();
+  return taken;
 }
 
 kj::String JsonWriter::finish() {

@@ -42,7 +42,9 @@ class JsonWriter {
     return value(kj::fwd<T>(content));
   }
 
-  // The document, without a newline.
+  // What there is of the document, which goes on: for one that is too long to be kept whole.
+  kj::String take();
+  // The document, or what take() has left of it, without a newline.
   kj::String finish();
 
  private:

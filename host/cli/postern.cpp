@@ -7,6 +7,27 @@ namespace postern::cli {
 
 namespace {
 
+ExitStatus runFileCommand(Invocation& run, const FileCommand& command) {
+  KJ_SWITCH_ONEOF(command) {
+    KJ_CASE_ONEOF(arguments, CopyArguments) {
+      return runCopy(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ListFilesArguments) {
+      return runListFiles(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, FileStatusArguments) {
+      return runFileStatus(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, MakeFolderArguments) {
+      return runMakeFolder(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, RemoveFilesArguments) {
+      return runRemoveFiles(run, arguments);
+    }
+  }
+  KJ_UNREACHABLE;
+}
+
 ExitStatus runCommand(Invocation& run, const Command& command) {
   KJ_SWITCH_ONEOF(command) {
     KJ_CASE_ONEOF(arguments, StatusArguments) {
@@ -62,6 +83,9 @@ ExitStatus runCommand(Invocation& run, const Command& command) {
     }
     KJ_CASE_ONEOF(arguments, AuditTailArguments) {
       return runAuditTail(run, arguments);
+    }
+    KJ_CASE_ONEOF(files, FileCommand) {
+      return runFileCommand(run, files);
     }
   }
   KJ_UNREACHABLE;

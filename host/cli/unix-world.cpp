@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "host/cli/exit-status.h"
@@ -38,6 +39,12 @@ kj::AutoCloseFd listenForInterrupt() {
   action.sa_handler = onInterrupt;  // without SA_RESTART: a write that waits for its reader ends
   KJ_SYSCALL(sigaction(SIGINT, &action, nullptr));
   return kj::AutoCloseFd(ends[0]);
+}
+
+kj::AutoCloseFd copyOf(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return kj::AutoCloseFd(copy);
 }
 
 [[noreturn]] void endFor(int error) {
@@ -106,6 +113,42 @@ kj::String UnixWorld::currentFolder() {
   if (folder == nullptr) return kj::str("/");
   KJ_DEFER(free(folder));
   return kj::str(folder);
+}
+
+int UnixWorld::currentFolderHandle() {
+  return AT_FDCWD;
+}
+
+kj::String UnixWorld::temporaryFolder() {
+  auto* folder = getenv("TMPDIR");
+  return kj::str(folder != nullptr && *folder != '\0' ? folder : "/tmp");
+}
+
+bool UnixWorld::errorIsTerminal() {
+  return isatty(STDERR_FILENO) == 1;
+}
+
+size_t UnixWorld::errorColumns() {
+  winsize size{};
+  bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
+}
+
+bool UnixWorld::takesUtf8() {
+  for (auto* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    auto* value = getenv(name);
+    if (value == nullptr || *value == '\0') continue;
+    return strcasestr(value, "utf-8") != nullptr || strcasestr(value, "utf8") != nullptr;
+  }
+  return false;
+}
+
+kj::AutoCloseFd UnixWorld::inputStream() {
+  return copyOf(STDIN_FILENO);
+}
+
+kj::AutoCloseFd UnixWorld::outputStream() {
+  return copyOf(STDOUT_FILENO);
 }
 
 }  // namespace postern::cli

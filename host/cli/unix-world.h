@@ -21,6 +21,11 @@ class UnixWorld final : public World {
   void error(kj::StringPtr text) override;
   bool outIsTerminal() override { return terminal; }
   bool wantsColours() override { return colours; }
+  bool errorIsTerminal() override;
+  size_t errorColumns() override;
+  bool takesUtf8() override;
+  kj::AutoCloseFd inputStream() override;
+  kj::AutoCloseFd outputStream() override;
   kj::WaitScope& waitScope() override { return asyncIo.waitScope; }
   kj::LowLevelAsyncIoProvider& io() override { return *asyncIo.lowLevelProvider; }
   kj::Timer& timer() override { return asyncIo.provider->getTimer(); }
@@ -29,6 +34,8 @@ class UnixWorld final : public World {
   kj::TimePoint now() override;
   Random& random() override { return systemRandom; }
   kj::String currentFolder() override;
+  int currentFolderHandle() override;
+  kj::String temporaryFolder() override;
 
  private:
   const bool terminal;

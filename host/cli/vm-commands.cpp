@@ -104,7 +104,7 @@ ExitStatus runVmList(Invocation& run) {
   auto vms = byName(response.getVms());
   if (!run.options.json) {
     run.world.out(vms.empty() ? kj::str("no VMs; `postern enroll VM --transport ENDPOINT` adds one\n")
-                                  : tableOf(vms, run.colours()));
+                              : tableOf(vms, run.colours()));
     return ExitStatus::DONE;
   }
   JsonWriter json;

@@ -3,6 +3,7 @@
 // one loop.
 
 #include <kj/async-io.h>
+#include <kj/io.h>
 #include <kj/string.h>
 #include <kj/time.h>
 
@@ -20,6 +21,14 @@ class World {
   virtual void error(kj::StringPtr text) = 0;
   virtual bool outIsTerminal() = 0;
   virtual bool wantsColours() = 0;
+  // For a line that is drawn again and again.
+  virtual bool errorIsTerminal() = 0;
+  virtual size_t errorColumns() = 0;
+  // Whether a terminal shows UTF-8 as what it is.
+  virtual bool takesUtf8() = 0;
+  // Standard input and output as streams of bytes.
+  virtual kj::AutoCloseFd inputStream() = 0;
+  virtual kj::AutoCloseFd outputStream() = 0;
 
   virtual kj::WaitScope& waitScope() = 0;
   virtual kj::LowLevelAsyncIoProvider& io() = 0;
@@ -32,6 +41,9 @@ class World {
   virtual kj::TimePoint now() = 0;  // CLOCK_MONOTONIC, to the nanosecond
   virtual Random& random() = 0;
   virtual kj::String currentFolder() = 0;  // absolute
+  // For openat(): what relative paths of files are relative to.
+  virtual int currentFolderHandle() = 0;
+  virtual kj::String temporaryFolder() = 0;
 };
 
 }  // namespace postern::cli

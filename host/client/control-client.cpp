@@ -18,10 +18,12 @@ kj::Array<kj::String> textsOf(capnp::List<capnp::Text>::Reader list) {
 
 }  // namespace
 
-VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted)
+VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted,
+                   Special special)
     : connection(io, kj::mv(socket)),
       vmCalls(connection.peer().castAs<host::schema::VmCalls>()),
-      grantedCalls(kj::mv(granted)) {}
+      grantedCalls(kj::mv(granted)),
+      specialFiles(special) {}
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
     : io(io),
@@ -44,21 +46,23 @@ kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevel
   });
 }
 
-kj::Promise<Outcome<kj::Own<VmClient>>> ControlClient::openVm(kj::StringPtr vm,
-                                                              kj::ArrayPtr<const kj::StringPtr> calls) {
+kj::Promise<Outcome<kj::Own<VmClient>>> ControlClient::openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                                              kj::StringPtr path) {
   using Result = Outcome<kj::Own<VmClient>>;
   auto request = controlCalls.openRequest();
   request.setVm(vm);
+  if (path.size() > 0) request.setPath(path.asBytes());
   auto list = request.initCalls(static_cast<capnp::uint>(calls.size()));
   for (capnp::uint i = 0; i < calls.size(); ++i) list.set(i, calls[i]);
   return request.send().then([this](OpenResponse response) -> kj::Promise<Result> {
     if (response.hasFailure()) return Result(failureOf(response.getFailure()));
     if (!response.hasSocket()) return Result(noSocket());
     auto granted = textsOf(response.getGranted());
+    auto special = response.getSpecial() ? VmClient::Special::YES : VmClient::Special::NO;
     return host::takeDescriptor(response.getSocket())
-        .then([this, granted = kj::mv(granted)](kj::Maybe<kj::AutoCloseFd> socket) mutable -> Result {
+        .then([this, special, granted = kj::mv(granted)](kj::Maybe<kj::AutoCloseFd> socket) mutable -> Result {
           KJ_IF_MAYBE (fd, socket) {
-            return kj::heap<VmClient>(io, kj::mv(*fd), kj::mv(granted));
+            return kj::heap<VmClient>(io, kj::mv(*fd), kj::mv(granted), special);
           }
           return noSocket();
         });

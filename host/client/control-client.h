@@ -23,17 +23,21 @@ namespace postern::client {
 
 class VmClient {
  public:
-  VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted);
+  // What may come out of the guest with file.get: set-id and sticky bits, devices and security attributes as well?
+  enum class Special : uint8_t { NO, YES };
+  VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::Array<kj::String> granted, Special special);
   KJ_DISALLOW_COPY(VmClient);
 
   host::schema::VmCalls::Client calls() { return vmCalls; }
   // Which of the calls that were asked for policy granted.
   kj::ArrayPtr<const kj::String> granted() const { return grantedCalls; }
+  Special special() const { return specialFiles; }
 
  private:
   host::LocalRpc connection;
   host::schema::VmCalls::Client vmCalls;
   kj::Array<kj::String> grantedCalls;
+  const Special specialFiles;
 };
 
 class ControlClient {
@@ -47,8 +51,10 @@ class ControlClient {
 
   host::schema::Control::Client control() { return controlCalls; }
 
-  // Fails if policy grants none of the calls.
-  kj::Promise<Outcome<kj::Own<VmClient>>> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls);
+  // Fails if policy grants none of the calls. With file.* calls goes the path that they are for, as canonical as
+  // FileOrder's; with others none.
+  kj::Promise<Outcome<kj::Own<VmClient>>> openVm(kj::StringPtr vm, kj::ArrayPtr<const kj::StringPtr> calls,
+                                                 kj::StringPtr path = nullptr);
 
  private:
   kj::LowLevelAsyncIoProvider& io;

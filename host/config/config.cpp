@@ -52,6 +52,13 @@ kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presenc
       problems.error(rollback->place, "rollback is \"allow\", \"quarantine\" or \"deny\"");
     }
   }
+  KJ_IF_MAYBE (lines, reader.text("audit-files")) {
+    if (lines->text == "each") {
+      config.copyLines = Config::CopyLines::EACH;
+    } else if (lines->text != "summary") {
+      problems.error(lines->place, "audit-files is \"summary\" or \"each\"");
+    }
+  }
   KJ_IF_MAYBE (group, reader.text("group")) {
     if (!policy::isAccountName(group->text)) problems.error(group->place, "not a group's name");
     config.group = kj::str(group->text);

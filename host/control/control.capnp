@@ -48,10 +48,11 @@ interface Descriptor {}
 interface Control {
   # Bootstrap of /run/postern/control.sock.
 
-  open @0 (vm :Text, calls :List(Text), path :Data) -> (socket :Descriptor, granted :List(Text), failure :Failure);
+  open @0 (vm :Text, calls :List(Text), path :Data) -> (socket :Descriptor, granted :List(Text), failure :Failure, special :Bool);
   # A socket to the VM's session, whose bootstrap is VmCalls, good for those of the calls that policy grants; fails when it
   # grants none of them. Revoked by cutting it: then it ends. `path` goes with file.* calls, and with those alone: policy is asked
-  # for it and, with get, put and list, for what lies below it.
+  # for it and, with get, put and list, for what lies below it. `special`: with file.get, policy lets set-id and sticky bits, devices
+  # and security attributes come out of the guest; otherwise the caller's opener does not make any.
 
   listVms @1 () -> (vms :List(Vm));
   # Those that the caller may see.

@@ -5,6 +5,8 @@
 
 #include "host/audit/audit-verify.h"
 #include "host/control/failure.h"
+#include "host/daemon/caller-rights.h"
+#include "host/daemon/open-call.h"
 #include "host/log/log.h"
 #include "protocol/policy/explain.h"
 #include "protocol/policy/grants.h"
@@ -16,28 +18,10 @@ namespace {
 
 using Kind = schema::Failure::Kind;
 
-// What a caller may ask a VM's session for, at most, in one open().
-constexpr unsigned MAX_CALLS_PER_OPEN = 16;
 constexpr unsigned MAX_AUDIT_LINES = 1000;
 // On one connection at a time: each looks at every event.
 constexpr unsigned MAX_EVENT_STREAMS = 4;
 constexpr size_t VMS_PER_TURN = 64;
-// "service." and a name.
-constexpr size_t MAX_CALL_BYTES = 80;
-// For a session process to take a caller's socket.
-constexpr auto INTRODUCTION_DEADLINE = 5 * kj::SECONDS;
-// For a session process that is being started.
-constexpr auto SESSION_PATIENCE = 5 * kj::SECONDS;
-
-// It goes into logs and onto terminals, denied or not. Whether there is such a call is for policy to say.
-bool isCallText(kj::StringPtr untrusted) {
-  for (char c : untrusted) {
-    bool good =
-        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
-    if (!good) return false;
-  }
-  return untrusted.size() > 0 && untrusted.size() <= MAX_CALL_BYTES;
-}
 
 class ControlCalls final : public schema::Control::Server {
  public:
@@ -74,106 +58,17 @@ class ControlCalls final : public schema::Control::Server {
   // Of a call that looks at every VM: on a host with a thousand it is as much work as many others.
   unsigned costOfAll() { return 1 + static_cast<unsigned>(daemon.countVms() / VMS_PER_TURN); }
 
-  // The VM, if the caller may know of it; otherwise the failure says that there is none.
   kj::Maybe<Vm&> visibleVm(const LocalCaller& who, kj::StringPtr untrustedName, schema::Failure::Builder failure) {
-    KJ_IF_MAYBE (vm, daemon.findVm(untrustedName)) {
-      if (daemon.isVisible(who, *vm)) return *vm;
-    }
-    setFailure(failure, Kind::INVALID, kj::str("there is no VM ", printable(untrustedName, 64), "; `postern vm list`"));
-    return nullptr;
+    return findVisible(daemon, who, untrustedName, failure);
   }
-
-  // Whether policy lets the caller do `call`, recorded; otherwise the failure says why not, and what would allow it.
-  bool isAllowed(const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
-                 kj::Maybe<schema::Failure::Builder> failure) {
-    kj::StringPtr name = "";
-    KJ_IF_MAYBE (v, vm) name = v->record().name;
-    bool onHost = call.startsWith("admin.");
-    auto decision = onHost ? daemon.decideOnHost(who, call) : daemon.decide(who, KJ_ASSERT_NONNULL(vm), call);
-    daemon.recordDecision(who, name, call, decision);
-    if (decision.isAllowed()) return true;
-    KJ_IF_MAYBE (f, failure) {
-      kj::Maybe<const Vm&> target;
-      if (!onHost) {
-        KJ_IF_MAYBE (v, vm) target = *v;
-      }
-      auto advice = daemon.advise(who, target, call);
-      setFailure(*f, Kind::DENIED, kj::str(call, ": ", decision.toString()));
-      f->setRule(decision.ruleId());
-      f->setLock(schema::Failure::Lock::HOST);
-      KJ_IF_MAYBE (toml, advice.toml) f->setSuggestion(*toml);
-    }
-    return false;
+  bool isAllowed(const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call, schema::Failure::Builder failure) {
+    return host::isAllowed(daemon, who, vm, call, nullptr, failure);
   }
 };
 
 kj::Promise<void> ControlCalls::open(OpenContext context) {
-  return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
-    auto params = context.getParams();
-    auto results = context.getResults();
-    auto asked = params.getCalls();
-    if (asked.size() == 0 || asked.size() > MAX_CALLS_PER_OPEN) {
-      setFailure(results.initFailure(), Kind::INVALID, kj::str("ask for 1 to ", MAX_CALLS_PER_OPEN, " calls"));
-      return kj::READY_NOW;
-    }
-    for (auto call : asked) {
-      if (!isCallText(call)) {
-        setFailure(results.initFailure(), Kind::INVALID, kj::str("there is no call '", printable(call), "'"));
-        return kj::READY_NOW;
-      }
-    }
-    KJ_IF_MAYBE (vm, daemon.findVm(params.getVm())) {
-      kj::Vector<kj::String> granted;
-      kj::String rule;
-      auto failure = results.initFailure();
-      bool visible = daemon.isVisible(*who, *vm);
-      for (auto call : asked) {
-        if (isAllowed(*who, *vm, call, failure)) granted.add(kj::str(call));
-      }
-      if (granted.empty()) {
-        // What was denied says that the VM is there: only to those who may know.
-        if (!visible) visibleVm(*who, params.getVm(), results.initFailure());
-        return kj::READY_NOW;
-      }
-      if (vm->isQuarantined() && !granted[0].startsWith("admin.")) {
-        setFailure(
-            failure, Kind::DENIED,
-            "denied: the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");
-        return kj::READY_NOW;
-      }
-      if (!daemon.hasRoomFor(who->uid)) {
-        setFailure(failure, Kind::FAILED, kj::str("you have ", MAX_GRANTS_PER_USER, " connections to VMs already"));
-        return kj::READY_NOW;
-      }
-      bool onHost = granted[0].startsWith("admin.");
-      auto decision = onHost ? daemon.decideOnHost(*who, granted[0]) : daemon.decide(*who, *vm, granted[0]);
-      auto list = results.initGranted(static_cast<unsigned>(granted.size()));
-      for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
-      results.disownFailure();
-      auto name = kj::str(params.getVm());
-      return vm->session()
-          .whenAttached(SESSION_PATIENCE)
-          .then([this, context, name = kj::mv(name), who = kj::mv(who), granted = kj::mv(granted),
-                 rule = kj::str(decision.ruleId())]() mutable -> kj::Promise<void> {
-            KJ_IF_MAYBE (vm, daemon.findVm(name)) {
-              if (vm->session().isAttached()) {
-                return daemon.timer()
-                    .timeoutAfter(INTRODUCTION_DEADLINE, daemon.introduce(*vm, kj::mv(who), kj::mv(granted), rule))
-                    .then([context](kj::AutoCloseFd socket) mutable {
-                      context.getResults().setSocket(newDescriptor(kj::mv(socket)));
-                    });
-              }
-            }
-            return KJ_EXCEPTION(DISCONNECTED, "no session process");
-          })
-          .catch_([context](kj::Exception&&) mutable {
-            setFailure(context.getResults().initFailure(), Kind::NOT_CONNECTED,
-                       "its session process does not run, or does not answer; posternd's log says why");
-          });
-    }
-    visibleVm(*who, params.getVm(), results.initFailure());
-    return kj::READY_NOW;
-  });
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { return openVm(daemon, kj::mv(who), context); });
 }
 
 kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
@@ -422,7 +317,7 @@ kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
-      if (!daemon.decide(*who, *vm, params.getReset() ? "power.restart"_kj : "power.shutdown"_kj).isAllowed()) {
+      if (!daemon.decide(*who, *vm, params.getReset() ? "power.restart"_kj : "power.shutdown"_kj).isGranted()) {
         setFailure(failure, Kind::DENIED, "not allowed");
         return kj::READY_NOW;
       }

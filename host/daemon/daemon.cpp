@@ -11,6 +11,9 @@ namespace postern::host {
 
 namespace {
 
+// Of a path in an event.
+constexpr size_t MAX_SHOWN_PATH_BYTES = 200;
+
 policy::Vm policyVm(const VmRecord& record, kj::Vector<kj::StringPtr>& tags) {
   for (auto& tag : record.tags) tags.add(tag);
   return {record.name, tags};
@@ -54,6 +57,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       strangers(time, 5, 1),
       unknownGrants(time, 200, 60),
       lookForExpired(time.now()),
+      lookedUntil(wallNow()),
       tasks(*this),
       ticking(nullptr) {
   KJ_IF_MAYBE (lines, policyStore.reload()) {
@@ -203,10 +207,18 @@ void Daemon::strange(const PeerAddress& peer) {
 
 // Policy -----------------------------------------------------------------------------------------------------------
 
-policy::Decision Daemon::decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call) {
+FileDecision Daemon::decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call,
+                            kj::Maybe<kj::StringPtr> path) {
   PolicyCaller who(caller);
   kj::Vector<kj::StringPtr> tags;
-  return policyStore.current().decide({who.get(), policyVm(vm.record(), tags), call, nullptr, wallNow()});
+  return decideFile(policyStore.current(), {who.get(), policyVm(vm.record(), tags), call, path, wallNow()});
+}
+
+kj::Array<const capnp::word> Daemon::fileGrantsFor(const LocalCaller& caller, const Vm& vm,
+                                                   kj::ArrayPtr<const kj::String> calls, kj::StringPtr path) {
+  PolicyCaller who(caller);
+  kj::Vector<kj::StringPtr> tags;
+  return fileGrants(policyStore.current(), {who.get(), policyVm(vm.record(), tags), "", path, wallNow()}, calls);
 }
 
 policy::Decision Daemon::decideOnHost(const LocalCaller& caller, kj::StringPtr call) {
@@ -214,29 +226,58 @@ policy::Decision Daemon::decideOnHost(const LocalCaller& caller, kj::StringPtr c
   return policyStore.current().decide({who.get(), policy::TheHost(), call, nullptr, wallNow()});
 }
 
-policy::Advice Daemon::advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call) {
+policy::Advice Daemon::advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call,
+                              kj::Maybe<kj::StringPtr> path) {
   PolicyCaller who(caller);
   kj::Vector<kj::StringPtr> tags;
   policy::Target target = policy::TheHost();
   KJ_IF_MAYBE (v, vm) target = policyVm(v->record(), tags);
-  return policyStore.current().advise({who.get(), kj::mv(target), call, nullptr, wallNow()});
+  return policyStore.current().advise({who.get(), kj::mv(target), call, path, wallNow()});
 }
 
 bool Daemon::isVisible(const LocalCaller& caller, const Vm& vm) {
-  return caller.isAdministrator || decide(caller, vm, "status.read").isAllowed();
+  return caller.isAdministrator || decide(caller, vm, "status.read").isGranted();
+}
+
+// T79
+bool Daemon::stillAllowed(const GrantEntry& grant) {
+  KJ_IF_MAYBE (vm, findVm(grant.vm)) {
+    auto& granted = grant.granted;
+    for (auto& call : granted.calls) {
+      bool allowed = true;
+      if (call.startsWith("admin.")) {
+        allowed = decideOnHost(*grant.caller, call).isAllowed();
+      } else if (isFileCall(call)) {
+        allowed = decide(*grant.caller, *vm, call, granted.path.asPtr()).isGranted();
+      } else {
+        allowed = decide(*grant.caller, *vm, call).isGranted();
+      }
+      if (!allowed) return false;
+    }
+    if (granted.files.size() == 0) return true;
+    // What a session decides each path by has to be what it would get now.
+    auto now = fileGrantsFor(*grant.caller, *vm, granted.calls, granted.path);
+    return now.asBytes() == granted.files.asBytes();
+  }
+  return false;
+}
+
+// Whether a rule has, since this was asked last.
+bool Daemon::hasExpired() {
+  auto from = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
+  lookedUntil = wallNow();
+  auto to = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
+  if (to < from) return true;  // the clock was set back: whatever that means
+  for (auto& rule : policyStore.current().document().rules) {
+    KJ_IF_MAYBE (at, rule.expires) {
+      if (from < *at && *at <= to) return true;
+    }
+  }
+  return false;
 }
 
 void Daemon::policyChanged() {
-  auto cut = grants.cutUnless([this](const GrantEntry& grant) {
-    KJ_IF_MAYBE (vm, findVm(grant.vm)) {
-      for (auto& call : grant.calls) {
-        bool onHost = call.startsWith("admin.");
-        if (!(onHost ? decideOnHost(*grant.caller, call) : decide(*grant.caller, *vm, call)).isAllowed()) return false;
-      }
-      return true;
-    }
-    return false;
-  });
+  auto cut = grants.cutUnless([this](const GrantEntry& grant) { return stillAllowed(grant); });
   if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
 }
 
@@ -250,6 +291,7 @@ void Daemon::reload(kj::StringPtr configPath, Presence presence) {
       logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
     }
     config.rollback = fresh.rollback;
+    config.copyLines = fresh.copyLines;
     rollback = rollbackOf(config);
     for (auto& entry : vms) entry.value->session().configure();
   }
@@ -268,21 +310,24 @@ void Daemon::reload(kj::StringPtr configPath, Presence presence) {
 
 // Grants -----------------------------------------------------------------------------------------------------------
 
-kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> caller, kj::Vector<kj::String> calls,
-                                               kj::StringPtr rule) {
+kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted) {
   auto pair = newSocketPair(SOCK_STREAM);
   auto id = grants.nextId();
-  GrantEntry entry{id, kj::str(vm.record().name), kj::mv(calls), kj::str(rule), kj::mv(caller)};
-  auto fill = [&entry](schema::Grant::Builder grant) {
+  GrantEntry entry{id, kj::str(vm.record().name), kj::mv(granted), kj::mv(caller)};
+  auto fill = [&entry, each = config.copyLines == Config::CopyLines::EACH](schema::Grant::Builder grant) {
+    auto& granted = entry.granted;
     grant.setId(entry.id);
-    grant.setRule(entry.rule);
-    auto list = grant.initCalls(static_cast<unsigned>(entry.calls.size()));
-    for (unsigned i = 0; i < list.size(); ++i) list.set(i, entry.calls[i]);
+    grant.setRule(granted.rule);
+    auto list = grant.initCalls(static_cast<unsigned>(granted.calls.size()));
+    for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted.calls[i]);
     auto user = grant.initCaller().initUser();
     user.setName(entry.caller->user);
     user.setUid(entry.caller->uid);
     auto groups = user.initGroups(static_cast<unsigned>(kj::min(entry.caller->groups.size(), size_t(64))));
     for (unsigned i = 0; i < groups.size(); ++i) groups.set(i, entry.caller->groups[i]);
+    setFileGrants(grant, granted.files);
+    grant.setPath(granted.path.asBytes());
+    grant.setAuditEach(each);
   };
   int copied = pair.second.get();
   kj::AutoCloseFd own(kj::mv(pair.second));
@@ -299,8 +344,8 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
 
 // Records ----------------------------------------------------------------------------------------------------------
 
-void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule,
-                    kj::StringPtr outcome) {
+void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
+                    kj::StringPtr path) {
   AuditEvent line;
   line.time = wallNow();
   line.who = who;
@@ -308,6 +353,8 @@ void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj:
   line.call = call;
   line.rule = rule;
   line.outcome = outcome;
+  const AuditField pathField[] = {{"path", path}};
+  if (path.size() > 0) line.more = pathField;
   KJ_IF_MAYBE (error, audit->append(line)) {
     // Said once, not for each line of a full disk; the log itself counts what it had to drop.
     if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
@@ -316,46 +363,50 @@ void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj:
   }
 }
 
-void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
-                            const policy::Decision& decision) {
+void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
+                            const FileDecision& decided) {
   auto who = caller.name();
-  auto outcome = decision.isAllowed() ? "allowed"_kj : "denied"_kj;
-  if (!repeats.isFirst(time.now(), who, vm, call, decision.ruleId(), outcome)) return;
-  if (decision.isAllowed()) return record(who, vm, call, decision.ruleId(), outcome);
+  auto& decision = decided.decision;
+  auto rule = decided.below ? ""_kj : decision.ruleId();
+  auto outcome = decision.isAllowed() ? "allowed"_kj : decided.below ? "allowed below"_kj : "denied"_kj;
+  if (!repeats.isFirst(time.now(), who, vm, call, rule, outcome, path)) return;
+  if (decided.isGranted()) return record(who, vm, call, rule, outcome, path);
   // Anybody can be denied, as often as he likes; and the log is kept in so many files.
   KJ_IF_MAYBE (leftOut, denials.take(who)) {
     auto more = *leftOut == 0 ? kj::String() : kj::str(", and ", *leftOut, " times before that were not recorded");
-    record(who, vm, call, decision.ruleId(), kj::str("denied", more));
-    tellEvent(vm, "denied", kj::str(who, ": ", call, ": ", decision.toString(), more));
+    record(who, vm, call, rule, kj::str("denied", more), path);
+    auto what = path.size() == 0 ? kj::str(call) : kj::str(call, " of ", printable(path, MAX_SHOWN_PATH_BYTES));
+    tellEvent(vm, "denied", kj::str(who, ": ", what, ": ", decision.toString(), more));
   }
 }
 
-void Daemon::operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                       uint64_t bytes) {
-  AuditEvent line;
-  line.time = wallNow();
+void Daemon::operation(Vm& vm, const OperationReport& report) {
+  auto& name = vm.record().name;
   kj::String who;
-  KJ_IF_MAYBE (entry, grants.find(grant)) {
-    if (entry->vm == vm.record().name) {
+  kj::StringPtr rule;
+  KJ_IF_MAYBE (entry, grants.find(report.grant)) {
+    if (entry->vm == name) {
       who = entry->caller->name();
-      line.rule = entry->rule;
+      rule = entry->granted.rule;
     }
   }
   if (who.size() == 0) {
     // It has just ended, or there was none: a session process that was taken over does not fill the log.
-    if (unknownGrants.take(vm.record().name) == nullptr) return;
-    who = kj::str("grant:", grant);
+    if (unknownGrants.take(name) == nullptr) return;
+    who = kj::str("grant:", report.grant);
   }
+  AuditFields fields(report);
+  AuditEvent line = fields.event();
+  line.time = wallNow();
   line.who = who;
-  line.vm = vm.record().name;
-  line.call = call;
-  line.outcome = outcome;
-  line.duration = took;
-  if (bytes > 0) line.bytes = bytes;
+  line.vm = name;
+  line.rule = rule;
   KJ_IF_MAYBE (error, audit->append(line)) {
     if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
   }
-  if (call.startsWith("power.")) tellEvent(vm.record().name, "power", kj::str(who, ": ", call, ": ", outcome));
+  if (report.call.startsWith("power.")) {
+    tellEvent(name, "power", kj::str(who, ": ", report.call, ": ", report.outcome));
+  }
 }
 
 void Daemon::sessionLost(Vm& vm) {
@@ -378,12 +429,12 @@ kj::Promise<void> Daemon::tickForEver() {
     board.beat(now);
     for (auto& entry : vms) entry.value->tick(now);
     repeats.flush(now, [this](const DecisionKind& kind, uint64_t times) {
-      record(kind.who, kind.vm, kind.call, kind.rule, kj::str(kind.outcome, " (", times, " more)"));
+      record(kind.who, kind.vm, kind.call, kind.rule, kj::str(kind.outcome, " (", times, " more)"), kind.path);
     });
     // Rules expire without anybody doing anything.
     if (now >= lookForExpired) {
       lookForExpired = now + EXPIRY_LOOK;
-      if (grants.size() > 0) policyChanged();
+      if (hasExpired() && grants.size() > 0) policyChanged();
     }
     return tickForEver();
   });

@@ -12,6 +12,7 @@
 #include "host/config/config.h"
 #include "host/daemon/damper.h"
 #include "host/daemon/events.h"
+#include "host/daemon/file-grants.h"
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
 #include "host/daemon/policy-store.h"
@@ -62,20 +63,26 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   kj::Vector<Vm*> allVms();
   size_t countVms() const { return vms.size(); }
 
-  policy::Decision decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call);
+  // `path` is canonical, and there for file calls alone.
+  FileDecision decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call,
+                      kj::Maybe<kj::StringPtr> path = nullptr);
   policy::Decision decideOnHost(const LocalCaller& caller, kj::StringPtr call);
-  policy::Advice advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call);
+  policy::Advice advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call,
+                        kj::Maybe<kj::StringPtr> path = nullptr);
+  // What a session decides by for those of `calls` that are file calls (file-grants.h).
+  kj::Array<const capnp::word> fileGrantsFor(const LocalCaller& caller, const Vm& vm,
+                                             kj::ArrayPtr<const kj::String> calls, kj::StringPtr path);
   // Whether the caller may know that the VM exists.
   bool isVisible(const LocalCaller& caller, const Vm& vm);
 
   // A decision, to be recorded: who asked what, and what it came to.
-  void recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
-                      const policy::Decision& decision);
-  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome);
+  void recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
+                      const FileDecision& decided);
+  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
+              kj::StringPtr path = nullptr);
 
-  // A socket to the VM's session, good for `calls`, for the caller.
-  kj::Promise<kj::AutoCloseFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, kj::Vector<kj::String> calls,
-                                         kj::StringPtr rule);
+  // A socket to the VM's session, good for what is granted, for the caller.
+  kj::Promise<kj::AutoCloseFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted);
   bool hasRoomFor(uid_t uid) const { return grants.hasRoomFor(uid); }
 
   kj::Maybe<FileError> addVm(VmRecord record);
@@ -114,6 +121,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Damper unknownGrants;             // by VM
   uint64_t auditFailures = 0;
   kj::TimePoint lookForExpired;
+  kj::Date lookedUntil;  // rules that expire from then on have not been looked for
 
   // vsock: one listener a port that any VM names.
   struct VsockDoor;
@@ -131,8 +139,9 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   kj::Promise<void> tickForEver();
   void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
 
-  void operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                 uint64_t bytes) override;
+  void operation(Vm& vm, const OperationReport& report) override;
+  bool stillAllowed(const GrantEntry& grant);
+  bool hasExpired();
   void sessionLost(Vm& vm) override;
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;

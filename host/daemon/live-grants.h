@@ -6,6 +6,7 @@
 // A copy of a descriptor is not seen by its other holders, so the session ends a connection by shutting it down, too
 // (LocalRpc does). One loop.
 
+#include <capnp/common.h>
 #include <kj/async-unix.h>
 #include <kj/io.h>
 #include <kj/map.h>
@@ -20,11 +21,18 @@ constexpr unsigned MAX_GRANTS_PER_USER = 64;
 // An operation is reported when it is over, and its caller may have gone by then: the audit still names it.
 constexpr auto GRANT_AFTERLIFE = 10 * kj::SECONDS;
 
+// What a caller is granted of a VM.
+struct Grantable {
+  kj::Vector<kj::String> calls;
+  kj::String rule;                     // which allowed the first of them
+  kj::String path;                     // of the file calls; empty: there are none
+  kj::Array<const capnp::word> files;  // what fileGrants() gave for them
+};
+
 struct GrantEntry {
   uint64_t id;
   kj::String vm;
-  kj::Vector<kj::String> calls;
-  kj::String rule;
+  Grantable granted;
   kj::Own<const LocalCaller> caller;
 };
 

@@ -6,9 +6,10 @@ namespace postern::host {
 
 // T57
 bool Repeats::isFirst(kj::TimePoint now, kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule,
-                      kj::StringPtr outcome) {
-  // No part has a line feed: names and calls are checked, rules' ids as well.
-  auto key = kj::str(who, '\n', vm, '\n', call, '\n', rule, '\n', outcome);
+                      kj::StringPtr outcome, kj::StringPtr path) {
+  if (path.size() > MAX_REPEATED_PATH_BYTES) return true;
+  // No part but the last has a line feed: names and calls are checked, rules' ids as well.
+  auto key = kj::str(who, '\n', vm, '\n', call, '\n', rule, '\n', outcome, '\n', path);
   KJ_IF_MAYBE (entry, entries.find(key)) {
     if (now < entry->until) {
       ++entry->repeated;
@@ -19,7 +20,7 @@ bool Repeats::isFirst(kj::TimePoint now, kj::StringPtr who, kj::StringPtr vm, kj
     return true;
   }
   if (entries.size() < MAX_REPEAT_KINDS) {
-    DecisionKind kind{kj::str(who), kj::str(vm), kj::str(call), kj::str(rule), kj::str(outcome)};
+    DecisionKind kind{kj::str(who), kj::str(vm), kj::str(call), kj::str(rule), kj::str(outcome), kj::str(path)};
     entries.insert(kj::mv(key), Entry{kj::mv(kind), now + REPEAT_WINDOW});
   }
   return true;

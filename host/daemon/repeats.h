@@ -15,14 +15,16 @@ constexpr auto REPEAT_WINDOW = 5 * kj::SECONDS;
 constexpr size_t MAX_REPEAT_KINDS = 4096;
 
 struct DecisionKind {
-  kj::String who, vm, call, rule, outcome;
+  kj::String who, vm, call, rule, outcome, path;
 };
+// Decisions about longer paths are all recorded.
+constexpr size_t MAX_REPEATED_PATH_BYTES = 256;
 
 class Repeats {
  public:
-  // Whether this one is to be recorded now.
+  // Whether this one is to be recorded now. `path`: empty, or of any bytes.
   bool isFirst(kj::TimePoint now, kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule,
-               kj::StringPtr outcome);
+               kj::StringPtr outcome, kj::StringPtr path = nullptr);
   // Those whose window is over, with how many came after the first; only where there were any.
   void flush(kj::TimePoint now, kj::FunctionParam<void(const DecisionKind&, uint64_t)> record);
 

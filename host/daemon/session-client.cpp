@@ -88,12 +88,8 @@ class SessionClient::Observer final : public schema::SessionObserver::Server {
   }
   kj::Promise<void> operation(OperationContext context) override {
     context.allowCancellation();
-    return inTurn([context](Handler& handler) mutable {
-      auto params = context.getParams();
-      auto took = kj::min(params.getMicroseconds(), uint64_t(1) << 50) * kj::MICROSECONDS;
-      handler.sessionOperation(params.getGrant(), printable(params.getCall(), 64), printable(params.getOutcome(), 200),
-                               took, params.getBytes());
-    });
+    return inTurn(
+        [context](Handler& handler) mutable { handler.sessionOperation(parseOperationReport(context.getParams())); });
   }
 
  private:

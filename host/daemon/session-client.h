@@ -19,6 +19,7 @@
 #include <list>
 
 #include "host/daemon/call-bucket.h"
+#include "host/daemon/operation-report.h"
 #include "host/daemon/process-watch.h"
 #include "host/local-rpc/local-rpc.h"
 #include "host/session/report.h"
@@ -54,8 +55,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
     virtual void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code,
                               uint64_t session) = 0;
     virtual void sessionReport(const Report& report) = 0;
-    virtual void sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                                  uint64_t bytes) = 0;
+    virtual void sessionOperation(const OperationReport& report) = 0;
     virtual void sessionGone(kj::StringPtr why) = 0;
     // For the new process: the VM's state file. Null: not now, and why is logged.
     virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;

@@ -325,9 +325,8 @@ void Vm::sessionReport(const Report& latest) {
   publish();
 }
 
-void Vm::sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                          uint64_t bytes) {
-  environment.handler.operation(*this, grant, call, outcome, took, bytes);
+void Vm::sessionOperation(const OperationReport& report) {
+  environment.handler.operation(*this, report);
 }
 
 void Vm::sessionGone(kj::StringPtr why) {

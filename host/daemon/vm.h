@@ -26,8 +26,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   class Handler {
    public:
     // A session process said so, of a grant that posternd gave.
-    virtual void operation(Vm& vm, uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                           uint64_t bytes) = 0;
+    virtual void operation(Vm& vm, const OperationReport& report) = 0;
     // Its grants have nobody who would honour them.
     virtual void sessionLost(Vm& vm) = 0;
     virtual void event(Vm& vm, kj::StringPtr kind, kj::String text) = 0;
@@ -119,8 +118,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   void sessionState(schema::SessionState::Reader state) override;
   void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code, uint64_t session) override;
   void sessionReport(const Report& report) override;
-  void sessionOperation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took,
-                        uint64_t bytes) override;
+  void sessionOperation(const OperationReport& report) override;
   void sessionGone(kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
   schema::Rollback rollback() override;

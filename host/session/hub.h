@@ -84,6 +84,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   // Of the guest that was seated last, if it said one.
   kj::Maybe<postern::schema::Goodbye> lastGoodbye() const { return goodbyeSaid; }
   kj::Timer& timer() { return environment.session.timer; }
+  kj::UnixEventPort& port() { return environment.port; }
 
   // When the guest that is connected now has gone on purpose: it said goodbye, or was stopping, and its session is
   // over.

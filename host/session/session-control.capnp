@@ -78,6 +78,8 @@ struct Grant {
   # What the VM's port is limited to; every transfer counts for it. `rule` is empty.
   auditEach @6 :Bool;
   # A line of the audit for each file of a transfer, beside the one for all of it.
+  path @7 :Data;
+  # What the file.* calls are for: an order's path has to be this one, since it chose the quotas of the scope.
 }
 
 struct FileGrant {

@@ -25,6 +25,26 @@ kj::Maybe<TransportKind> transportFrom(uint8_t number) {
   return nullptr;
 }
 
+void write(const OperationRecord& record, schema::SessionObserver::OperationParams::Builder to) {
+  to.setGrant(record.grant);
+  to.setCall(record.call);
+  to.setOutcome(record.outcome);
+  to.setMicroseconds(uint64_t(record.took / kj::MICROSECONDS));
+  to.setBytes(record.bytes);
+  KJ_IF_MAYBE (tally, record.files) {
+    auto files = to.initFiles();
+    files.setPath(record.path.asBytes());
+    files.setEntry(record.entry.asBytes());
+    files.setFiles(tally->files);
+    files.setDirectories(tally->directories);
+    files.setSentBytes(tally->sentBytes);
+    files.setFailures(tally->failures);
+    files.setUnchanged(tally->unchanged);
+    files.setLeftOut(tally->leftOut);
+    KJ_IF_MAYBE (hash, tally->hash) files.setHash(*hash);
+  }
+}
+
 }  // namespace
 
 // One posternd that has connected.
@@ -131,6 +151,7 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
       listening(kj::mv(listeningParam)),
       listeningObserver(port, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       hub(keys, *this, environment),
+      limits(timer),
       callers(kj::heap<kj::TaskSet>(*this)),
       ended(nullptr),
       tasks(*this) {
@@ -217,7 +238,7 @@ void SessionProcess::abandoned() {
 
 void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, *this));
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, limits, *this));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));
 }
@@ -294,22 +315,24 @@ void SessionProcess::heartbeat(const Report& report) {
   }
 }
 
-void SessionProcess::operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) {
+// T80
+bool SessionProcess::operation(const OperationRecord& record) {
+  bool isFile = record.entry.size() > 0;
+  if (isFile && (unanswered >= MAX_UNANSWERED / 2 || !fileLines.tryTake(1, timer.now()))) return false;
   if (unanswered >= MAX_UNANSWERED) {
     ++eventsDropped;
-    return;
+    return false;
   }
   KJ_IF_MAYBE (daemon, attached) {
     KJ_IF_MAYBE (observer, daemon->observer) {
       auto request = observer->operationRequest();
-      request.setGrant(grant);
-      request.setCall(call);
-      request.setOutcome(outcome);
-      request.setMicroseconds(uint64_t(took / kj::MICROSECONDS));
+      write(record, request);
       ++unanswered;
       tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
+      return true;
     }
   }
+  return false;
 }
 
 void SessionProcess::taskFailed(kj::Exception&& exception) {

@@ -23,6 +23,10 @@ constexpr auto ABANDONED = 60 * kj::SECONDS;
 constexpr size_t MAX_KEPT_EVENTS = 64;
 // Calls to posternd that it has not answered; above it events are dropped and counted.
 constexpr unsigned MAX_UNANSWERED = 256;
+// Lines of the audit for single files of copies: fewer than posternd takes of one session (session-client.h), so that
+// what else there is to tell finds room.
+constexpr unsigned FILE_LINES_PER_SECOND = 50;
+constexpr unsigned FILE_LINES_BURST = 100;
 // Callers that have a socket at the same time.
 constexpr unsigned MAX_CALLERS = 256;
 
@@ -57,6 +61,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   kj::AutoCloseFd listening;
   kj::UnixEventPort::FdObserver listeningObserver;
   Hub hub;
+  TransferLimits limits;
+  TokenBucket fileLines{FILE_LINES_PER_SECOND, FILE_LINES_BURST};
 
   kj::Maybe<Daemon&> attached;  // owned by its task
   kj::Maybe<kj::Promise<void>> abandonment;
@@ -83,7 +89,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void stateChanged() override;
   void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;
   void heartbeat(const Report& report) override;
-  void operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) override;
+  bool operation(const OperationRecord& record) override;
   void taskFailed(kj::Exception&& exception) override;
 };
 

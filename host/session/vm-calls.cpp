@@ -4,7 +4,10 @@
 #include <kj/debug.h>
 
 #include "host/control/failure.h"
+#include "host/session/file-calls.h"
+#include "host/session/guest-call.h"
 #include "host/session/power-relay.h"
+#include "protocol/transfer/file-order.h"
 #include "transport/printable.h"
 
 namespace postern::host {
@@ -33,6 +36,10 @@ kj::StringPtr callOf(wire::PowerRequest::Action action) {
   return "";  // granted to nobody
 }
 
+bool isKnown(wire::FileOrder::Call call) {
+  return call <= wire::FileOrder::Call::REMOVE;
+}
+
 kj::TimePoint preciseNow() {
   return kj::systemPreciseMonotonicClock().now();
 }
@@ -42,7 +49,7 @@ class Operation {
  public:
   Operation(OperationLog& log, uint64_t grant, kj::StringPtr call)
       : log(log), grant(grant), call(call), began(preciseNow()) {}
-  ~Operation() noexcept(false) { log.operation(grant, call, outcome, preciseNow() - began); }
+  ~Operation() noexcept(false) { log.operation({grant, call, outcome, preciseNow() - began}); }
   KJ_DISALLOW_COPY(Operation);
   void came(kj::StringPtr to) { outcome = to; }
 
@@ -54,34 +61,15 @@ class Operation {
   kj::StringPtr outcome = "given up"_kj;
 };
 
-kj::StringPtr outcomeOf(schema::Failure::Reader failure) {
-  switch (failure.getKind()) {
-    case Kind::DENIED:
-      return failure.getLock() == schema::Failure::Lock::GUEST ? "denied by the guest" : "denied";
-    case Kind::NOT_CONNECTED:
-      return "not connected";
-    case Kind::TIMED_OUT:
-      return "timed out";
-    case Kind::REFUSED:
-      return "refused";
-    case Kind::INVALID:
-      return "invalid";
-    case Kind::FAILED:
-      break;
-  }
-  return "failed";
-}
-
 // A caller that goes away gives up its calls.
 class VmCallsServer final : public schema::VmCalls::Server {
  public:
-  VmCallsServer(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader from, OperationLog& log)
-      : hub(hub), vmName(kj::str(vmName)), log(log) {
+  VmCallsServer(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader from, TransferLimits& limits, OperationLog& log)
+      : hub(hub), vmName(kj::str(vmName)), limits(limits), log(log) {
     copy.setRoot(from);
   }
   ~VmCallsServer() noexcept(false) {
-    if (pings > 0)
-      log.operation(grant().getId(), "ping", kj::str(pings, " of them, ", pingsFailed, " failed"), 0 * kj::SECONDS);
+    if (pings > 0) log.operation({grant().getId(), "ping", kj::str(pings, " of them, ", pingsFailed, " failed")});
   }
 
   kj::Promise<void> ping(PingContext context) override;
@@ -89,10 +77,12 @@ class VmCallsServer final : public schema::VmCalls::Server {
   kj::Promise<void> power(PowerContext context) override;
   kj::Promise<void> whenGone(WhenGoneContext context) override;
   kj::Promise<void> issueBundle(IssueBundleContext context) override;
+  kj::Promise<void> file(FileContext context) override;
 
  private:
   Hub& hub;
   const kj::String vmName;
+  TransferLimits& limits;
   OperationLog& log;
   capnp::MallocMessageBuilder copy;
   kj::Maybe<wire::GuestCalls::Client> calls;
@@ -142,23 +132,9 @@ class VmCallsServer final : public schema::VmCalls::Server {
     return kj::str("not connected (no heartbeat yet); is postern-agent running in it?");
   }
 
-  // `call`, its deadline, and what its failing says. `failure` gives the place to say it.
   template <typename Failure>
   kj::Promise<void> bounded(kj::Promise<void> call, kj::Duration deadline, Failure failure) {
-    auto late = hub.timer().afterDelay(deadline).then([failure, deadline]() mutable {
-      setFailure(failure(), Kind::TIMED_OUT, kj::str("no answer from the guest in ", deadline / kj::SECONDS, " s"));
-    });
-    return call
-        .catch_([failure](kj::Exception&& e) mutable {
-          if (e.getType() == kj::Exception::Type::DISCONNECTED) {
-            setFailure(failure(), Kind::NOT_CONNECTED, "the link to the guest ended during the call");
-          } else if (e.getType() == kj::Exception::Type::UNIMPLEMENTED) {
-            setFailure(failure(), Kind::REFUSED, "the guest's agent is too old for this call");
-          } else {
-            setFailure(failure(), Kind::FAILED, "the guest's agent failed; its log says why");
-          }
-        })
-        .exclusiveJoin(kj::mv(late));
+    return boundedCall(hub.timer(), kj::mv(call), deadline, kj::mv(failure));
   }
 };
 
@@ -312,10 +288,23 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> VmCallsServer::file(FileContext context) {
+  context.allowCancellation();
+  auto failure = [context]() mutable { return context.getResults().initFailure(); };
+  auto order = context.getParams().getOrder();
+  auto call = isKnown(order.getCall()) ? transfer::callName(order.getCall()) : "file"_kj;
+  if (!isGranted(call)) {
+    deny(failure(), call);
+    return kj::READY_NOW;
+  }
+  return runFileCall({hub, limits, log, grant()}, context, guestCalls(failure));
+}
+
 }  // namespace
 
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, OperationLog& log) {
-  return kj::heap<VmCallsServer>(hub, vmName, grant, log);
+schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
+                                   OperationLog& log) {
+  return kj::heap<VmCallsServer>(hub, vmName, grant, limits, log);
 }
 
 }  // namespace postern::host

@@ -10,6 +10,8 @@
 
 #include "host/control/control.capnp.h"
 #include "host/session/hub.h"
+#include "host/session/operation-log.h"
+#include "host/session/transfer-limits.h"
 
 namespace postern::host {
 
@@ -20,12 +22,8 @@ constexpr auto POWER_CALL_DEADLINE = 15 * kj::SECONDS;
 constexpr unsigned MAX_POWER_STEPS = 4096;
 constexpr uint64_t MAX_INFO_WORDS = 12 << 10;  // an answer of the guest to info: 96 KiB
 
-class OperationLog {
- public:
-  virtual void operation(uint64_t grant, kj::StringPtr call, kj::StringPtr outcome, kj::Duration took) = 0;
-};
-
 // Everything referred to outlives it; `grant` is copied.
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, OperationLog& log);
+schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
+                                   OperationLog& log);
 
 }  // namespace postern::host

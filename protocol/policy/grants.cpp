@@ -12,9 +12,10 @@ namespace postern::policy {
 
 namespace {
 
-// Calls that share a path, or have none.
+// Calls that share a path and a user, or have neither.
 struct Part {
-  kj::String path;  // empty: calls without one
+  kj::String path;   // empty: calls without one
+  kj::String runAs;  // empty: the grant does not say
   kj::Vector<kj::String> calls;
 
   void add(kj::StringPtr call) {
@@ -24,6 +25,32 @@ struct Part {
     calls.add(kj::heapString(call));
   }
 };
+
+constexpr kj::StringPtr RUN_AS = ":run-as="_kj;
+
+struct PathAndUser {
+  kj::String path;
+  kj::Maybe<kj::String> runAs;
+};
+// "/srv/www:run-as=www-data".
+PathAndUser splitRunAs(kj::StringPtr text) {
+  for (size_t at = 0; at + RUN_AS.size() <= text.size(); ++at) {
+    if (!text.slice(at).startsWith(RUN_AS)) continue;
+    return {kj::heapString(text.slice(0, at)), kj::heapString(text.slice(at + RUN_AS.size()))};
+  }
+  return {kj::heapString(text), nullptr};
+}
+
+bool isPattern(kj::StringPtr path) {
+  return path.findFirst('*') != nullptr || path.findFirst('?') != nullptr;
+}
+
+// As a rule has it: a path without a pattern stands for itself and what lies below it.
+kj::String pathArgument(kj::StringPtr path) {
+  if (isPattern(path)) return tomlString(path);
+  auto below = path == "/" ? kj::str("/**") : kj::str(path, "/**");
+  return kj::str("[", tomlString(path), ", ", tomlString(below), "]");
+}
 
 class GrantList {
  public:
@@ -57,10 +84,7 @@ class GrantList {
     if (path.size() == 0) {
       return kj::str("grant ", quote(grant), " lacks a path; write ", quote(kj::str(word, ":/srv/**")), " or such");
     }
-    auto glob = PathGlob::parse(path);
-    KJ_IF_MAYBE (wrong, glob.tryGet<kj::String>()) return kj::str("grant ", quote(grant), ": ", *wrong);
-    partFor(path).add(word);
-    return nullptr;
+    return addFileCall(grant, word, path);
   }
 
   kj::Vector<Part>& all() { return parts; }
@@ -68,23 +92,37 @@ class GrantList {
  private:
   kj::Vector<Part> parts;  // the first is without a path
 
-  Part& partFor(kj::StringPtr path) {
-    for (auto& part : parts) {
-      if (part.path == path) return part;
+  kj::Maybe<kj::String> addFileCall(kj::StringPtr grant, kj::StringPtr word, kj::StringPtr pathPart) {
+    auto [path, runAs] = splitRunAs(pathPart);
+    auto glob = PathGlob::parse(path);
+    KJ_IF_MAYBE (wrong, glob.tryGet<kj::String>()) return kj::str("grant ", quote(grant), ": ", *wrong);
+    KJ_IF_MAYBE (user, runAs) {
+      if (!isAccountName(*user)) return kj::str("grant ", quote(grant), ": ", quote(*user), " is not a user's name");
     }
-    return parts.add(Part{kj::heapString(path), {}});
+    partFor(path, runAs.orDefault(nullptr)).add(word);
+    return nullptr;
+  }
+
+  Part& partFor(kj::StringPtr path, kj::StringPtr runAs) {
+    for (auto& part : parts) {
+      if (part.path == path && part.runAs == runAs) return part;
+    }
+    return parts.add(Part{kj::heapString(path), kj::heapString(runAs), {}});
   }
 };
 
-// Rules of one side; `head` holds the lines that each has beside its id, calls and path.
-kj::String rulesOf(kj::ArrayPtr<const Part> parts, kj::StringPtr id, kj::StringPtr head) {
+// Rules of one side; `head` holds the lines that each has beside its id, calls and path. Whom the guest runs as is the
+// guest's to say.
+kj::String rulesOf(kj::ArrayPtr<const Part> parts, kj::StringPtr id, kj::StringPtr head, Side side) {
   kj::Vector<kj::String> rules;
   for (auto& part : parts) {
     if (part.calls.empty()) continue;
     auto number = rules.empty() ? kj::String() : kj::str(':', rules.size() + 1);
-    auto args = part.path.size() == 0 ? kj::String() : kj::str("args = { path = ", tomlString(part.path), " }\n");
+    auto args = part.path.size() == 0 ? kj::String() : kj::str("args = { path = ", pathArgument(part.path), " }\n");
+    bool hasUser = side == Side::GUEST && part.runAs.size() > 0;
+    auto runAs = hasUser ? kj::str("run-as = ", tomlString(part.runAs), "\n") : kj::String();
     rules.add(kj::str("\n[[allow]]\nid = ", tomlString(kj::str(id, number)), "\n", head,
-                      "call = ", tomlStrings(part.calls), "\n", args));
+                      "call = ", tomlStrings(part.calls), "\n", args, runAs));
   }
   return kj::strArray(rules, "");
 }
@@ -130,10 +168,10 @@ kj::OneOf<Grants, kj::String> writeGrants(const GrantRequest& request) {
   for (auto& part : guest.all()) grantsAny |= !part.calls.empty();
   if (!grantsAny) return kj::str("nothing to grant; write --grant ping,info,power or such");
 
-  auto guestRules = rulesOf(guest.all(), "grant", "");
+  auto guestRules = rulesOf(guest.all(), "grant", "", Side::GUEST);
   guest.all()[0].add("status.read");
   auto head = kj::str("from = ", tomlStrings(principals), "\nto = ", tomlString(request.vm), "\n");
-  auto hostRules = rulesOf(guest.all(), kj::str("grant-", request.vm), head);
+  auto hostRules = rulesOf(guest.all(), kj::str("grant-", request.vm), head, Side::HOST);
   Grants grants{kj::str("# Written when ", request.vm,
                         " was enrolled with these grants; removed with it.\npolicy = 1\n", hostRules),
                 kj::str("# What the host was granted in this guest when it was enrolled.\npolicy = 1\n", guestRules)};

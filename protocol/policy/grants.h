@@ -6,6 +6,8 @@
 //   power.restart, service.http   any call or pattern of a VM's, but not "*"
 //   file.get:/srv/**              a file call needs a path (path-glob.h), behind the first colon
 //   file:/srv/**                  file.*
+//   file:/srv/www                 a path without a pattern: it and what lies below it
+//   file:/srv/www:run-as=www-data as that user inside the guest; without it, the agent's own unprivileged user
 //
 // The host's rules let the principals ask; status.read is always among them, or they would not see the VM. The guest's
 // rules let any caller on the host whom the host lets ask: who that is, is the host's to say.

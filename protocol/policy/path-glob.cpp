@@ -153,4 +153,18 @@ bool PathGlob::matchesBytes(Chars path) const {
   return pathMatches(pattern.slice(1), path.slice(1, path.size()));
 }
 
+bool PathGlob::matchesBelow(kj::StringPtr path) const {
+  size_t g = 1;
+  for (size_t p = 1; p < path.size();) {
+    if (g >= pattern.size()) return false;
+    auto component = componentAt(pattern, g);
+    if (isEvery(component)) return true;
+    auto name = componentAt(path, p);
+    if (!componentMatches(component, name)) return false;
+    g += component.size() + 1;
+    p += name.size() + 1;
+  }
+  return g < pattern.size();  // what is left of it stands for at least one component
+}
+
 }  // namespace postern::policy

@@ -31,6 +31,9 @@ class PathGlob {
   bool matches(kj::StringPtr path) const { return matchesBytes(path); }
   bool matchesBytes(kj::ArrayPtr<const char> path) const;
 
+  // Whether it matches any path that lies below this canonical one.
+  bool matchesBelow(kj::StringPtr path) const;
+
   kj::StringPtr text() const { return pattern; }
   // The longest folder without a pattern that is above every path that matches: "/srv/www" of "/srv/www/**", "/etc" of
   // "/etc/hosts".

@@ -17,7 +17,7 @@ constexpr double MIB = 1 << 20;
 void openBare(int socket, uint64_t blocks) {
   BareCipher cipher;
   for (uint64_t i = 0; i < blocks; ++i) {
-    readAll(socket, cipher.buffer);
+    readAll(socket, cipher.sealed());
     cipher.open();
   }
   const kj::byte done = 1;
@@ -31,7 +31,7 @@ struct Speed {
 
 // Until the other process has opened the last block.
 Speed bareLoop(uint64_t bytes) {
-  uint64_t blocks = bytes / BARE_BLOCK_BYTES;
+  uint64_t blocks = bytes / BLOCK_BYTES;
   double cpuBefore = cpuSeconds() + cpuOfChildren();
   PeerProcess peer(1, [blocks](kj::ArrayPtr<kj::AutoCloseFd> sockets) { openBare(sockets[0], blocks); });
   auto socket = peer.takeSocket();
@@ -39,7 +39,7 @@ Speed bareLoop(uint64_t bytes) {
   double began = wallSeconds();
   for (uint64_t i = 0; i < blocks; ++i) {
     cipher.seal();
-    writeAll(socket, cipher.buffer);
+    writeAll(socket, cipher.sealed());
   }
   kj::byte done;
   readAll(socket, kj::arrayPtr(&done, 1));

@@ -1,6 +1,7 @@
 #pragma once
 // Time as the measurements take it, in seconds.
 
+#include <sys/resource.h>
 #include <time.h>
 
 namespace postern::bench {
@@ -15,6 +16,13 @@ inline double wallSeconds() {
 }
 inline double cpuSeconds() {
   return secondsOf(CLOCK_PROCESS_CPUTIME_ID);
+}
+// User and system time of the children that have ended.
+inline double cpuOfChildren() {
+  rusage usage;
+  getrusage(RUSAGE_CHILDREN, &usage);
+  auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 }  // namespace postern::bench

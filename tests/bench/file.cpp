@@ -62,7 +62,7 @@ class Folders {
 
   void fill(kj::StringPtr name, uint64_t size) {
     auto fd = openAs(name, O_WRONLY | O_CREAT);
-    auto block = kj::heapArray<kj::byte>(BARE_BLOCK_BYTES);
+    auto block = kj::heapArray<kj::byte>(BLOCK_BYTES);
     for (size_t i = 0; i < block.size(); ++i) block[i] = static_cast<kj::byte>(i * 7 + 1);
     for (uint64_t done = 0; done < size; done += block.size()) {
       writeAll(fd, block.slice(0, static_cast<size_t>(kj::min<uint64_t>(block.size(), size - done))));
@@ -90,10 +90,10 @@ Speed measured(double amount, PeerProcess& peer, double cpuBefore, Near&& near) 
 void receiveBare(int socket, Folders& folders) {
   BareCipher cipher;
   auto to = folders.openAs("to/file", O_WRONLY | O_CREAT | O_EXCL);
-  for (uint64_t done = 0; done < folders.bytes; done += BARE_BLOCK_BYTES) {
-    readAll(socket, cipher.buffer);
+  for (uint64_t done = 0; done < folders.bytes; done += BLOCK_BYTES) {
+    readAll(socket, cipher.sealed());
     cipher.open();
-    writeAll(to, cipher.block());
+    writeAll(to, cipher.plain());
   }
   const kj::byte all = 1;
   writeAll(socket, kj::arrayPtr(&all, 1));
@@ -107,10 +107,10 @@ Speed bareLoop(Folders& folders) {
   return measured(static_cast<double>(folders.bytes) / MIB, peer, cpuBefore, [&]() {
     BareCipher cipher;
     auto from = folders.openAs("from/file", O_RDONLY);
-    for (uint64_t done = 0; done < folders.bytes; done += BARE_BLOCK_BYTES) {
-      readAll(from, cipher.block());
+    for (uint64_t done = 0; done < folders.bytes; done += BLOCK_BYTES) {
+      readAll(from, cipher.plain());
       cipher.seal();
-      writeAll(socket, cipher.buffer);
+      writeAll(socket, cipher.sealed());
     }
     kj::byte all;
     readAll(socket, kj::arrayPtr(&all, 1));
@@ -118,7 +118,7 @@ Speed bareLoop(Folders& folders) {
 }
 
 // A block is sent when it is full of small files.
-constexpr unsigned SMALL_FILES_A_BLOCK = BARE_BLOCK_BYTES / SMALL_FILE_BYTES;
+constexpr unsigned SMALL_FILES_A_BLOCK = BLOCK_BYTES / SMALL_FILE_BYTES;
 
 void receiveSmallBare(int socket, Folders& folders, unsigned files) {
   BareCipher cipher;
@@ -126,11 +126,11 @@ void receiveSmallBare(int socket, Folders& folders, unsigned files) {
   for (unsigned i = 0; i < files; ++i) {
     unsigned at = i % SMALL_FILES_A_BLOCK;
     if (at == 0) {
-      readAll(socket, cipher.buffer);
+      readAll(socket, cipher.sealed());
       cipher.open();
     }
     auto to = folders.openAs(kj::str("to/small/", i), O_WRONLY | O_CREAT | O_EXCL);
-    writeAll(to, cipher.block().slice(at * SMALL_FILE_BYTES, (at + 1) * SMALL_FILE_BYTES));
+    writeAll(to, cipher.plain().slice(at * SMALL_FILE_BYTES, (at + 1) * SMALL_FILE_BYTES));
   }
   const kj::byte all = 1;
   writeAll(socket, kj::arrayPtr(&all, 1));
@@ -146,10 +146,10 @@ Speed smallBare(Folders& folders, unsigned files) {
     for (unsigned i = 0; i < files; ++i) {
       unsigned at = i % SMALL_FILES_A_BLOCK;
       auto from = folders.openAs(kj::str("from/small/", i), O_RDONLY);
-      readAll(from, cipher.block().slice(at * SMALL_FILE_BYTES, (at + 1) * SMALL_FILE_BYTES));
+      readAll(from, cipher.plain().slice(at * SMALL_FILE_BYTES, (at + 1) * SMALL_FILE_BYTES));
       if (at + 1 < SMALL_FILES_A_BLOCK && i + 1 < files) continue;
       cipher.seal();
-      writeAll(socket, cipher.buffer);
+      writeAll(socket, cipher.sealed());
     }
     kj::byte all;
     readAll(socket, kj::arrayPtr(&all, 1));

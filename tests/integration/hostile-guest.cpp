@@ -28,6 +28,7 @@
 //   steps           power: with ten thousand progress steps
 //   hangs-up        by ending the session in the middle of the call
 //   throws          with exceptions
+//   file:TRICK      file transfers with one of the tricks of hostile-files.h; all other calls properly
 
 #include <capnp/rpc.capnp.h>
 #include <errno.h>
@@ -54,6 +55,7 @@
 #include "protocol/limits.h"
 #include "protocol/read-scratch.h"
 #include "protocol/rpc-system.h"
+#include "tests/integration/hostile-files.h"
 #include "transport/connector.h"
 #include "transport/random.h"
 #include "transport/stream-link.h"
@@ -76,9 +78,27 @@ kj::String evilText(size_t size) {
   return text;
 }
 
+// A session's bulk channels, and what to do on them.
+struct FileMischief {
+  BulkMux& bulk;
+  kj::StringPtr trick;  // empty: none
+};
+
 class Calls final : public schema::GuestCalls::Server {
  public:
-  Calls(Mood mood, kj::Function<void()>& hangUp) : mood(mood), hangUp(hangUp) {}
+  Calls(Mood mood, kj::Function<void()>& hangUp, FileMischief files) : mood(mood), hangUp(hangUp), files(files) {}
+
+  kj::Promise<void> file(FileContext context) override {
+    if (files.trick.size() == 0) return answer([]() {});
+    auto params = context.getParams();
+    auto accepted = files.bulk.accept({params.getChannel(), params.getCredit()});
+    KJ_IF_MAYBE (channel, accepted.tryGet<kj::Own<BulkChannel>>()) {
+      auto& reference = **channel;
+      auto play = playFileTrick(files.trick, reference).then([&reference]() { return drain(reference); });
+      plays.add(play.attach(kj::mv(*channel)).eagerlyEvaluate([](kj::Exception&&) {}));
+    }
+    return kj::READY_NOW;
+  }
 
   kj::Promise<void> ping(PingContext context) override {
     return answer([&]() {
@@ -111,7 +131,16 @@ class Calls final : public schema::GuestCalls::Server {
  private:
   const Mood mood;
   kj::Function<void()>& hangUp;
+  const FileMischief files;
   kj::Vector<kj::Promise<void>> steps;
+  kj::Vector<kj::Promise<void>> plays;
+
+  static kj::Promise<void> drain(BulkChannel& channel) {
+    return channel.read().then([&channel](kj::OneOf<BulkChunk, BulkEnd> got) -> kj::Promise<void> {
+      if (got.is<BulkEnd>()) return kj::READY_NOW;
+      return drain(channel);
+    });
+  }
 
   template <typename Fill>
   kj::Promise<void> answer(Fill&& fill) {
@@ -161,15 +190,16 @@ class Calls final : public schema::GuestCalls::Server {
 
 class Bootstrap final : public schema::Guest::Server {
  public:
-  Bootstrap(Mood mood, kj::Function<void()>& hangUp) : mood(mood), hangUp(hangUp) {}
+  Bootstrap(Mood mood, kj::Function<void()>& hangUp, FileMischief files) : mood(mood), hangUp(hangUp), files(files) {}
   kj::Promise<void> callsFor(CallsForContext context) override {
-    context.getResults().setCalls(kj::heap<Calls>(mood, hangUp));
+    context.getResults().setCalls(kj::heap<Calls>(mood, hangUp, files));
     return kj::READY_NOW;
   }
 
  private:
   const Mood mood;
   kj::Function<void()>& hangUp;
+  const FileMischief files;
 };
 
 class HostileGuest final : private kj::TaskSet::ErrorHandler {
@@ -208,6 +238,12 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
     if (deed == "steps") return serve(Mood::STEPS);
     if (deed == "hangs-up") return serve(Mood::HANGS_UP);
     if (deed == "throws") return serve(Mood::THROWS);
+    if (deed.starts_with("file:")) {
+      trick = kj::str(deed.substr(5).c_str());
+      if (!isFileTrick(trick)) return nullptr;
+      KJ_DEFER(trick = nullptr);
+      return serve(Mood::PROPER);
+    }
     if (deed == "heartbeats") return heartbeats();
     if (deed == "nonsense") return nonsense();
     if (deed == "goodbyes") return goodbyes();
@@ -252,6 +288,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   kj::TimePoint end = kj::origin<kj::TimePoint>();
   kj::Maybe<kj::Own<Live>> live;
   kj::Function<void()> hangUp;
+  kj::String trick;
   kj::TaskSet tasks;
 
   // Whether the next line waits: an empty one, which ends a deed that would go on.
@@ -352,7 +389,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   }
   Live& speak(Mood mood = Mood::PROPER) {
     auto& made = connect();
-    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp);
+    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp, FileMischief{made.session->bulk(), trick});
     auto& connection =
         *made.rpc.emplace(kj::heap<RpcConnection>(*made.session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr) {}));
     made.host = connection.peer().castAs<schema::Host>();

@@ -40,10 +40,11 @@ USER = "postern-agent:x:990:990::/nonexistent:/bin/false"
 MOUNT_STATE = "mkdir -p /var/lib && mount -t ext4 /dev/vda /var/lib"
 
 
-def agent_initramfs(programs, *, modules=(), options="", disk=False, files=None):
+def agent_initramfs(programs, *, modules=(), options="", disk=False, files=None, first=""):
     """Debian's kernel, busybox and postern-agent, which starts at boot with `options`.
 
-    `programs` is the build tree's folder; `files` are added, path -> text (executable, if below hooks.d).
+    `programs` is the build tree's folder; `files` are added, path -> text (executable, if below hooks.d); `first` are shell
+    lines that run before the agent starts.
     """
     initramfs = basic_initramfs(PCI, "virtio_console", "qemu_fw_cfg", "dmi_sysfs", *modules)
     initramfs.add_program(f"{programs}/guest-agent/postern-agent")
@@ -55,6 +56,8 @@ def agent_initramfs(programs, *, modules=(), options="", disk=False, files=None)
     if disk:
         initramfs.add_modules("virtio_blk")
         initramfs.add_script(MOUNT_STATE)
+    if first:
+        initramfs.add_script(first)
     initramfs.add_script(f"agent-service start {options}")
     return initramfs
 

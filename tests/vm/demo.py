@@ -1,10 +1,12 @@
 """The steps of ./demo, once everything is built: demo.py BUILD-FOLDER. Ends with status 1 at the first that is not as it should be."""
 
 import getpass
+import json
 import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -18,6 +20,9 @@ GREEN_SECONDS = 60  # for a guest's boot, should the machine be busy; four secon
 SOON_SECONDS = 30
 SILENT_SECONDS = 3  # of heartbeats, then a VM is red
 TOTAL_SECONDS = 180
+GRANTS = "ping,info,power.shutdown,file:/srv/www"
+# What the guest's owner has prepared: a folder that belongs to the agent's unprivileged user.
+FOLDER = "mkdir -p /srv/www && chown postern-agent /srv/www"
 
 
 class DemoFailed(Exception):
@@ -101,7 +106,7 @@ class Demo:
             "bundle that proves the host to the guest and the guest to the host, once.",
         )
         self.postern(
-            *["enroll", VM, "--transport", f"serial:{socket}", "--qmp", qmp, "--grant", "ping,info,power.shutdown"],
+            *["enroll", VM, "--transport", f"serial:{socket}", "--qmp", qmp, "--grant", GRANTS],
             *["--to", f"user:{getpass.getuser()}", "--bundle-file", bundle],
         )
 
@@ -111,7 +116,7 @@ class Demo:
             "bundle over as an SMBIOS string read from its file, so that no command line shows the secret.",
         )
         guest = agent_guest(
-            agent_initramfs(host.programs),
+            agent_initramfs(host.programs, first=FOLDER),
             socket,
             qmp=qmp,
             arguments=["-nic", "none", "-smbios", f"type=11,path={bundle}"],
@@ -143,8 +148,11 @@ class Demo:
         tell.step("How far is it?", "`link` is from the VM's session process to its agent and back, `total` from this command.")
         self.postern("ping", VM, "--count", "5", "--interval", "0.2")
 
+        self.copies(guest)
+
         tell.step("What is not granted is denied", "--grant did not name power.restart. The answer names the rule to write.")
         self.postern("restart", VM, status=3)
+        self.postern("cp", self.site / "index.html", f"{VM}:/etc/index.html", status=3)
 
         tell.step("The agent is stopped in good order", "It says goodbye first: nothing is wrong, so the VM is gray, not red.")
         self.in_guest(guest, "agent-service stop")
@@ -190,9 +198,67 @@ class Demo:
         expect(self.host.status(VM)["state"] == "gray", "a VM that shut down is gray")
         self.postern("events", VM, "--last", "12")
 
+    def copies(self, guest):
+        tell = self.tell
+        tell.step(
+            "Files, both ways",
+            "A tree goes in and comes back, each file hashed again on the disk where it arrived before it gets its name. In the "
+            "guest the files are made by an unprivileged process that sees /srv/www and nothing else.",
+        )
+        self.site = self.host.folder / "site"
+        make_site(self.site)
+        self.postern_on_terminal("cp", "-a", "--verify", self.site, f"{VM}:/srv/www")
+        self.in_guest(guest, "ls -l /srv/www/site | head -n 5; du -sh /srv/www/site")
+        back = self.host.folder / "back"
+        self.postern_on_terminal("cp", "-a", "--verify", f"{VM}:/srv/www/site", back)
+        tell.command(["diff", "-r", str(self.site), str(back)])
+        expect(subprocess.run(["diff", "-r", str(self.site), str(back)]).returncode == 0, "the two trees differ")
+        tell.note("no difference")
+        self.postern("ls", "-l", f"{VM}:/srv/www/site")
+
+        tell.step("The same again", "What the guest has already is compared by hashes: what has not changed does not travel.")
+        large = self.site / "video.bin"
+        again = self.host.postern("--json", "cp", large, f"{VM}:/srv/www/site/video.bin")
+        tell.command(["postern", "--root", str(self.host.root), "--json", "cp", str(large), f"{VM}:/srv/www/site/video.bin"])
+        tell.output(again.out)
+        sent = json.loads(again.out)["summary"]["sentBytes"]
+        expect(sent < large.stat().st_size // 100, f"{sent} bytes of an unchanged file were sent")
+
+    def postern_on_terminal(self, *arguments):
+        """The same with a terminal, for the progress that people see: its last line is shown."""
+        command = ["postern", "--root", str(self.host.root), *map(str, arguments)]
+        self.tell.command(command)
+        master, slave = os.openpty()
+        process = subprocess.Popen(self.host.postern_command(*arguments), stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(master, 65536)
+            except OSError:  # the last writer has gone
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(master)
+        expect(process.wait() == 0, f"`postern {arguments[0]}` failed:\n{seen.decode(errors='replace')}")
+        states = [line.strip() for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", seen.decode(errors="replace"))]
+        for line in [line for line in states if line][-2:]:
+            self.tell.output(line)
+
     def sessions_made(self):
         shown = self.host.postern("vm", "show", VM).out
         return int(re.search(r"sessions made\s+(\d+)", shown)[1])
+
+
+def make_site(top):
+    """A small web site: two hundred pages, a link, and one file that is large for it."""
+    (top / "pages").mkdir(parents=True)
+    for number in range(200):
+        (top / "pages" / f"page-{number:03}.html").write_text(f"<h1>Page {number}</h1>\n" * (number + 1))
+    (top / "index.html").write_text("<a href=pages/page-000.html>begin</a>\n")
+    (top / "latest.html").symlink_to("pages/page-199.html")
+    (top / "video.bin").write_bytes(os.urandom(8 << 20))
 
 
 def shown_command(words):

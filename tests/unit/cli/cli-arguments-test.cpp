@@ -32,6 +32,13 @@ T commandOf(std::initializer_list<kj::StringPtr> words) {
   return kj::mv(parsed.get<Arguments>().command.get<T>());
 }
 
+template <typename T>
+T fileCommandOf(std::initializer_list<kj::StringPtr> words) {
+  auto command = commandOf<FileCommand>(words);
+  REQUIRE(command.is<T>());
+  return kj::mv(command.get<T>());
+}
+
 bool has(const kj::String& text, const char* part) {
   CAPTURE(text.cStr());
   return strstr(text.cStr(), part) != nullptr;
@@ -186,4 +193,66 @@ TEST_CASE("a duration is a number with a unit, or seconds") {
     CAPTURE(bad.cStr());
     CHECK((parseDuration(bad) == nullptr));
   }
+}
+
+TEST_CASE("cp takes its words as scp does: sources, and where to, last") {
+  auto copy = fileCommandOf<CopyArguments>({"cp", "-r", "site", "other/", "web1:/srv//www/", "--verify", "--resume",
+                                            "--limit", "20 MiB/s", "--sparse", "always", "--no-clobber"});
+  CHECK(copy.sources.size() == 2);
+  CHECK((copy.sources[1].path == "other/"));
+  CHECK((copy.destination.vm == "web1"));
+  CHECK((copy.destination.path == "/srv/www"));
+  CHECK(copy.destination.slash);
+  CHECK((copy.recursive && copy.verify && copy.resume && copy.noClobber && !copy.archive));
+  CHECK(copy.bytesPerSecond == uint64_t(20) << 20);
+  CHECK(copy.sparse == postern::client::Sparse::ALWAYS);
+  CHECK(fileCommandOf<CopyArguments>({"cp", "-a", "web1:/a", "b"}).recursive);
+  CHECK(fileCommandOf<CopyArguments>({"cp", "web1:/a", "-"}).destination.stream);
+  CHECK(fileCommandOf<CopyArguments>({"cp", "-", "web1:/a"}).sources[0].stream);
+  CHECK(fileCommandOf<CopyArguments>({"cp", "web1:/a", "db1:/b"}).destination.isRemote());
+}
+
+TEST_CASE("a file may have the name of a command, of an option, or a name that a parser takes for something else") {
+  for (kj::StringPtr name :
+       {"status", "cp", "vm", "[a,b]", "[", "++", "\001x", "a,b", "%%", "{}", "/x", "'q'", "\"q\""}) {
+    CAPTURE(name.cStr());
+    CHECK((fileCommandOf<CopyArguments>({"cp", name, "web1:/x"}).sources[0].path == name));
+  }
+  CHECK((fileCommandOf<CopyArguments>({"cp", "web1:/x", "--", "--json"}).destination.path == "--json"));
+  CHECK((fileCommandOf<CopyArguments>({"cp", "--", "-r", "--", "web1:/x"}).sources[1].path == "--"));
+  CHECK((fileCommandOf<CopyArguments>({"cp", "web1:/[a]", "x"}).sources[0].path == "/[a]"));
+}
+
+TEST_CASE("every kind of bad copy is one line that says what to do") {
+  CHECK(has(errorOf({"cp"}), "SRC is required"));
+  CHECK(has(errorOf({"cp", "web1:/x"}), "DST is required"));
+  CHECK(has(errorOf({"cp", "a", "b"}), "'a' and 'b' are both here: use cp"));
+  CHECK(has(errorOf({"cp", "web1:/a", "b", "c"}), "'b' and 'c' are both here"));
+  CHECK(has(errorOf({"cp", "a", "web1:b"}), "has a relative path"));
+  CHECK(has(errorOf({"cp", "a", "web1:/srv/../etc"}), "'..' is not followed"));
+  CHECK(has(errorOf({"cp", "a", "w b:/x"}), "is no VM's name; a file here is ./w b:/x"));
+  CHECK(has(errorOf({"cp", "", "web1:/x"}), "an empty word is no path"));
+  CHECK(has(errorOf({"cp", "-", "-"}), "one of SRC and DST must be in a VM"));
+  CHECK(has(errorOf({"cp", "-", "b", "web1:/x"}), "one SRC and one DST"));
+  CHECK(has(errorOf({"cp", "-", "web1:/x/"}), "DST must name a file"));
+  CHECK(has(errorOf({"cp", "-r", "web1:/x", "-"}), "leave -r and -a out"));
+  CHECK(has(errorOf({"cp", "--resume", "-", "web1:/x"}), "leave --resume out"));
+  CHECK(has(errorOf({"cp", "a", "web1:/x", "--limit", "fast"}), "--limit: "));
+  CHECK(has(errorOf({"cp", "a", "web1:/x", "--sparse", "maybe"}), "is auto, always or never, and not 'maybe'"));
+  CHECK(has(errorOf({"cp", "a", "web1:/x", "--force", "--no-clobber"}), "--no-clobber"));
+  CHECK(has(errorOf({"ls", "x"}), "'x' is not in a VM: write VM:/PATH"));
+  CHECK(has(errorOf({"rm", "web1:/x", "y"}), "'y' is not in a VM"));
+  CHECK(has(errorOf({"mkdir"}), "PATH is required"));
+  CHECK(has(errorOf({"stat", "web1:x"}), "relative path"));
+}
+
+TEST_CASE("ls, stat, mkdir and rm take paths in VMs") {
+  auto list = fileCommandOf<ListFilesArguments>({"ls", "-la", "web1:/srv", "db1:/"});
+  CHECK((list.details && list.all && !list.recursive));
+  CHECK(list.paths.size() == 2);
+  CHECK(fileCommandOf<ListFilesArguments>({"ls", "-R", "web1:/srv"}).recursive);
+  CHECK(fileCommandOf<FileStatusArguments>({"stat", "web1:/srv"}).paths.size() == 1);
+  CHECK(fileCommandOf<MakeFolderArguments>({"mkdir", "-p", "web1:/a/b"}).parents);
+  auto remove = fileCommandOf<RemoveFilesArguments>({"rm", "-rf", "web1:/a"});
+  CHECK((remove.recursive && remove.force));
 }

@@ -82,10 +82,25 @@ kj::Promise<void> FakeSession::issueBundle(IssueBundleContext context) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> FakeSession::file(FileContext context) {
+  context.allowCancellation();
+  ANSWER_UNLESS_SCRIPTED(context);
+  return script.guest.serve(context);
+}
+
 kj::Promise<void> FakeControl::open(OpenContext context) {
   ++script.calls;
-  ANSWER_UNLESS_SCRIPTED(context);
   auto vm = context.getParams().getVm();
+  auto path = kj::str(context.getParams().getPath().asChars());
+  script.opened.add(kj::str(vm, ' ', context.getParams().getCalls()[0], ' ', path));
+  ANSWER_UNLESS_SCRIPTED(context);
+  if (isAmong(path, script.denied)) {
+    auto failure = context.getResults().initFailure();
+    failure.setKind(hs::Failure::Kind::DENIED);
+    failure.setText(kj::str(context.getParams().getCalls()[0], ": denied: no rule allows it"));
+    failure.setSuggestion("[[allow]]\nid = \"x\"\n");
+    return kj::READY_NOW;
+  }
   if (isAmong(vm, script.unknown) || isAmong(vm, script.offline)) {
     auto failure = context.getResults().initFailure();
     bool unknown = isAmong(vm, script.unknown);
@@ -188,7 +203,11 @@ CliWorld::CliWorld()
     : asyncIo(kj::setupAsyncIo()),
       interrupt(kj::newPromiseAndFulfiller<void>()),
       interrupted(interrupt.promise.fork()) {
-  KJ_SYSCALL(mkdir(folder.path("here").cStr(), 0755));
+  for (auto name : {"here", "guest", "tmp"}) KJ_SYSCALL(mkdir(folder.path(name).cStr(), 0755));
+  int handle;
+  KJ_SYSCALL(handle = ::open(folder.path("here").cStr(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  hereHandle = kj::AutoCloseFd(handle);
+  session.guest.root = folder.path("guest");
 }
 
 CliWorld::~CliWorld() noexcept(false) {

@@ -13,6 +13,7 @@
 #include "host/local-rpc/local-rpc.h"
 #include "tests/support/temporary-folder.h"
 #include "tests/support/test-random.h"
+#include "tests/unit/cli/guest-fixture.h"
 
 namespace postern::test {
 
@@ -82,6 +83,7 @@ class FakeSession final : public hs::VmCalls::Server {
     uint32_t lifetimeSeconds = 0;
     kj::String bundleTransport;
     kj::String bundleGrants;
+    FakeGuest guest;
   };
   explicit FakeSession(Script& script) : script(script), tasks(errors) {}
 
@@ -90,6 +92,7 @@ class FakeSession final : public hs::VmCalls::Server {
   kj::Promise<void> power(PowerContext context) override;
   kj::Promise<void> whenGone(WhenGoneContext context) override;
   kj::Promise<void> issueBundle(IssueBundleContext context) override;
+  kj::Promise<void> file(FileContext context) override;
 
  private:
   // What a guest does after it has accepted may fail because the caller went; that is no test's business.
@@ -114,6 +117,7 @@ class FakeControl final : public hs::Control::Server {
     bool giveNoSocket = false;
     kj::Vector<kj::String> unknown;  // VMs that open() does not know
     kj::Vector<kj::String> offline;  // VMs that it finds not connected
+    kj::Vector<kj::String> denied;   // paths that it denies
     std::function<void(hs::Control::StatusResults::Builder)> status = [](auto) {};
     std::function<void(hs::Control::ListVmsResults::Builder)> list = [](auto) {};
     std::function<void(hs::Vm::Builder)> vm = [](auto) {};
@@ -126,6 +130,7 @@ class FakeControl final : public hs::Control::Server {
     kj::String removedGrants;
     // What was asked:
     unsigned calls = 0;
+    kj::Vector<kj::String> opened;  // "web1 file.put /srv"
     kj::Vector<kj::String> addedGrants;
     kj::Vector<kj::String> tags;
     kj::Maybe<bool> forcedReset;
@@ -168,19 +173,30 @@ class CliWorld final : public cli::World {
   FakeControl::Script control;
   FakeSession::Script session;
   bool notRunning = false;
-  bool terminal = false;
+  bool terminal = false;  // both outputs
   bool colours = false;
+  bool utf8 = false;
   TemporaryFolder folder;
+  // Of folder: "here" is where the user is, "guest" the guest's root, "tmp" for temporary files.
+  kj::String here(kj::StringPtr name) { return kj::str(folder.path("here"), "/", name); }
+  kj::String guest(kj::StringPtr name) { return kj::str(folder.path("guest"), "/", name); }
+  kj::AutoCloseFd input, outputFile;  // standard input and output as streams; tests set them
   kj::AsyncIoContext asyncIo;
 
   // As if Ctrl-C was pressed after that time, or when text has come out.
   void interruptAfter(kj::Duration time);
   void interruptAtOutput(kj::StringPtr text);
+  void interruptNow() { interrupt.fulfiller->fulfill(); }
 
   void out(kj::StringPtr text) override;
   void error(kj::StringPtr text) override { said.addAll(text); }
   bool outIsTerminal() override { return terminal; }
   bool wantsColours() override { return colours; }
+  bool errorIsTerminal() override { return terminal; }
+  size_t errorColumns() override { return 80; }
+  bool takesUtf8() override { return utf8; }
+  kj::AutoCloseFd inputStream() override { return kj::mv(input); }
+  kj::AutoCloseFd outputStream() override { return kj::mv(outputFile); }
   kj::WaitScope& waitScope() override { return asyncIo.waitScope; }
   kj::LowLevelAsyncIoProvider& io() override { return *asyncIo.lowLevelProvider; }
   kj::Timer& timer() override { return asyncIo.provider->getTimer(); }
@@ -189,6 +205,8 @@ class CliWorld final : public cli::World {
   kj::TimePoint now() override { return kj::systemPreciseMonotonicClock().now(); }
   Random& random() override { return testRandom; }
   kj::String currentFolder() override { return folder.path("here"); }
+  int currentFolderHandle() override { return hereHandle; }
+  kj::String temporaryFolder() override { return folder.path("tmp"); }
 
  private:
   kj::Vector<char> printed;
@@ -199,6 +217,7 @@ class CliWorld final : public cli::World {
   kj::ForkedPromise<void> interrupted;
   kj::Promise<void> interruptTimer = nullptr;
   kj::AutoCloseFd controlHandle;
+  kj::AutoCloseFd hereHandle;
   kj::Vector<kj::Own<host::LocalRpc>> served;
 };
 

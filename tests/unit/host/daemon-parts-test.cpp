@@ -106,7 +106,7 @@ TEST_CASE("events are numbered, the newest are kept, and who waits for one is wo
 GrantEntry grant(uint64_t id, kj::StringPtr vm, uid_t uid) {
   auto caller = kj::atomicRefcounted<LocalCaller>();
   caller->uid = uid;
-  return {id, kj::str(vm), {}, kj::str("rule"), kj::mv(caller)};
+  return {id, kj::str(vm), {{}, kj::str("rule"), nullptr, nullptr}, kj::mv(caller)};
 }
 template <typename Condition>
 bool soon(kj::AsyncIoContext& io, Condition&& condition) {

@@ -249,6 +249,39 @@ TEST_CASE("a caller's calls go to the guest and to nobody else, within its grant
   CHECK(has(posternd.seen, "operation 42 info: not connected"));
 }
 
+// T80
+TEST_CASE("of single files a session tells so many a second, and of operations all") {
+  ProcessLab lab;
+  Posternd posternd(lab);
+  FileTally tally;
+  auto operation = [&](kj::StringPtr entry) {
+    OperationRecord record{7, "file.put", "done"};
+    record.path = "/srv";
+    record.entry = entry;
+    record.files = tally;
+    bool told = static_cast<OperationLog&>(lab.process).operation(record);
+    lab.settle();
+    return told;
+  };
+  unsigned told = 0;
+  for (unsigned i = 0; i < 3 * FILE_LINES_BURST; ++i) told += operation("/srv/a");
+  CHECK(told == FILE_LINES_BURST);
+  CHECK(operation(""));
+  lab.advance(1 * kj::SECONDS);
+  told = 0;
+  for (unsigned i = 0; i < 3 * FILE_LINES_BURST; ++i) told += operation("/srv/a");
+  CHECK(told == FILE_LINES_PER_SECOND);
+  // A posternd that does not answer: files give way to operations.
+  Posternd slow(lab, /* answers */ false);
+  lab.advance(60 * kj::SECONDS);
+  told = 0;
+  for (unsigned i = 0; i < FILE_LINES_BURST; ++i) told += operation("/srv/a");
+  lab.advance(60 * kj::SECONDS);
+  for (unsigned i = 0; i < FILE_LINES_BURST; ++i) told += operation("/srv/a");
+  CHECK(told == MAX_UNANSWERED / 2);
+  CHECK(operation(""));
+}
+
 TEST_CASE("grants end when no posternd has come back for a minute, and not before") {
   ProcessLab lab;
   auto posternd = kj::heap<Posternd>(lab);

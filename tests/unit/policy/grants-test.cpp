@@ -74,6 +74,23 @@ TEST_CASE("a grant of a file call alone still lets the grantee see the VM") {
   CHECK(verdict(*host, Who::user("alice"), Who::vm("web1"), "status.read") == "rule grant-web1");
 }
 
+TEST_CASE("a path without a pattern is granted with what lies below it, and a user of the guest with it") {
+  auto grants = written("file:/srv/www:run-as=www-data,file.get:/srv/www,file.list:/");
+  auto host = loadedFiles({{"web1.toml", grants.hostPolicy.cStr()}});
+  auto guest = loadedFiles({{"agent.toml", grants.guestPolicy.cStr()}}, Side::GUEST);
+  auto alice = Who::user("alice"), web1 = Who::vm("web1"), here = Who::vm("");
+  for (auto path : {"/srv/www"_kj, "/srv/www/a"_kj, "/srv/www/a/b"_kj}) {
+    CHECK(verdict(*host, alice, web1, "file.put", path) == "rule grant-web1:2");
+    CHECK(verdict(*guest, alice, here, "file.put", path) == "rule grant");
+  }
+  CHECK(verdict(*host, alice, web1, "file.put", "/srv/www2"_kj) == "no-rule");
+  CHECK(verdict(*host, alice, web1, "file.list", "/"_kj) == "rule grant-web1:4");
+  CHECK(says(grants.guestPolicy.cStr(), "run-as = \"www-data\""));
+  CHECK_FALSE(std::string(grants.hostPolicy.cStr()).find("run-as") != std::string::npos);
+  CHECK(says(refused("file:/srv:run-as="), "is not a user's name"));
+  CHECK(says(refused("file:/srv/"), "ends with '/'"));
+}
+
 TEST_CASE("a bad grant says what to write instead") {
   CHECK(says(refused("pingg"), "did you mean 'ping'"));
   CHECK(says(refused(""), "unknown call"));
