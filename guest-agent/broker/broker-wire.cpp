@@ -78,11 +78,18 @@ static_assert(sizeof(WireRunHook) <= MAX_REQUEST_BYTES);
 static_assert(sizeof(WireOpenFiles) <= MAX_REQUEST_BYTES);
 
 // What an order says beside its call and path, a bit each in this order.
-constexpr bool transfer::FileOrder::*ORDER_FLAGS[] = {
-    &transfer::FileOrder::recursive,   &transfer::FileOrder::archive, &transfer::FileOrder::intoDirectory,
-    &transfer::FileOrder::noClobber,   &transfer::FileOrder::resume,  &transfer::FileOrder::verify,
-    &transfer::FileOrder::makeParents, &transfer::FileOrder::special,
-};
+template <typename Order, typename Use>
+void withOrderFlags(Order& order, Use use) {
+  use(order.recursive, 1u << 0);
+  use(order.archive, 1u << 1);
+  use(order.intoDirectory, 1u << 2);
+  use(order.noClobber, 1u << 3);
+  use(order.resume, 1u << 4);
+  use(order.verify, 1u << 5);
+  use(order.makeParents, 1u << 6);
+  use(order.special, 1u << 7);
+}
+constexpr uint32_t ALL_ORDER_FLAGS = (1u << 8) - 1;
 
 struct WireAnswer {
   uint64_t number;
@@ -177,14 +184,13 @@ Parsed parsePower(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
 }
 
 bool take(transfer::FileOrder& order, const WireOpenFiles& untrusted) {
-  constexpr uint32_t ALL_FLAGS = (1u << kj::size(ORDER_FLAGS)) - 1;
   if (untrusted.call > uint32_t(transfer::FileCall::REMOVE) || untrusted.sparse > uint32_t(transfer::Sparse::NEVER) ||
-      (untrusted.flags & ~ALL_FLAGS) != 0 || untrusted.reserved != 0) {
+      (untrusted.flags & ~ALL_ORDER_FLAGS) != 0 || untrusted.reserved != 0) {
     return false;
   }
   order.call = transfer::FileCall(untrusted.call);
   order.sparse = transfer::Sparse(untrusted.sparse);
-  for (size_t i = 0; i < kj::size(ORDER_FLAGS); ++i) order.*ORDER_FLAGS[i] = (untrusted.flags >> i & 1) != 0;
+  withOrderFlags(order, [&](bool& flag, uint32_t bit) { flag = (untrusted.flags & bit) != 0; });
   return true;
 }
 
@@ -306,7 +312,7 @@ kj::Array<kj::byte> requestBytes(const Request& request) {
     KJ_CASE_ONEOF(files, OpenFilesRequest) {
       WireOpenFiles wire{
           head(Kind::OPEN_FILES), uint32_t(files.order.call), uint32_t(files.order.sparse), 0, 0, {}, {}};
-      for (size_t i = 0; i < kj::size(ORDER_FLAGS); ++i) wire.flags |= (files.order.*ORDER_FLAGS[i] ? 1u : 0u) << i;
+      withOrderFlags(files.order, [&](bool flag, uint32_t bit) { wire.flags |= flag ? bit : 0; });
       setText(wire.path, files.order.path);
       setText(wire.caller, files.caller);
       return bytesOf(wire);
