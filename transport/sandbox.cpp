@@ -98,23 +98,23 @@ void SystemCallFilter::load() {
 
 void allowBasics(SystemCallFilter& filter) {
   filter.allowAll(BASICS);
-  filter.allow(SCMP_SYS(mmap), {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
-  filter.allow(SCMP_SYS(mprotect), {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
-  filter.allow(SCMP_SYS(ioctl), {SCMP_A1(SCMP_CMP_EQ, FIONBIO)});
-  filter.allow(SCMP_SYS(tgkill), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid()))});
+  filter.allow(SCMP_SYS(mmap), {argumentMasked(2, PROT_EXEC, 0)});
+  filter.allow(SCMP_SYS(mprotect), {argumentMasked(2, PROT_EXEC, 0)});
+  filter.allow(SCMP_SYS(ioctl), {argumentIs(1, FIONBIO)});
+  filter.allow(SCMP_SYS(tgkill), {argumentIs(0, static_cast<scmp_datum_t>(getpid()))});
 }
 
 void allowThreads(SystemCallFilter& filter) {
   constexpr scmp_datum_t SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
   // What a thread's start may ask for besides: where its storage and its number are.
   constexpr scmp_datum_t FREE = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID;
-  filter.allow(SCMP_SYS(clone), {SCMP_A0(SCMP_CMP_MASKED_EQ, ~FREE, SHARED)});
+  filter.allow(SCMP_SYS(clone), {argumentMasked(0, ~FREE, SHARED)});
   filter.refuse(SCMP_SYS(clone3), ENOSYS);
   filter.allow(SCMP_SYS(set_robust_list));
   filter.allow(SCMP_SYS(rseq));
   // How many arenas malloc() makes; the thread's name.
   filter.allow(SCMP_SYS(sched_getaffinity));
-  filter.allow(SCMP_SYS(prctl), {SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)});
+  filter.allow(SCMP_SYS(prctl), {argumentIs(0, PR_SET_NAME)});
 }
 
 void allowFileCalls(SystemCallFilter& filter) {

@@ -15,6 +15,14 @@
 
 namespace postern {
 
+// Conditions on a system call's argument number `index`, counted from 0.
+inline scmp_arg_cmp argumentIs(unsigned index, scmp_datum_t value) {
+  return {index, SCMP_CMP_EQ, value, 0};
+}
+inline scmp_arg_cmp argumentMasked(unsigned index, scmp_datum_t mask, scmp_datum_t value) {
+  return {index, SCMP_CMP_MASKED_EQ, mask, value};
+}
+
 // System calls that are allowed; everything else ends the process (SIGSYS).
 class SystemCallFilter {
  public:

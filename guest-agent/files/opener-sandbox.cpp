@@ -43,12 +43,12 @@ constexpr int REFUSED[] = {
 
 void allowBounded(SystemCallFilter& filter) {
   for (int command : {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC}) {
-    filter.allow(SCMP_SYS(fcntl), {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command))});
+    filter.allow(SCMP_SYS(fcntl), {argumentIs(1, static_cast<scmp_datum_t>(command))});
   }
   filter.refuse(FCHMODAT2, ENOSYS);
-  filter.allow(SCMP_SYS(setsockopt), {SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET), SCMP_A2(SCMP_CMP_EQ, SO_SNDBUF)});
+  filter.allow(SCMP_SYS(setsockopt), {argumentIs(1, SOL_SOCKET), argumentIs(2, SO_SNDBUF)});
   // Its own limits, which it may use up and not exceed.
-  filter.allow(SCMP_SYS(prlimit64), {SCMP_A0(SCMP_CMP_EQ, 0)});
+  filter.allow(SCMP_SYS(prlimit64), {argumentIs(0, 0)});
 }
 
 }  // namespace

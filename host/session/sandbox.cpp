@@ -35,7 +35,7 @@ void filterSystemCalls() {
   filter.allowAll(ALLOWED);
   for (int call : REFUSED) filter.refuse(call, EACCES);
   // FIOCLEX, which KJ uses on descriptors that it takes.
-  filter.allow(SCMP_SYS(ioctl), {SCMP_A1(SCMP_CMP_EQ, FIOCLEX)});
+  filter.allow(SCMP_SYS(ioctl), {argumentIs(1, FIOCLEX)});
   filter.load();
 }
 

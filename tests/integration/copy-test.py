@@ -349,6 +349,38 @@ class TwoUsersTest(unittest.TestCase):
         self.assertEqual(lab.run("cp", lab.at("f"), lab.remote("web1", "f")).status, 0)
         self.assertEqual(os.stat(lab.there("web1", "f")).st_uid, NOBODY.pw_uid)
 
+    @unittest.skipUnless(IS_ROOT, "needs root, to be two users")
+    def test_a_permission_that_is_lost_half_way_is_told_of_what_it_concerns(self):
+        lab = copying.CopyLab(PROGRAMS)
+        self.addCleanup(lab.close)
+        lab.start_posternd()
+        lab.copy_pair("web1", run_as="nobody")
+        for folder in "abcdef":
+            for number in range(40):
+                write_file(lab.there("web1", "t", folder, f"f{number}"), random_bytes(50_000, number))
+        copy = subprocess.Popen(lab.command("cp", "-r", "--limit", "3 MiB/s", lab.remote("web1", "t"), lab.at()),
+                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        labs.wait_until(lambda: os.path.isdir(lab.at("t")) and os.listdir(lab.at("t")), "it has begun")
+        # In which order folders are read is the file system's to say; these two are not reached yet.
+        folder, other = sorted(set("abcdef") - set(os.listdir(lab.at("t"))))[:2]
+        os.chmod(lab.there("web1", "t", folder), 0o700)
+        os.chmod(lab.there("web1", "t", other, "f9"), 0o600)
+        _, error = copy.communicate(timeout=60)
+        self.assertEqual(copy.returncode, 1, error)
+        self.assertIn("nobody", error)
+        self.assertIn(f"t/{folder}", error)
+        self.assertIn(f"t/{other}/f9", error)
+        for whole in set("abcdef") - {folder, other}:
+            self.assertEqual(copying.tree_of(lab.at("t", whole))[0].keys(),
+                             copying.tree_of(lab.there("web1", "t", whole))[0].keys())
+        self.assertEqual(set(os.listdir(lab.at("t", other))), {f"f{number}" for number in range(40)} - {"f9"})
+        self.assertEqual(copying.leftovers(lab.folder), [])
+        # The owner gives it back: the same command finishes.
+        os.chmod(lab.there("web1", "t", folder), 0o755)
+        os.chmod(lab.there("web1", "t", other, "f9"), 0o644)
+        self.assertEqual(lab.run("cp", "-r", "--resume", lab.remote("web1", "t"), lab.here).status, 0)
+        self.assertEqual(copying.tree_of(lab.at("t"))[0].keys(), copying.tree_of(lab.there("web1", "t"))[0].keys())
+
 
 if __name__ == "__main__":
     labs.main()

@@ -24,6 +24,8 @@ from host_side import colours_of, wait_until
 from vsock_echo import build_vsock_flood
 
 VM = "web1"
+# What the guest's owner has prepared: a folder that belongs to the agent's unprivileged user.
+FOLDER = "mkdir -p /srv/files && chown postern-agent /srv/files"
 CID = 42
 PORT = 9700
 BOOT_SECONDS = 240  # of the inner guest, should it be emulated twice; usually ten
@@ -42,7 +44,7 @@ class MainJobOverVsock(unittest.TestCase):
     def setUpClass(cls):
         programs = build_folder()
         folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="postern-vsock-")))
-        inner = agent_initramfs(programs, disk=True).add_program(build_vsock_flood(folder))
+        inner = agent_initramfs(programs, disk=True, first=FOLDER).add_program(build_vsock_flood(folder))
         cls.outer = cls.enterClassContext(
             nested_vsock_guest(
                 outer_programs=[programs / "host" / name for name in ("posternd", "postern-session", "postern")],
@@ -55,7 +57,7 @@ class MainJobOverVsock(unittest.TestCase):
             )
         )
         cls.start_posternd()
-        grants = ["--grant", "ping,info,power.shutdown,power.restart", "--to", "user:root"]
+        grants = ["--grant", "ping,info,power.shutdown,power.restart,file:/srv/files", "--to", "user:root"]
         cls.postern("enroll", VM, "--transport", f"vsock:{CID}", "--bundle-file", BUNDLE, *grants)
         cls.outer.run("start-inner")
         cls.outer.wait_for(INNER_READY, BOOT_SECONDS)
@@ -150,6 +152,16 @@ class MainJobOverVsock(unittest.TestCase):
             self.postern("vm", "set", VM, "--qmp", "none")
 
     # --- states ------------------------------------------------------------------------------------------------
+
+    def test_a_file_and_a_tree_travel_both_ways(self):
+        self.outer.run("mkdir -p /tmp/tree/a/b && dd if=/dev/urandom of=/tmp/tree/large bs=1M count=4 2>/dev/null")
+        self.outer.run("for i in $(seq 200); do echo $i >/tmp/tree/a/b/f$i; done; ln -s large /tmp/tree/link")
+        self.postern("cp", "-a", "--verify", "/tmp/tree", f"{VM}:/srv/files")
+        self.postern("cp", "-a", "--verify", f"{VM}:/srv/files/tree", "/tmp/back")
+        self.outer.run("diff -r /tmp/tree /tmp/back && rm -r /tmp/tree")
+        self.assertIn("denied", self.postern("cp", "/tmp/back/large", f"{VM}:/etc/large", status=3))
+        self.postern("rm", "-r", f"{VM}:/srv/files/tree")
+        self.outer.run("rm -r /tmp/back")
 
     def test_a_killed_broker_and_its_agent_heal(self):
         self.in_inner("kill -9 $(agent-service pid)")

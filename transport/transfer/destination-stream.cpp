@@ -81,7 +81,7 @@ class StreamRun {
 
   void failed(const Entry& entry, Problem why) {
     ++summary.failures;
-    listener.failed(entry.name, why);
+    listener.failed(entry.name, atDestination(why));
     conversation.put(Backward(DestinationFailed{conversation.order().entryNumber(), kj::str(entry.name), kj::mv(why)}));
   }
   void done(const Entry& entry) {

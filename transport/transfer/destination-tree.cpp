@@ -72,7 +72,7 @@ kj::Maybe<Problem> DestinationTree::announced(const Totals& totals) {
 
 void DestinationTree::report(uint64_t number, kj::StringPtr path, const Problem& problem) {
   ++summary.failures;
-  listener.failed(path, problem);
+  listener.failed(path, atDestination(problem));
   conversation.put(Backward(DestinationFailed{number, kj::str(shortened(path)), copy(problem)}));
 }
 
@@ -207,7 +207,7 @@ Summary DestinationTree::finish() {
   int error = directories.sync();
   if (error != 0) {
     ++summary.failures;
-    listener.failed("", problemOf(error, "be written to the disk", ""));
+    listener.failed("", atDestination(problemOf(error, "be written to the disk", "")));
   }
   return summary;
 }

@@ -1,5 +1,7 @@
 #include "transport/transfer/source-conversation.h"
 
+#include "transport/transfer/system-problem.h"
+
 namespace postern::transfer {
 
 Problem moverGone() {
@@ -95,7 +97,7 @@ bool SourceConversation::hear(Backward&& message) {
   KJ_IF_MAYBE (error, check.check(message)) return over(brokenRule(*error));
   KJ_SWITCH_ONEOF(message) {
     KJ_CASE_ONEOF(refused, Refused) return over(kj::mv(refused.problem));
-    KJ_CASE_ONEOF(failed, DestinationFailed) listener.failed(shown(failed.path), failed.problem);
+    KJ_CASE_ONEOF(failed, DestinationFailed) listener.failed(shown(failed.path), atDestination(failed.problem));
     KJ_CASE_ONEOF(progress, Progress) listener.progress(progress);
     KJ_CASE_ONEOF(summary, Summary) return over(kj::mv(summary));
     KJ_CASE_ONEOF_DEFAULT break;  // bases and hashes are the mover's

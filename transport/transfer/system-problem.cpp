@@ -86,6 +86,12 @@ kj::String actingUser() {
   return geteuid() == first.uid ? kj::str(first.name) : userName(geteuid());
 }
 
+Problem atDestination(const Problem& problem) {
+  auto shown = copy(problem);
+  shown.detail = kj::str("at the destination: ", problem.detail);
+  return shown;
+}
+
 Problem problemOf(int error, kj::StringPtr what, kj::StringPtr path) {
   return problem(kindOf(error), kj::str(path, path.size() > 0 ? ": " : "", "cannot ", what, ": ", reasonFor(error)));
 }

@@ -17,4 +17,7 @@ Problem deniedBy(kj::StringPtr rule);
 // to be confined calls it before.
 kj::String actingUser();
 
+// As the destination's, for whoever shows problems of both sides.
+Problem atDestination(const Problem& problem);
+
 }  // namespace postern::transfer

@@ -1,6 +1,8 @@
 """One large file, from memory to a new file in memory, over a Unix socket between processes of this machine."""
 
 import contextlib
+import threading
+import time
 
 from .data import MIB, DataFolder, check_file
 from .native_postern import NativePostern
@@ -21,6 +23,9 @@ PUT = "postern cp, host to guest"
 GET = "postern cp, guest to host"
 AGAIN = "postern cp again, unchanged"
 AGAIN_SENT = "postern cp again, content sent"
+BESIDE = "postern cp, while it is pinged"
+PING = "postern ping beside postern cp, p99"
+PINGED_SECONDS = 2
 
 
 class NativeLarge:
@@ -88,6 +93,21 @@ class NativeLarge:
         self._data.remove("again")
         return speed(self._size, took.seconds, host, guest)
 
+    def put_beside_pings(self, postern, section):
+        """Copies one after the other for as long as pings go to the same VM. Adds a row of its own."""
+        p99 = []
+        pings = threading.Thread(target=lambda: p99.append(postern.ping_p99(PINGED_SECONDS)))
+        pings.start()
+        copies = 0
+        began = time.monotonic()
+        while pings.is_alive() or copies == 0:
+            postern.put(self._source, self._data.remove("copy"))
+            copies += 1
+        seconds = time.monotonic() - began
+        pings.join()
+        section.add(PING, "ms", Sample(p99[0]))
+        return speed(self._size * copies, seconds, None, None)
+
     def _check(self, who, copy, source=None):
         """The first copy of everyone is compared; of the others the size."""
         source = source or self._source
@@ -112,6 +132,7 @@ def measure(setting, section):
             contenders[PUT] = lambda: copies.put(postern)
             contenders[GET] = lambda: copies.get(postern)
             contenders[AGAIN] = lambda: copies.put_again(postern, section)
+            contenders[BESIDE] = lambda: copies.put_beside_pings(postern, section)
         interleave(setting, section, "MB/s", contenders)
     _judge(section)
 
@@ -147,3 +168,4 @@ def _judge(section):
     section.compare(PUT, WRITE, at_least=15)
     section.compare(GET, READ, at_least=5)
     section.bound(AGAIN_SENT, at_most=1)
+    section.bound(PING, at_most=5)

@@ -8,6 +8,7 @@ import lab
 from .processes import cpu_of_ended_children, cpu_seconds, timed
 
 VM = "web1"
+PING_SECONDS = 0.005
 POLICY = """\
 policy = 1
 
@@ -54,6 +55,12 @@ class NativePostern:
 
     def get(self, source, destination, *options):
         return self._copy(options, f"{VM}:{source}", destination)
+
+    def ping_p99(self, seconds):
+        """Of `postern ping` in milliseconds, from the caller to the agent and back, over so many seconds."""
+        count = max(20, int(seconds / PING_SECONDS))
+        done = self._lab.good("ping", VM, "-c", count, "-i", PING_SECONDS)
+        return done["total"]["p99Ms"]
 
     def _copy(self, options, source, destination):
         """Gives what the command took, with CPU seconds of the host's processes and of the guest's."""
