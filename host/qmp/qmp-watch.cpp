@@ -193,7 +193,7 @@ kj::Promise<kj::Maybe<kj::String>> Watch::force(bool reset) {
   kj::StringPtr command = reset ? "system_reset"_kj : "quit"_kj;
   return KJ_ASSERT_NONNULL(connection)
       ->command(command)
-      .then([reset, command](QmpConnection::Reply reply) -> kj::Maybe<kj::String> {
+      .then([command, reset](QmpConnection::Reply reply) -> kj::Maybe<kj::String> {
         // A process that ends may do so before its answer is out.
         if (!reset && reply.is<QmpConnection::Ended>()) return nullptr;
         return refusalOf(command, reply);
