@@ -44,7 +44,9 @@ kj::Maybe<FilePlace> placeInside(transfer::PathScope& scope, kj::StringPtr path)
       auto glob = policy::PathGlob::parse(text);
       auto folder = kj::heapString(glob.get<policy::PathGlob>().folder());
       if (!isWithin(folder, path) || !mayMatchIn(path, text)) continue;
-      return FilePlace{kj::mv(scope), kj::mv(folder), kj::str(rule.getRunAs())};
+      auto runAs = kj::str(rule.getRunAs());
+      scope.keepRunAs(runAs);
+      return FilePlace{kj::mv(scope), kj::mv(folder), kj::mv(runAs)};
     }
   }
   return nullptr;
@@ -74,6 +76,7 @@ kj::Maybe<FilePlace> placeOf(transfer::PathScope scope, const transfer::FileOrde
   if (verdict.allowed) {
     auto runAs = kj::str(verdict.runAs);
     auto root = KJ_ASSERT_NONNULL(scope.rootFor(order.path));
+    scope.keepRunAs(runAs);
     return FilePlace{kj::mv(scope), kj::mv(root), kj::mv(runAs)};
   }
   if (verdict.rule.size() > 0 || !goesInto(order.call)) return nullptr;

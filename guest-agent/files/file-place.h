@@ -10,9 +10,9 @@
 namespace postern::guest {
 
 struct FilePlace {
-  transfer::PathScope scope;
-  kj::String root;   // canonical; the order's path is it or lies below it
-  kj::String runAs;  // a user of this guest; empty: the policy names none
+  transfer::PathScope scope;  // of what it allows: what the rules with this run-as allow
+  kj::String root;            // canonical; the order's path is it or lies below it
+  kj::String runAs;           // a user of this guest; empty: the policy names none
 };
 
 // Null if `scope` leaves the order nothing to do. Of an order whose own path no rule allows, get, put and list have a

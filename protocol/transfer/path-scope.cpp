@@ -199,6 +199,14 @@ PathScope::Verdict PathScope::decide(kj::ArrayPtr<const char> path) const {
   return {false, nullptr, nullptr};
 }
 
+void PathScope::keepRunAs(kj::StringPtr runAs) {
+  kj::Vector<Rule> kept(rules.size());
+  for (auto& rule : rules) {
+    if (rule.denies || rule.runAs == runAs) kept.add(kj::mv(rule));
+  }
+  rules = kj::mv(kept);
+}
+
 bool PathScope::allowsSomething() const {
   bool allows = false;
   for (auto& rule : rules) {

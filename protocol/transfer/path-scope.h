@@ -31,6 +31,9 @@ class PathScope {
 
   // `path` is canonical; anything else is denied.
   Verdict decide(kj::ArrayPtr<const char> path) const;
+  // For a process that runs as this user (empty: as nobody in particular): what other rules allow is for other users,
+  // and is not done by it. Denies stay.
+  void keepRunAs(kj::StringPtr runAs);
   // Whether there may be a path that is allowed: a rule allows, and none denies every path.
   bool allowsSomething() const;
   // Where a process is to be confined that shall work on `path`: the longest folder without a pattern of the glob that

@@ -70,6 +70,27 @@ TEST_CASE("what a directory holds opens it for get, put and list alone, and noth
   CHECK((placeIn(*GuestPolicy::denyAll(), FileCall::LIST, "/") == "denied"));
 }
 
+// T71
+TEST_CASE("in a place that is one user's, what a rule allows another user is denied") {
+  auto policy = policyOf(kj::str(rule("a", "\"/srv/site/*\"", "www-data"), rule("b", "\"/srv/site\"", "root"),
+                                 rule("c", "\"/srv/**\"", "www-data"),
+                                 "[[deny]]\nid = \"d\"\ncall = [\"file.*\"]\nargs = { path = \"/srv/site/key\" }\n"));
+  VouchedCaller alice = VouchedUser{kj::str("alice"), 0, nullptr};
+  auto root = policy->decideFile(alice, orderOf(FileCall::REMOVE, "/srv/site"));
+  REQUIRE(root.is<FilePlace>());
+  CHECK((root.get<FilePlace>().runAs == "root"));
+  auto& scope = root.get<FilePlace>().scope;
+  CHECK(scope.decide("/srv/site"_kj).allowed);
+  CHECK_FALSE(scope.decide("/srv/site/x"_kj).allowed);
+  CHECK((scope.decide("/srv/site/key"_kj).rule == "d"));
+  // The same where a rule is the way.
+  auto way = policy->decideFile(alice, orderOf(FileCall::PUT, "/srv"));
+  REQUIRE(way.is<FilePlace>());
+  CHECK((way.get<FilePlace>().runAs == "root"));
+  CHECK(way.get<FilePlace>().scope.decide("/srv/site"_kj).allowed);
+  CHECK_FALSE(way.get<FilePlace>().scope.decide("/srv/x"_kj).allowed);
+}
+
 TEST_CASE("a pattern may match in a directory if it ends, or ** begins, one component below it") {
   CHECK(mayMatchIn("/srv", "/srv/**"));
   CHECK(mayMatchIn("/srv", "/srv/*.html"));
