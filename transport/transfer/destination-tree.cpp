@@ -9,6 +9,7 @@
 #include "protocol/transfer/limits.h"
 #include "transport/transfer/destination-space.h"
 #include "transport/transfer/open-component.h"
+#include "transport/transfer/partial-file.h"
 #include "transport/transfer/quota.h"
 #include "transport/transfer/system-problem.h"
 
@@ -116,6 +117,10 @@ kj::Maybe<Problem> DestinationTree::refusal(const Arrival& arrival) {
   KJ_IF_MAYBE (scope, options.scope) {
     auto verdict = scope->decide(arrival.scopePath);
     if (!verdict.allowed) return deniedBy(verdict.rule);
+  }
+  if (arrival.entry.kind != EntryKind::DIRECTORY && isPartialName(arrival.name)) {
+    return problem(ProblemKind::UNSUPPORTED, kj::str("has the name of a file that is not whole yet, and would be mixed "
+                                                     "up with one; give it another name, or remove it"));
   }
   KJ_IF_MAYBE (why, arrival.folder.lacks) {
     return Problem{why->kind, kj::str("the directory that it is in could not be made"), kj::str(why->rule)};

@@ -27,6 +27,9 @@ Problem notPlaced(int error) {
   if (error == EBUSY) {
     return problem(ProblemKind::BUSY, kj::str("another transfer writes to it; wait until that is over"));
   }
+  if (error == ESTALE) {
+    return problem(ProblemKind::CHANGED, kj::str("somebody else has taken its temporary file away or replaced it"));
+  }
   if (error == EISDIR) return problem(ProblemKind::IS_DIRECTORY, kj::str("is a directory at the destination"));
   if (error == EEXIST) return problem(ProblemKind::EXISTS, kj::str("exists at the destination, and stays as it is"));
   return problemOf(error, "be made", "");
@@ -44,7 +47,7 @@ NewFile::NewFile(kj::Own<DestinationFolder> folder, kj::String name, kj::AutoClo
 NewFile::~NewFile() noexcept(false) {
   if (opened == nullptr || partial.size() == 0) return;
   if (keep && isWorthKeeping(opened)) return;
-  unlinkat(folder->descriptor, partial.cStr(), 0);
+  if (isNamed(opened, folder->descriptor, partial)) unlinkat(folder->descriptor, partial.cStr(), 0);
 }
 
 FileMaker::FileMaker(Existing existing)
@@ -100,6 +103,7 @@ int FileMaker::placeUnnamed(NewFile& file) {
     if (error == EEXIST) error = EBUSY;
   }
   if (error != 0) return error;
+  if (!isNamed(file.opened, folder, partial)) return ESTALE;
   if (renameat(folder, partial.cStr(), folder, file.name.cStr()) == 0) return 0;
   error = errno;
   unlinkat(folder, partial.cStr(), 0);
@@ -110,6 +114,7 @@ int FileMaker::placePartial(NewFile& file) {
   int folder = file.folder->descriptor;
   const char* from = file.partial.cStr();
   const char* to = file.name.cStr();
+  if (!isNamed(file.opened, folder, file.partial)) return ESTALE;
   if (existing == Existing::REPLACE) return renameat(folder, from, folder, to) == 0 ? 0 : errno;
   if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;

@@ -36,6 +36,25 @@ Found whatIsThere(int descriptor, int folder, kj::StringPtr partial) {
   return ours ? Found::OURS : Found::FOREIGN;
 }
 
+// What this user left may have its last mode already, one that does not let him open it: it gets 0600 again, unless
+// somebody writes to it. 0, or errno.
+int makeAccessible(int folder, kj::StringPtr partial) {
+  auto handle = openComponent(folder, partial, O_PATH);
+  if (handle == nullptr) return errno;
+  struct stat status {};
+  if (fstat(handle, &status) != 0) return errno;
+  if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_nlink != 1) return EACCES;
+  auto path = descriptorPath(handle);
+  auto locked = openComponent(folder, partial, READ_FLAGS);
+  if (locked == nullptr && chmod(path.cStr(), 0400) == 0) locked = openComponent(folder, partial, READ_FLAGS);
+  if (locked == nullptr) return errno;
+  if (flock(locked, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    chmod(path.cStr(), status.st_mode & 07777);
+    return EBUSY;
+  }
+  return chmod(path.cStr(), 0600) == 0 ? 0 : errno;
+}
+
 Problem busy() {
   return problem(ProblemKind::BUSY, kj::str("another transfer writes to it; wait until that is over"));
 }
@@ -49,6 +68,17 @@ kj::String partialName(kj::StringPtr name) {
   return kj::str(".", kj::encodeHex(hash), SUFFIX);
 }
 
+bool isPartialName(kj::StringPtr name) {
+  return name.startsWith(".") && name.endsWith(SUFFIX) && name.size() > 1 + SUFFIX.size();
+}
+
+bool isNamed(int descriptor, int folder, kj::StringPtr name) {
+  struct stat opened {};
+  struct stat named {};
+  return fstat(descriptor, &opened) == 0 && fstatat(folder, name.cStr(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
 // T86
 kj::OneOf<PartialFile, Problem> openPartial(int folder, kj::StringPtr partial, Leftover leftover) {
   for (int i = 0; i < TRIES; ++i) {
@@ -59,6 +89,9 @@ kj::OneOf<PartialFile, Problem> openPartial(int folder, kj::StringPtr partial, L
       int error = errno;
       if (found && error == ENOENT) continue;
       if (found && error == ELOOP && unlinkat(folder, partial.cStr(), 0) == 0) continue;
+      if (found && error == EACCES) error = makeAccessible(folder, partial);
+      if (error == 0) continue;
+      if (error == EBUSY) return busy();
       return problemOf(error, "be written", "");
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -67,6 +100,8 @@ kj::OneOf<PartialFile, Problem> openPartial(int folder, kj::StringPtr partial, L
       if (errno != ENOLCK && errno != EOPNOTSUPP) return problemOf(errno, "be locked", "");
     }
     auto there = whatIsThere(fd, folder, partial);
+    // One that was just made is ours, whatever number such a file system (network, FAT) gives its owner.
+    if (!found && there == Found::FOREIGN) there = Found::OURS;
     if (there == Found::FOREIGN && unlinkat(folder, partial.cStr(), 0) != 0) return problemOf(errno, "be written", "");
     if (there != Found::OURS) continue;
     if (found && leftover == Leftover::EMPTY && ftruncate(fd, 0) != 0) return problemOf(errno, "be written", "");
@@ -80,6 +115,10 @@ int clearPartial(int folder, kj::StringPtr partial) {
   for (int i = 0; i < TRIES; ++i) {
     auto fd = openComponent(folder, partial, READ_FLAGS);
     if (fd == nullptr && errno == ENOENT) return 0;
+    if (fd == nullptr && errno == EACCES) {
+      if (int error = makeAccessible(folder, partial)) return error;
+      continue;
+    }
     if (fd == nullptr && errno != ELOOP) return errno;
     if (fd != nullptr) {
       if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return EBUSY;

@@ -3,6 +3,7 @@
 #include <sys/file.h>
 
 #include "tests/unit/transport/transfer-fixture.h"
+#include "transport/transfer/new-file.h"
 #include "transport/transfer/partial-file.h"
 
 using namespace postern;
@@ -140,6 +141,65 @@ TEST_CASE("a partial name that leads elsewhere, or has other names, is not writt
   CHECK(readFile(here.to("large")) == bytesOf(LARGE));
   CHECK(readFile(here.dir.file("victim")) == "precious");
   CHECK(leftovers(here.dir.path()).empty());
+}
+
+// T86
+TEST_CASE("a file with the name of a partial one is not brought, and what is written under that name stays itself") {
+  Here here;
+  KJ_SYSCALL(mkdir(here.dir.file("from").cStr(), 0755));
+  writeFile(here.dir.file("from/large"), text(bytesOf(LARGE)));
+  writeFile(kj::str(here.dir.file("from/"), partialName("large")), "small");
+  writeFile(kj::str(here.dir.file("from/"), partialName(partialName("large"))), text(bytesOf(LARGE, 9)));
+  Copy copy;
+  copy.from(here.dir.path(), "from").into(here.to(""));
+  copy.source.recursive = true;
+  copy.run();
+  CHECK(copy.summary().failures == 2);
+  for (auto& failure : copy.making.failures) CHECK(failure.kind == ProblemKind::UNSUPPORTED);
+  CHECK(readFile(here.to("from/large")) == bytesOf(LARGE));
+  CHECK(leftovers(here.to("")).empty());
+}
+
+// T86
+TEST_CASE("a file whose temporary name somebody gave to another one does not get that one's content") {
+  Here here;
+  writeFile(here.to("large"), "old");
+  FileMaker maker(Existing::REPLACE);
+  auto folder = kj::refcounted<DestinationFolder>();
+  folder->descriptor = folderAt(here.to(""));
+  {
+    auto opened = maker.open(*folder, "large", IfInterrupted::KEPT, false);
+    REQUIRE(opened.is<NewFile>());
+    KJ_SYSCALL(unlink(here.partial().cStr()));
+    writeFile(here.partial(), "another's");
+    auto problem = maker.place(opened.get<NewFile>());
+    CHECK(KJ_ASSERT_NONNULL(problem).kind == ProblemKind::CHANGED);
+  }
+  CHECK(readFile(here.to("large")) == "old");
+  CHECK(readFile(here.partial()) == "another's");
+}
+
+TEST_CASE("what was interrupted when it had its last mode already is gone on with, be it one that may not be opened") {
+  if (geteuid() != 0) return;  // who is somebody else for a moment
+  for (mode_t mode : {0444, 0200, 0}) {
+    Here here;
+    KJ_SYSCALL(chmod(here.to("").cStr(), 0777));
+    writeFile(here.partial(), "left", mode);
+    KJ_SYSCALL(chown(here.partial().cStr(), 65534, 65534));
+    auto folder = folderAt(here.to(""));
+    KJ_SYSCALL(seteuid(65534));
+    KJ_DEFER(KJ_SYSCALL(seteuid(0)));
+    {
+      auto opened = openPartial(folder, partialName("large"), Leftover::USE);
+      REQUIRE(opened.is<PartialFile>());
+      CHECK(opened.get<PartialFile>().resumed);
+    }
+    struct stat status {};
+    KJ_SYSCALL(fstatat(folder, partialName("large").cStr(), &status, 0));
+    CHECK((status.st_mode & 07777) == 0600);
+    KJ_SYSCALL(fchmodat(folder, partialName("large").cStr(), mode, 0));
+    CHECK(clearPartial(folder, partialName("large")) == 0);
+  }
 }
 
 TEST_CASE("a directory that has a partial file's name is a problem of that entry") {
