@@ -191,6 +191,13 @@ void DestinationTree::whole(kj::Own<OpenFile> file, bool synced) {
     return;
   }
   file->entry.size = uint64_t(status.st_size);
+  if (file->entry.stream) {
+    KJ_IF_MAYBE (problem, overQuota(file->entry.size, 0)) {
+      file->file.spoil();
+      report(file->number, file->path, *problem);
+      return;
+    }
+  }
   auto complaint = metadata.apply(file->file.descriptor(), file->entry);
   group.add({file->number, kj::mv(file->folder), kj::mv(file->path), kj::mv(file->name), kj::mv(file->entry),
              kj::mv(file->file), uint64_t(status.st_size), synced, kj::mv(complaint)});

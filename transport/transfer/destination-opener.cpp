@@ -58,6 +58,7 @@ class DestinationRun {
       KJ_CASE_ONEOF(quiet, Quiet) {
         tree.flush();
         tell();
+        KJ_IF_MAYBE (problem, tree.streamOverQuota()) end = OpenerEnd(kj::mv(*problem));
       }
       KJ_CASE_ONEOF(problem, Problem) end = OpenerEnd(kj::mv(problem));
     }

@@ -130,14 +130,31 @@ kj::Maybe<Problem> DestinationTree::refusal(const Arrival& arrival) {
 
 kj::Maybe<Problem> DestinationTree::overQuota(const Entry& entry) {
   bytes += kj::min(entry.size, MAX_FILE_BYTES - bytes);
+  return overQuota(bytes, static_cast<uint32_t>(stack.size()) - (entry.kind == EntryKind::DIRECTORY ? 0 : 1));
+}
+
+kj::Maybe<Problem> DestinationTree::overQuota(uint64_t bytes, uint32_t deepest) const {
   KJ_IF_MAYBE (scope, options.scope) {
     Totals soFar;
     soFar.files = entries;
     soFar.bytes = bytes;
-    soFar.deepest = static_cast<uint32_t>(stack.size()) - (entry.kind == EntryKind::DIRECTORY ? 0 : 1);
+    soFar.deepest = deepest;
     return transfer::overQuota(*scope, soFar);
   }
   return nullptr;
+}
+
+// T87
+kj::Maybe<Problem> DestinationTree::streamOverQuota() {
+  if (open.empty() || !open[0]->entry.stream) return nullptr;  // a transfer with a stream has nothing else
+  struct stat status {};
+  if (fstat(open[0]->file.descriptor(), &status) != 0) return nullptr;
+  auto problem = overQuota(uint64_t(status.st_size), 0);
+  KJ_IF_MAYBE (p, problem) {
+    open[0]->file.spoil();
+    report(open[0]->number, open[0]->path, *p);
+  }
+  return problem;
 }
 
 kj::Maybe<Problem> DestinationTree::take(Arrival& arrival, kj::ArrayPtr<const kj::byte> content) {

@@ -28,6 +28,10 @@ class DestinationTree final : private GroupCommit::Owner {
   // The mover has received so many bytes of content in all.
   void received(uint64_t content) { summary.sentBytes = kj::max(summary.sentBytes, content); }
 
+  // A stream has no size that could be judged when it comes. Null: what has come of it is within the quotas. Otherwise
+  // it has failed, and whoever writes to it must be stopped.
+  kj::Maybe<Problem> streamOverQuota();
+
   // Whether files wait for their names.
   bool waits() const { return !group.isEmpty(); }
   // They get them.
@@ -81,6 +85,7 @@ class DestinationTree final : private GroupCommit::Owner {
   Arrival arrival(Entry entry);
   kj::Maybe<Problem> refusal(const Arrival& arrival);
   kj::Maybe<Problem> overQuota(const Entry& entry);
+  kj::Maybe<Problem> overQuota(uint64_t bytes, uint32_t deepest) const;
   void report(uint64_t number, kj::StringPtr path, const Problem& problem);
   void done(kj::StringPtr path, const Entry& entry);
 

@@ -82,7 +82,13 @@ SourceSender::SourceSender(SourceTree& tree, const SourceOptions& options, const
       reader(options, owners),
       entriesLeft(announced.files + announced.directories + ANNOUNCED_SLACK_ENTRIES),
       failuresLeft(entriesLeft),
-      bytesLeft(announced.bytes + ANNOUNCED_SLACK_BYTES) {}
+      bytesLeft(announced.bytes + ANNOUNCED_SLACK_BYTES) {
+  // What was counted is within the quotas; what has grown since has to be, too.
+  KJ_IF_MAYBE (scope, options.scope) {
+    if (scope->maxFiles > 0) entriesLeft = kj::min(entriesLeft, scope->maxFiles);
+    if (scope->maxBytes > 0) bytesLeft = kj::min(bytesLeft, scope->maxBytes);
+  }
+}
 
 bool SourceSender::takes(uint64_t bytes) {
   if (entriesLeft == 0 || bytes > bytesLeft) return false;

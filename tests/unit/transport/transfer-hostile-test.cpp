@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <sys/socket.h>
 
+#include "tests/unit/transport/scope-fixture.h"
 #include "tests/unit/transport/transfer-fixture.h"
 
 using namespace postern;
@@ -88,6 +89,41 @@ kj::AutoCloseFd awaitOpened(OpenerPeer& peer, uint64_t number) {
 }
 
 }  // namespace
+
+// T87
+TEST_CASE("a stream that grows beyond the quota ends the transfer, and gets no name") {
+  for (bool commits : {true, false}) {
+    CAPTURE(commits);
+    Victim victim;
+    victim.options.into = false;
+    victim.options.name = kj::str("stream");
+    victim.options.scopePath = kj::str("/srv");
+    auto scope = scopeOf({"/**"});
+    scope.maxBytes = 1000;
+    victim.options.scope = scope;
+    auto end = victim.destination([&](OpenerPeer& peer) {
+      Totals totals;
+      totals.files = totals.tops = 1;
+      totals.stream = true;
+      peer.send(Forward(totals));
+      auto entry = largeEntry("stream", 0);
+      entry.stream = true;
+      peer.send(Forward(kj::mv(entry)));
+      auto file = awaitOpened(peer, 0);
+      KJ_SYSCALL(ftruncate(file, 1001));
+      if (!commits) return;
+      peer.send(Commit{0, Whole(), false});
+      peer.send(Forward(Done()));
+    });
+    if (commits) {
+      CHECK(end.get<Summary>().failures == 1);
+    } else {
+      CHECK(end.get<Problem>().kind == ProblemKind::QUOTA);
+    }
+    CHECK(victim.listener.failures.size() == 1);
+    CHECK(std::filesystem::is_empty(victim.to("").cStr()));
+  }
+}
 
 TEST_CASE("names that are no components end the transfer") {
   for (auto name : {"..", ".", "", "a/b", "/etc/passwd", "../outside"}) {
