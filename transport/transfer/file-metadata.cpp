@@ -41,6 +41,12 @@ bool has(const Entry& entry, kj::StringPtr attribute) {
   return false;
 }
 
+mode_t typeOf(EntryKind kind) {
+  if (kind == EntryKind::SYMBOLIC_LINK) return S_IFLNK;
+  if (kind == EntryKind::FIFO) return S_IFIFO;
+  return kind == EntryKind::BLOCK_DEVICE ? S_IFBLK : S_IFCHR;
+}
+
 // The first counts.
 void note(kj::Maybe<Problem>& first, Problem&& problem) {
   if (first == nullptr) first = kj::mv(problem);
@@ -109,21 +115,28 @@ kj::Maybe<Problem> FileMetadata::apply(int descriptor, const Entry& entry) {
 
 kj::Maybe<Problem> FileMetadata::applyTo(int folder, kj::StringPtr name, const Entry& entry) {
   kj::Maybe<Problem> first;
+  // By a handle: it is the thing itself, whatever somebody puts in its place, and nothing that was there before.
+  auto handle = openComponent(folder, name, O_PATH);
+  struct stat status {};
+  if (handle == nullptr || fstat(handle, &status) != 0) return notSet(errno, "mode");
+  if ((status.st_mode & S_IFMT) != typeOf(entry.kind) || status.st_nlink != 1) {
+    return problem(ProblemKind::CHANGED, kj::str("was replaced by somebody else while it was made"));
+  }
   mode_t mode = entry.mode & (options.special ? 07777 : 0777);
   if (options.archive && options.keepOwner) {
     auto to = ids(entry);
-    if (fchownat(folder, name.cStr(), to.uid, to.gid, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (fchownat(handle, "", to.uid, to.gid, AT_EMPTY_PATH) != 0) {
       note(first, notSet(errno, "owner"));
       mode &= 0777;
     }
   }
-  if (entry.kind != EntryKind::SYMBOLIC_LINK) {
-    // By a handle, so that it is the thing itself even if somebody put a link in its place.
-    auto handle = openComponent(folder, name, O_PATH);
-    if (handle == nullptr || !setMode(handle, mode)) note(first, notSet(errno, "mode"));
-  }
+  if (entry.kind != EntryKind::SYMBOLIC_LINK && !setMode(handle, mode)) note(first, notSet(errno, "mode"));
   auto times = timesOf(entry);
-  if (utimensat(folder, name.cStr(), times.both, AT_SYMLINK_NOFOLLOW) != 0) note(first, notSet(errno, "time"));
+  // By the name where the kernel takes no handle (before 5.8): the time alone may then be somebody else's.
+  if (utimensat(handle, "", times.both, AT_EMPTY_PATH) != 0 &&
+      (errno != EINVAL || utimensat(folder, name.cStr(), times.both, AT_SYMLINK_NOFOLLOW) != 0)) {
+    note(first, notSet(errno, "time"));
+  }
   return first;
 }
 
