@@ -91,7 +91,11 @@ bool GroupCommit::syncSystems() {
 }
 
 kj::Maybe<Problem> GroupCommit::place(Item& item) {
-  KJ_IF_MAYBE (lost, item.lost) return kj::mv(*lost);
+  KJ_IF_MAYBE (lost, item.lost) {
+    // The kernel forgets what it could not write: what it still shows of the file is not what a resume can rely on.
+    KJ_IF_MAYBE (file, item.file) file->spoil();
+    return kj::mv(*lost);
+  }
   KJ_IF_MAYBE (file, item.file) {
     if (verify == Verify::YES && item.description.inlined) {
       KJ_IF_MAYBE (problem, compare(file->descriptor(), item.description)) return kj::mv(*problem);
