@@ -14,7 +14,8 @@ ChildDescription openerChild(kj::ArrayPtr<const kj::String> command, const trans
                          openerOrderBytes(order, plan.place, plan.user.name), nullptr};
   child.groups = kj::heapArray(plan.user.groups.asPtr());
   child.socket = kj::mv(socket);
-  child.grace = OPENER_GRACE;
+  // Nothing is removed or made for a caller who has gone, and there is nothing to be kept.
+  if (transfer::hasChannel(order.call)) child.grace = OPENER_GRACE;
   return child;
 }
 
