@@ -9,7 +9,8 @@
 //  - a file gets its name when it is whole, has its mode and times, and has been synced: at every moment the name is
 //    the old file, the new one, or nothing. Temporary files have no name (O_TMPFILE) where the file system allows,
 //    else, and for files that may be resumed, the name of partialName(); the latter are locked, so that two transfers
-//    to one file do not mix
+//    to one file do not mix. Such names are Postern's: what is there under one is an earlier transfer's, to be used,
+//    replaced or removed, and no file is brought under one
 //  - a directory is made with mode 0700 and gets what it shall have when it is left
 //  - set-id and sticky bits, devices and security.* attributes are not made unless the scope says `special`
 //  - free space, inodes and quotas are looked at before anything is made; a disk that fills all the same is a problem
