@@ -2,9 +2,9 @@
 // The sandbox of an opener, entered before it reads the first byte of its mover, never left.
 //
 // After it the process can: with the rights of the user that it runs as, open, read, make, rename and remove what is
-// beneath one folder; use the descriptors that it has, and pass them to its mover; read clocks; end. It cannot: open or
-// change what is elsewhere, make a socket or connect one, start a program or a process, signal or trace another, mount,
-// gain rights, or leave a core dump.
+// beneath one folder; use the descriptors that it has, and pass them to its mover; read clocks; end. It cannot: open,
+// make, rename or remove what is elsewhere, make a socket or connect one, start a program or a process, signal or trace
+// another, mount, gain rights, or leave a core dump.
 //
 //   no_new_privs, not dumpable
 //   capabilities: none; of root, those that make it root among files and nothing else (FILE_CAPABILITIES), and for

@@ -42,7 +42,7 @@ kj::String lineOf(const client::Failure& failure) {
   }
   auto whose = kj::str("the ", lockName(failure.lock), "'s policy");
   if (strstr(text.cStr(), whose.cStr()) == nullptr) rest.add(kj::mv(whose));
-  return rest.size() == 0 ? kj::mv(text) : kj::str(text, " (", kj::strArray(rest, "; "), ")");
+  return rest.empty() ? kj::mv(text) : kj::str(text, " (", kj::strArray(rest, "; "), ")");
 }
 
 kj::String suggestionOf(const client::Failure& failure) {

@@ -75,8 +75,8 @@ class CopyFaultsTest(unittest.TestCase):
         error = copy.stderr.read()
         self.assertIn(hash_of(target), (before, hash_of(source)), f"{victim}, {direction}: neither the old file nor the new")
         if copy.returncode not in (0, -signal.SIGKILL):
+            # The kill may have come between the file's new name and the word that it has it: then it is the new one.
             self.assertTrue(error.startswith("postern: "), error)
-            self.assertEqual(hash_of(target), before)
         self.revive(victim)
         again = self.lab.run("cp", "--resume", "--verify", *arguments, seconds=120)
         self.assertEqual(again.status, 0, f"{victim}, {direction}: {again!r}")

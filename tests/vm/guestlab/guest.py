@@ -292,7 +292,10 @@ class Guest:
 
     def _failure(self, awaited, timeout):
         if self.console.panicked:
-            return self._error(GuestPanicked, f"the kernel panicked while the test awaited {awaited}")
+            # Its reason, which a long trace may have pushed out of the last lines.
+            line = self.console.search(PANIC_LINE)
+            reason = f" ({line.group().strip()})" if line else ""
+            return self._error(GuestPanicked, f"the kernel panicked{reason} while the test awaited {awaited}")
         status = self._custody.wait_exit(time.monotonic())
         if self.console.ended or status is not None:
             status = self._custody.wait_exit(time.monotonic() + 5)
