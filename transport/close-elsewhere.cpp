@@ -12,7 +12,7 @@ namespace postern {
 
 namespace {
 
-constexpr size_t STACK_BYTES = size_t(64) << 10;
+constexpr size_t STACK_BYTES = size_t(256) << 10;
 
 class Closer {
  public:
