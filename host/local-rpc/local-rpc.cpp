@@ -20,6 +20,7 @@ capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
   return options;
 }
 
+// T92
 // A stream that gives its reader descriptors of Unix sockets alone.
 class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
  public:
