@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "transport/close-elsewhere.h"
+
 namespace postern {
 
 namespace {
@@ -106,8 +108,11 @@ kj::Maybe<PacketSocket::InBuffer> PacketSocket::receiveNow(kj::ArrayPtr<kj::byte
   if (got < 0) return InBuffer(PacketsEnded{});
   kj::Vector<kj::AutoCloseFd> fds;
   if (maxDescriptors > 0) fds = takeDescriptors(message);
-  if (got == 0) return InBuffer(PacketsEnded{});
   bool lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) {
+    for (auto& one : fds) closeElsewhere(kj::mv(one));
+  }
+  if (got == 0) return InBuffer(PacketsEnded{});
   if ((message.msg_flags & MSG_TRUNC) != 0 || (maxDescriptors == 0 && lost)) return InBuffer(PacketTooMuch{});
   return InBuffer(PacketInBuffer{size_t(got), kj::mv(fds), lost});
 }

@@ -5,6 +5,7 @@
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/files/opener-answer.h"
 #include "guest-agent/log/log.h"
+#include "transport/transfer/file-worker.h"
 #include "transport/transfer/mover.h"
 
 namespace postern::guest {
@@ -94,6 +95,11 @@ kj::Promise<void> FileService::Caller::file(DecideFile& decide, schema::GuestCal
   if (service.count >= transfer::MAX_TRANSFERS) {
     fill(results.initRefusal(), Reason::BUSY,
          kj::str("this guest has ", transfer::MAX_TRANSFERS, " file transfers under way; wait for one to end"));
+    return kj::READY_NOW;
+  }
+  if (transfer::FileWorker::leftBehind() > transfer::MAX_LEFT_BEHIND) {
+    fill(results.initRefusal(), Reason::BUSY,
+         "earlier file transfers are over, but a disk of this guest still holds their files; wait until it answers");
     return kj::READY_NOW;
   }
   Channel channel;

@@ -160,10 +160,10 @@ void Copier::sayWhatWasDone() {
   if (shownOn(run, arguments) == ProgressLine::Shown::NO || (summary.files == 0 && summary.directories == 0)) return;
   auto took = run.world.now() - began;
   auto seconds = milliseconds(took) / 1000;
-  auto rate = seconds > 0.001 ? static_cast<uint64_t>(static_cast<double>(summary.bytes) / seconds) : 0;
+  auto rate = seconds > 0.001 ? static_cast<double>(summary.bytes) / seconds : 0;
   run.world.error(
       kj::str(summary.files, summary.files == 1 ? " file, " : " files, ", describeBytes(summary.bytes), " in ",
-              describeDuration(took), " (", describeBytes(rate), "/s)",
+              describeDuration(took), " (", describeRate(rate), ")",
               summary.sentBytes < summary.bytes ? kj::str("; sent ", describeBytes(summary.sentBytes)) : kj::str(),
               arguments.verify ? "; verified\n" : "\n"));
 }

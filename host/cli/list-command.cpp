@@ -13,6 +13,7 @@ namespace {
 
 // Lists of up to so many bytes are sorted; what is longer comes as the guest's directories have it.
 constexpr size_t SORTED_BYTES = size_t(8) << 20;
+constexpr size_t LINES_AT_ONCE = 100;
 constexpr auto TAKE_INTERVAL = 10 * kj::MILLISECONDS;
 // Counting comes first, and says nothing.
 constexpr auto LIST_STALLS = 60 * kj::SECONDS;
@@ -69,7 +70,10 @@ void ListOutput::add(const FilePath& operand, client::ListedEntry listed) {
     if (listed.entry.kind == transfer::EntryKind::DIRECTORY) return;  // what is in it was asked for
     name = operand.written();
   }
-  bytes += sizeof(ListLine) + name.size() + listed.entry.name.size() + listed.entry.target.size();
+  auto& entry = listed.entry;
+  bytes += sizeof(ListLine) + name.size() + entry.name.size() + entry.target.size() + entry.owner.size() +
+           entry.group.size();
+  for (auto& attribute : entry.attributes) bytes += sizeof(attribute) + attribute.name.size();
   lines.add(ListLine{kj::mv(name), kj::mv(listed.entry)});
   if (bytes < SORTED_BYTES) return;
   sorted = false;
@@ -81,11 +85,14 @@ void ListOutput::flush(const FilePath& operand) {
     std::sort(lines.begin(), lines.end(), [](const ListLine& a, const ListLine& b) { return a.name < b.name; });
   }
   if (run.options.json) {
+    size_t written = 0;
     for (auto& line : lines) {
       json.beginObject().field("vm", operand.vm);
       writeName(json, "in", operand.path);
       writeEntry(json, line.name, line.entry);
       json.endObject();
+      // What is not ASCII becomes several times as long.
+      if (++written % LINES_AT_ONCE == 0) run.world.out(json.take());
     }
     run.world.out(json.take());
   } else if (arguments.details) {

@@ -66,10 +66,9 @@ kj::String progressText(kj::StringPtr name, const client::TransferProgress& prog
     // Directories are entries, too, and which of them are done nobody says.
     auto share = static_cast<double>(progress.doneEntries) / static_cast<double>(totals.files + totals.directories);
     auto filesDone = share < 1 ? static_cast<uint64_t>(share * static_cast<double>(totals.files)) : totals.files;
-    rest = kj::str(
-        counted(filesDone, totals.files), "  ", describeBytes(done), " of ", describeBytes(totals.bytes),
-        bytesPerSecond < 1 ? kj::str() : kj::str("  ", describeBytes(static_cast<uint64_t>(bytesPerSecond)), "/s"),
-        leftText(totals.bytes - done, bytesPerSecond));
+    rest = kj::str(counted(filesDone, totals.files), "  ", describeBytes(done), " of ", describeBytes(totals.bytes),
+                   bytesPerSecond < 1 ? kj::str() : kj::str("  ", describeRate(bytesPerSecond)),
+                   leftText(totals.bytes - done, bytesPerSecond));
   } else {
     rest = kj::str(done == 0 ? "  counting"_kj : "  "_kj, done == 0 ? kj::str() : describeBytes(done));
   }

@@ -87,6 +87,13 @@ kj::String describeBytes(uint64_t bytes) {
   return formatted("%.1f %s", amount, NAMES[unit]);
 }
 
+kj::String describeRate(double bytesPerSecond) {
+  constexpr double MOST = 1.8e19;
+  // Not std::clamp(), which hands on what is no number.
+  double shown = bytesPerSecond > 0 ? (bytesPerSecond < MOST ? bytesPerSecond : MOST) : 0;
+  return kj::str(describeBytes(static_cast<uint64_t>(shown)), "/s");
+}
+
 double milliseconds(kj::Duration duration) {
   return static_cast<double>(duration / kj::NANOSECONDS) / 1e6;
 }

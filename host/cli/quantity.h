@@ -17,6 +17,8 @@ kj::String describeDuration(kj::Duration duration);
 kj::String describeLatency(kj::Duration duration);
 // "17.3 GiB", "512 B".
 kj::String describeBytes(uint64_t bytes);
+// "17.3 GiB/s". Any number: one that no uint64_t holds, or that is none, is shown as the nearest that is.
+kj::String describeRate(double bytesPerSecond);
 
 double milliseconds(kj::Duration duration);
 

@@ -5,6 +5,8 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "transport/close-elsewhere.h"
+
 namespace postern::host {
 
 namespace {
@@ -18,8 +20,68 @@ capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
   return options;
 }
 
-kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket) {
-  return provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+// T92
+// A stream that gives its reader descriptors of Unix sockets alone.
+class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
+ public:
+  explicit UnixSocketsAlone(kj::Own<kj::AsyncCapabilityStream> inner) : inner(kj::mv(inner)) {}
+
+  kj::Promise<ReadResult> tryReadWithFds(void* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
+                                         size_t maxFds) override {
+    return readOn(static_cast<kj::byte*>(buffer), minBytes, maxBytes, fdBuffer, maxFds, {0, 0});
+  }
+  kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
+    return inner->tryRead(buffer, minBytes, maxBytes);
+  }
+  kj::Promise<void> write(const void* buffer, size_t size) override { return inner->write(buffer, size); }
+  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
+    return inner->write(pieces);
+  }
+  kj::Promise<void> writeWithFds(kj::ArrayPtr<const kj::byte> data,
+                                 kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> moreData,
+                                 kj::ArrayPtr<const int> fds) override {
+    return inner->writeWithFds(data, moreData, fds);
+  }
+  kj::Promise<void> writeWithStreams(kj::ArrayPtr<const kj::byte>, kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>>,
+                                     kj::Array<kj::Own<AsyncCapabilityStream>>) override {
+    KJ_UNIMPLEMENTED("descriptors travel, not streams");
+  }
+  kj::Promise<ReadResult> tryReadWithStreams(void*, size_t, size_t, kj::Own<AsyncCapabilityStream>*, size_t) override {
+    KJ_UNIMPLEMENTED("descriptors travel, not streams");
+  }
+  kj::Promise<void> whenWriteDisconnected() override { return inner->whenWriteDisconnected(); }
+  void shutdownWrite() override { inner->shutdownWrite(); }
+  void abortRead() override { inner->abortRead(); }
+
+ private:
+  kj::Own<kj::AsyncCapabilityStream> inner;
+  // Of one read of the system: as many as its control message has room for, so that KJ has none to close itself.
+  kj::AutoCloseFd came[2];
+
+  kj::Promise<ReadResult> readOn(kj::byte* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
+                                 size_t maxFds, ReadResult before) {
+    return inner->tryReadWithFds(buffer, kj::min(minBytes, size_t(1)), maxBytes, came, kj::size(came))
+        .then([=, this](ReadResult now) -> kj::Promise<ReadResult> {
+          ReadResult all{before.byteCount + now.byteCount, before.capCount};
+          for (size_t i = 0; i < now.capCount; ++i) {
+            if (all.capCount < maxFds && closesAtOnce(came[i])) {
+              fdBuffer[all.capCount++] = kj::mv(came[i]);
+            } else {
+              closeElsewhere(kj::mv(came[i]));
+            }
+          }
+          if (now.byteCount == 0 || now.byteCount >= minBytes) return all;
+          return readOn(buffer + now.byteCount, minBytes - now.byteCount, maxBytes - now.byteCount, fdBuffer, maxFds,
+                        all);
+        });
+  }
+};
+
+kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
+                                        Descriptors descriptors) {
+  auto stream = provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+  if (descriptors == Descriptors::ANY) return stream;
+  return kj::heap<UnixSocketsAlone>(kj::mv(stream));
 }
 
 class CarriedDescriptor final : public schema::Descriptor::Server {
@@ -34,15 +96,15 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 }  // namespace
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
-                   uint64_t maxMessageWords, uint64_t flowWords)
-    : stream(wrap(provider, kj::mv(socket))),
+                   uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors)
+    : stream(wrap(provider, kj::mv(socket), descriptors)),
       network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);
 }
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
-    : stream(wrap(provider, kj::mv(socket))),
+    : stream(wrap(provider, kj::mv(socket), Descriptors::UNIX_SOCKETS)),
       network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions(maxMessageWords)),
       system(network, nullptr) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);

@@ -24,11 +24,19 @@ constexpr uint64_t LOCAL_MESSAGE_WORDS = LOCAL_FLOW_WORDS / 4;
 // On the control socket: 4 MiB, so that listVms() says all of as many VMs as the status board has room for.
 constexpr uint64_t CONTROL_MESSAGE_WORDS = uint64_t(1) << 19;
 
+// Which descriptors a LocalRpc takes out of its peer's messages. Others count as none, and are closed elsewhere: what
+// somebody else has made may wait when it is closed (transport/close-elsewhere.h).
+enum class Descriptors : uint8_t {
+  UNIX_SOCKETS,
+  ANY,  // of a peer that is trusted: posternd, by its session
+};
+
 class LocalRpc {
  public:
   // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
-           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, uint64_t flowWords = LOCAL_FLOW_WORDS);
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, uint64_t flowWords = LOCAL_FLOW_WORDS,
+           Descriptors descriptors = Descriptors::UNIX_SOCKETS);
   // The end that connects.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
            uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);

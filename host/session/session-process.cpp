@@ -195,7 +195,9 @@ void SessionProcess::serveDaemon(kj::AutoCloseFd socket) {
   auto daemon = kj::heap<Daemon>(*control);
   auto& reference = *daemon;
   control->daemon = reference;
-  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control));
+  // Links may be of vsock or a serial device.
+  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
+                                   Descriptors::ANY);
   auto over = KJ_ASSERT_NONNULL(daemon->rpc)->onDisconnect().then([this, &reference]() { daemonLost(reference); });
   tasks.add(over.attach(kj::mv(daemon)));
 }

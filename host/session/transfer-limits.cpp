@@ -2,6 +2,7 @@
 
 #include "protocol/transfer/limits.h"
 #include "transport/printable.h"
+#include "transport/transfer/file-worker.h"
 
 namespace postern::host {
 
@@ -48,6 +49,11 @@ kj::OneOf<kj::Own<TransferLimits::Use>, kj::String> TransferLimits::begin(schema
                                                                           uint64_t callerRate) {
   if (transfers >= transfer::MAX_TRANSFERS) {
     return kj::str(transfer::MAX_TRANSFERS, " copies from or to this VM are under way; try again when one is over");
+  }
+  // T92
+  if (transfer::FileWorker::leftBehind() > transfer::MAX_LEFT_BEHIND) {
+    return kj::str("earlier copies from or to this VM are over, but a disk or a file server here still holds their ",
+                   "files; try again when it answers");
   }
   port.set(numbersOf(grant.getPort()));
   auto use = kj::heap<Use>(*this, files, callerRate);

@@ -292,8 +292,9 @@ kj::Promise<void> VmCallsServer::file(FileContext context) {
   context.allowCancellation();
   auto failure = [context]() mutable { return context.getResults().initFailure(); };
   auto order = context.getParams().getOrder();
-  auto call = isKnown(order.getCall()) ? transfer::callName(order.getCall()) : "file"_kj;
-  if (!isGranted(call)) {
+  bool known = isKnown(order.getCall());
+  auto call = known ? transfer::callName(order.getCall()) : "file"_kj;
+  if (!known || !isGranted(call)) {
     deny(failure(), call);
     return kj::READY_NOW;
   }

@@ -53,6 +53,8 @@ constexpr size_t MAX_SCOPE_BYTES = size_t(1) << 20;
 
 // Transfers at one time: of one VM (each has a thread and at most 3 MiB of buffers), and of one caller.
 constexpr unsigned MAX_TRANSFERS = 8;
+// Transfers that are over and whose threads a disk still holds: while there are more, none begins.
+constexpr unsigned MAX_LEFT_BEHIND = 8;
 
 // Small files that are written and wait for being synced together, before they get their names.
 constexpr size_t GROUP_FILES = 256;

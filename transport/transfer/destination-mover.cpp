@@ -120,6 +120,7 @@ kj::Maybe<kj::Promise<void>> DestinationMover::takePart(Receiving& current, Forw
     KJ_CASE_ONEOF_DEFAULT KJ_UNREACHABLE;  // checked: nothing else is in a file
   }
   current.waiting.add(kj::mv(piece));
+  current.waitingBytes += PIECE_BYTES;
   work();
   if (current.waitingBytes + current.writingBytes > MAX_WAITING_BYTES) return awaitChange(current);
   return nullptr;
@@ -137,6 +138,7 @@ kj::Maybe<kj::Promise<void>> DestinationMover::takeEnd(Receiving& current, Forwa
   KJ_IF_MAYBE (failed, message.tryGet<FileFailed>()) {
     current.abandoned = copy(failed->problem);
     current.waiting.clear();
+    current.waitingBytes = 0;
   } else {
     KJ_IF_MAYBE (bytes, message.get<FileEnd>().hash) {
       memcpy(current.wantedHash.emplace().bytes, bytes->begin(), HASH_BYTES);

@@ -12,6 +12,9 @@ namespace postern::transfer {
 // credit, unless frames come in pieces, which are copied.
 constexpr size_t MAX_WAITING_BYTES = READ_AHEAD_BYTES;
 
+// What a piece costs beside its content, counted with it: else holes, or bytes one by one, would wait without a bound.
+constexpr size_t PIECE_BYTES = 256;
+
 class DestinationMover final : public MoverCore, private kj::TaskSet::ErrorHandler {
  public:
   DestinationMover(kj::UnixEventPort& port, kj::AutoCloseFd opener, kj::Own<BulkChannel> channel,

@@ -15,6 +15,8 @@ constexpr size_t LEDGER_BYTES = size_t(256) << 10;  // of paths
 class EntryLedger {
  public:
   explicit EntryLedger(MoverGuard& guard) : guard(guard) {}
+  // Whoever drops a transfer has the entries told that nobody knows the outcome of.
+  ~EntryLedger() noexcept(false) { brokenOff(problem(ProblemKind::FAILED, kj::str("the transfer was given up"))); }
   KJ_DISALLOW_COPY(EntryLedger);
 
   void add(uint64_t entry, kj::String path);

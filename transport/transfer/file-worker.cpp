@@ -78,9 +78,12 @@ void FileWorker::Shared::work() {
       for (auto& file : files) ::close(file.release());
       lock.lock();
     } else if (current != nullptr) {
-      lock.unlock();
-      current->run(stop);
-      lock.lock();
+      // Once it was stopped its descriptors may be closed, and their numbers belong to others.
+      if (!stop) {
+        lock.unlock();
+        current->run(stop);
+        lock.lock();
+      }
       current = nullptr;
       signalOne(wake);
     } else {
@@ -110,10 +113,13 @@ kj::Promise<void> FileWorker::Shared::whenEnded() {
 
 // A worker that is gone, until its thread is. Lives in a promise of the loop's.
 struct FileWorker::Parked {
+  static thread_local size_t count;  // of the loop's thread
+
   kj::Own<Shared> shared;
 
-  explicit Parked(kj::Own<Shared> shared) : shared(kj::mv(shared)) {}
+  explicit Parked(kj::Own<Shared> shared) : shared(kj::mv(shared)) { ++count; }
   ~Parked() noexcept(false) {
+    --count;
     if (shared->hasEnded()) {
       pthread_join(shared->thread, nullptr);
       return;
@@ -124,6 +130,12 @@ struct FileWorker::Parked {
   }
   KJ_DISALLOW_COPY(Parked);
 };
+
+thread_local size_t FileWorker::Parked::count = 0;
+
+size_t FileWorker::leftBehind() {
+  return Parked::count;
+}
 
 FileWorker::FileWorker(kj::UnixEventPort& port) : shared(kj::heap<Shared>(port)) {
   pthread_attr_t attributes;

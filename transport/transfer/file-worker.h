@@ -47,6 +47,9 @@ class FileWorker {
     return done.then([this]() { return takeJob().downcast<T>(); });
   }
   bool isBusy() const;
+  // Workers of this loop that are gone and whose threads are not. Each keeps its job, its descriptors and a stack: who
+  // makes workers for others looks here first.
+  static size_t leftBehind();
 
   // The worker owns the descriptor from now on; the number is good until close() or the worker's end.
   int adopt(kj::AutoCloseFd fd);

@@ -2,6 +2,7 @@
 
 #include "host/cli/entry-text.h"
 #include "host/cli/progress-line.h"
+#include "host/cli/quantity.h"
 #include "tests/unit/cli/cli-fixture.h"
 
 using namespace postern;
@@ -33,6 +34,17 @@ transfer::Entry entryOf(transfer::EntryKind kind, uint16_t mode) {
 }
 
 }  // namespace
+
+TEST_CASE("numbers that no honest guest has are shown as some number") {
+  CHECK_TEXT(describeRate(9e40), "15.6 EiB/s");
+  CHECK_TEXT(describeRate(-1), "0 B/s");
+  CHECK_TEXT(describeRate(0.0 / 0.0), "0 B/s");
+  client::TransferProgress hostile;
+  hostile.counted = true;
+  hostile.totals.bytes = hostile.doneBytes = hostile.sentBytes = UINT64_MAX;
+  hostile.doneEntries = UINT64_MAX;
+  CHECK_TEXT(progressText("x", hostile, 9e40, 100), "x  0/0 files  16.0 EiB of 16.0 EiB  15.6 EiB/s  1.0 s left");
+}
 
 TEST_CASE("the line says what is copied, files, bytes, rate and time left") {
   CHECK_TEXT(progressText("site", halfway(), 23.4 * (1 << 20), 100),

@@ -1,8 +1,10 @@
 // The parts that posternd is made of and that need no posternd: what bounds callers, what watches processes and grants.
 
 #include <doctest/doctest.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,6 +276,50 @@ TEST_CASE("a descriptor arrives as one of the receiver's own; a capability witho
   CHECK(byte == 'x');
   auto again = rpc.control().openRequest().send().wait(rpc.io.waitScope);
   CHECK((takeDescriptor(again.getSocket()).wait(rpc.io.waitScope) == nullptr));
+}
+
+// A TCP socket that waits for half a minute when the last copy of it is closed, since what it has sent is not taken.
+struct Lingering {
+  kj::AutoCloseFd listener, taken, socket;
+
+  Lingering() {
+    struct sockaddr_in address {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* generic = reinterpret_cast<struct sockaddr*>(&address);
+    int fd;
+    KJ_SYSCALL(fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    listener = kj::AutoCloseFd(fd);
+    KJ_SYSCALL(bind(listener, generic, size));
+    KJ_SYSCALL(listen(listener, 1));
+    KJ_SYSCALL(getsockname(listener, generic, &size));
+    KJ_SYSCALL(fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    socket = kj::AutoCloseFd(fd);
+    KJ_SYSCALL(connect(socket, generic, size));
+    KJ_SYSCALL(fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    taken = kj::AutoCloseFd(fd);
+    kj::byte block[4096] = {};
+    while (send(socket, block, sizeof(block), MSG_DONTWAIT) > 0) {
+    }
+    struct linger waits = {1, 30};
+    KJ_SYSCALL(setsockopt(socket, SOL_SOCKET, SO_LINGER, &waits, sizeof(waits)));
+  }
+};
+
+TEST_CASE("a descriptor whose close takes its time holds up nobody who receives it") {
+  RpcPair rpc;
+  Lingering lingering;
+  rpc.opener->given = kj::mv(lingering.socket);
+  auto began = kj::systemPreciseMonotonicClock().now();
+  {
+    auto answer = rpc.control().openRequest().send().wait(rpc.io.waitScope);
+    CHECK((takeDescriptor(answer.getSocket()).wait(rpc.io.waitScope) == nullptr));
+  }
+  rpc.client = nullptr;
+  rpc.server = nullptr;
+  rpc.io.waitScope.poll();
+  CHECK(kj::systemPreciseMonotonicClock().now() - began < 10 * kj::SECONDS);
 }
 
 TEST_CASE("a message above the limit ends its connection") {

@@ -121,5 +121,49 @@ TEST_CASE("a worker whose thread is stuck is left behind, and all it uses goes w
   CHECK(lab::openDescriptors() == before);
 }
 
+// Whether it was run, and on a descriptor that was closed by then.
+class Looking final : public FileWorker::Job {
+ public:
+  Looking(int fd, std::atomic<bool>& sawClosed) : fd(fd), sawClosed(sawClosed) {}
+  void run(const FileWorker::Stop&) noexcept override {
+    if (fcntl(fd, F_GETFD) < 0) sawClosed = true;
+  }
+
+ private:
+  int fd;
+  std::atomic<bool>& sawClosed;
+};
+
+TEST_CASE("a job that has not begun when its worker goes is not run on descriptors that are closed") {
+  auto io = kj::setupAsyncIo();
+  std::atomic<bool> sawClosed{false};
+  for (int i = 0; i < 300; ++i) {
+    Pipe pipe;
+    FileWorker worker(io.unixEventPort);
+    int fd = worker.adopt(kj::mv(pipe.read));
+    auto job = worker.run(kj::heap<Looking>(fd, sawClosed));
+    if (i % 20 == 0) waitFor(io, []() { return lab::threads() < 10; });
+  }
+  waitFor(io, []() { return lab::threads() == 0; });
+  CHECK(!sawClosed);
+}
+
+// T92
+TEST_CASE("workers that are left behind are counted until their threads have ended") {
+  auto io = kj::setupAsyncIo();
+  CHECK(FileWorker::leftBehind() == 0);
+  Traces traces;
+  Pipe pipe;
+  {
+    FileWorker worker(io.unixEventPort);
+    auto job = worker.run(kj::heap<Stuck>(pipe.read, traces));
+    waitFor(io, [&]() { return traces.began.load(); });
+    CHECK(FileWorker::leftBehind() == 0);
+  }
+  CHECK(FileWorker::leftBehind() == 1);
+  KJ_SYSCALL(::write(pipe.write, "x", 1));
+  waitFor(io, []() { return FileWorker::leftBehind() == 0; });
+}
+
 }  // namespace
 }  // namespace postern::transfer

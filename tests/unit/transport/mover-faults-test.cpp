@@ -31,6 +31,17 @@ struct UnderWay {
   }
 };
 
+TEST_CASE("of a mover that is dropped every entry that went on is told") {
+  UnderWay under;
+  under.lab.pass();
+  under.sourceEnd = nullptr;
+  under.lab.source = nullptr;
+  auto& outcomes = under.lab.sourceGuard.outcomes;
+  REQUIRE(outcomes.size() == 1);
+  CHECK(outcomes[0].path == "file");
+  CHECK((outcomes[0].problem.orDefault(ProblemKind::BUSY) == ProblemKind::FAILED));
+}
+
 TEST_CASE("a file that changes while it is read fails, and the transfer goes on") {
   enum How { SHORTER, LONGER, TOUCHED };
   for (auto how : {SHORTER, LONGER, TOUCHED}) {

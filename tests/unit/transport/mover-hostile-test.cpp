@@ -86,6 +86,34 @@ TEST_CASE("a peer that sends what does not fit a file ends the transfer") {
   }
 }
 
+// T93
+TEST_CASE("holes of a byte each that wait for a disk stop the channel, not the process") {
+  constexpr size_t LARGE = 256 * MIB;
+  MoverLab lab;
+  MoverOptions options;
+  options.sparse = schema::FileOrder::Sparse::NEVER;
+  auto to = lab.emptyFile("to");
+  auto end = lab.startDestination(options);
+  say(lab, *lab.hostChannel, Forward(TOTALS));
+  CHECK(lab.await(lab.to().next()).message.get<Forward>().is<Totals>());
+  say(lab, *lab.hostChannel, Forward(fileEntry("file", 1000 * MIB)));
+  lab.openFile(to);
+  say(lab, *lab.hostChannel, Forward(Hole{0, LARGE}));  // zeros to write, which takes a while
+  uint64_t offset = LARGE, accepted = 0;
+  auto isWriting = [&]() {
+    struct stat status;
+    KJ_SYSCALL(fstat(to, &status));
+    return size_t(status.st_size) < LARGE;
+  };
+  while (isWriting()) {
+    kj::Vector<kj::byte> frames;
+    for (int i = 0; i < 500; ++i) frames.addAll(frameOf(Forward(Hole{offset++, 1})));
+    accepted += frames.size();
+    CHECK(lab.await(lab.hostChannel->write(frames)));
+  }
+  CHECK(accepted < 4 * MIB);
+}
+
 TEST_CASE("a file that wants a base is not sent before it was told") {
   MoverLab lab;
   auto to = lab.emptyFile("to");
