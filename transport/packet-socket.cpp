@@ -39,7 +39,7 @@ Sending trySend(int socket, Packet& packet) {
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  if (packet.fds.size() > 0) {
+  if (!packet.fds.empty()) {
     memset(&control, 0, sizeof(control));
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;

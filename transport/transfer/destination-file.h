@@ -8,6 +8,7 @@
 //
 // Between two runs its fields are the loop's. After FAILED further pieces are dropped.
 
+#include <kj/debug.h>
 #include <kj/refcount.h>
 
 #include "transport/transfer/base-file.h"

@@ -69,8 +69,8 @@ struct FileWorker::Shared {
 void FileWorker::Shared::work() {
   std::unique_lock lock(mutex);
   for (;;) {
-    changed.wait(lock, [&] { return current != nullptr || closing.size() > 0 || stop; });
-    if (closing.size() > 0) {
+    changed.wait(lock, [&] { return current != nullptr || !closing.empty() || stop; });
+    if (!closing.empty()) {
       auto files = kj::mv(closing);
       closing = {};
       lock.unlock();
