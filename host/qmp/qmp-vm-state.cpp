@@ -37,6 +37,7 @@ void QmpVmState::heard(const QmpEvent& event) {
       if (isForReset(event)) wake(resetWaiters, lastWord);
       return;
     case QmpEvent::Kind::AGENT_PORT:
+      if (event.portOpen) resetTold = nullptr;  // it is back: a reset that comes now is another one
       return handler.qmpEvent(event.portOpen ? Event::PORT_OPENED : Event::PORT_CLOSED);
     case QmpEvent::Kind::OTHER:
       return;

@@ -311,6 +311,17 @@ TEST_CASE("qmp: a reset that QEMU says several times is told once, and whoever w
   CHECK((c.lab.told.all() == "connected | RESET | RESET"));
 }
 
+TEST_CASE("qmp: a reset of a guest that has come back since the last one is told, however soon") {
+  Connected c;
+  auto reset = [&] { c.qemu().send(FakeQemu::event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}")); };
+  reset();
+  REQUIRE(c.lab.hasTold(2));
+  c.qemu().send(FakeQemu::event("VSERPORT_CHANGE", "{\"open\": true, \"id\": \"org.postern.agent.0\"}"));
+  reset();
+  REQUIRE(c.lab.hasTold(4));
+  CHECK((c.lab.told.all() == "connected | RESET | PORT_OPENED | RESET"));
+}
+
 TEST_CASE("qmp: force sends system_reset or quit and gives QEMU's answer") {
   Connected c;
   auto reset = c.watch->force(true);
