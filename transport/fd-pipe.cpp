@@ -9,6 +9,8 @@
 
 #include <limits>
 
+#include "protocol/limits.h"
+
 namespace postern {
 
 namespace {
@@ -58,6 +60,19 @@ ssize_t writeSocket(int fd, Gathered& gathered) {
 
 ssize_t writeDevice(int fd, Gathered& gathered) {
   return withoutInterruption([&] { return writev(fd, gathered.pieces, static_cast<int>(gathered.count)); });
+}
+
+// The driver hands out what one of its buffers holds a call, however much there is; but it is asked again for every
+// piece of a readv(2), as long as each was filled.
+ssize_t readDevice(int fd, kj::ArrayPtr<kj::byte> buffer) {
+  iovec pieces[limits::READ_BYTES / SERIAL_BUFFER_BYTES];
+  size_t count = 0;
+  while (buffer.size() > 0 && count < kj::size(pieces)) {
+    size_t size = kj::min(buffer.size(), SERIAL_BUFFER_BYTES);
+    pieces[count++] = {buffer.begin(), size};
+    buffer = buffer.slice(size, buffer.size());
+  }
+  return withoutInterruption([&] { return readv(fd, pieces, static_cast<int>(count)); });
 }
 
 kj::AutoCloseFd duplicate(int fd) {
@@ -110,7 +125,9 @@ PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   KJ_REQUIRE(buffer.size() > 0, "a read without a buffer cannot tell an end from nothing");
   if (closed) return END;
   // recv and read alike take no control buffer, so the kernel closes descriptors that a peer attached.
-  ssize_t returned = withoutInterruption([&] { return ::read(fd, buffer.begin(), buffer.size()); });
+  ssize_t returned = kind == DescriptorKind::SERIAL_DEVICE
+                         ? readDevice(fd, buffer)
+                         : withoutInterruption([&] { return ::read(fd, buffer.begin(), buffer.size()); });
   PipeResult result = readResult(kind, returned, errno);
   if (result.state != PipeState::ENDED && result.bytes == 0) {
     readSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesReadable());

@@ -27,6 +27,8 @@ enum class DescriptorKind {
 constexpr size_t MAX_WRITE_PIECES = 16;
 // What the virtio_console driver takes in one write; more would come back as a part in any case.
 constexpr size_t MAX_SERIAL_WRITE_BYTES = size_t(32) << 10;
+// And what each of its receive buffers holds.
+constexpr size_t SERIAL_BUFFER_BYTES = size_t(4) << 10;
 
 // What one read() or write() call of the kernel means: `returned` is its result and `error` errno if that is -1.
 // Separate so that states that only a guest's kernel produces can be tested anywhere.

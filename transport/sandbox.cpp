@@ -115,6 +115,8 @@ void allowThreads(SystemCallFilter& filter) {
   // How many arenas malloc() makes; the thread's name.
   filter.allow(SCMP_SYS(sched_getaffinity));
   filter.allow(SCMP_SYS(prctl), {argumentIs(0, PR_SET_NAME)});
+  // A thread may stand back behind the others, and nothing else.
+  filter.allow(SCMP_SYS(sched_setscheduler), {argumentIs(0, 0), argumentIs(1, SCHED_BATCH)});
 }
 
 void allowFileCalls(SystemCallFilter& filter) {

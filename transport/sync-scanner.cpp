@@ -8,17 +8,43 @@ namespace postern {
 
 namespace {
 
-// memchr() and a look at each hit: 12-16 GB/s on ciphertext, where memmem() of glibc 2.36 does 5. Bytes chosen
-// to hit always make it 0.1 GB/s, in the process of the VM that chose them.
+// Of every 15 bytes two are looked at: wherever the word lies, one of its 15 pairs of neighbours is met, and where
+// a pair is met tells where the word would begin. 30 GB/s on ciphertext; in an emulated guest, where each look counts,
+// a third of what memchr() for the first byte takes. Bytes chosen to hit always cost whoever chose them.
+constexpr size_t PAIRS = SYNC_WORD_BYTES - 1;
+
+constexpr unsigned pairOf(const kj::byte* bytes) {
+  return unsigned(bytes[0]) << 8 | bytes[1];
+}
+
+// A bit for each pair of the word.
+constexpr auto IN_WORD = [] {
+  std::array<kj::byte, 65536 / 8> bits{};
+  for (size_t i = 0; i < PAIRS; ++i) {
+    unsigned pair = pairOf(SYNC_WORD.data() + i);
+    bits[pair / 8] = static_cast<kj::byte>(bits[pair / 8] | 1 << pair % 8);
+  }
+  return bits;
+}();
+
+bool isInWord(unsigned pair) {
+  return (IN_WORD[pair / 8] >> pair % 8 & 1) != 0;
+}
+
+// Where the word begins whose pair stands at `at`, if it is there as a whole.
+kj::Maybe<size_t> wordAround(const kj::byte* bytes, size_t count, size_t at) {
+  for (size_t i = 0; i < PAIRS && i <= at; ++i) {
+    size_t begin = at - i;
+    if (begin + SYNC_WORD_BYTES > count) continue;
+    if (memcmp(bytes + begin, SYNC_WORD.data(), SYNC_WORD_BYTES) == 0) return begin;
+  }
+  return nullptr;
+}
+
 kj::Maybe<size_t> findIn(const kj::byte* bytes, size_t count) {
-  const kj::byte* end = bytes + count;
-  for (const kj::byte* from = bytes; static_cast<size_t>(end - from) >= SYNC_WORD_BYTES; ++from) {
-    size_t starts = static_cast<size_t>(end - from) - (SYNC_WORD_BYTES - 1);
-    from = static_cast<const kj::byte*>(memchr(from, SYNC_WORD[0], starts));
-    if (from == nullptr) return nullptr;
-    if (memcmp(from, SYNC_WORD.data(), SYNC_WORD_BYTES) == 0) {
-      return static_cast<size_t>(from - bytes) + SYNC_WORD_BYTES;
-    }
+  for (size_t at = PAIRS - 1; at + 1 < count; at += PAIRS) {
+    if (!isInWord(pairOf(bytes + at))) continue;
+    KJ_IF_MAYBE (begin, wordAround(bytes, count, at)) return *begin + SYNC_WORD_BYTES;
   }
   return nullptr;
 }

@@ -8,8 +8,8 @@ namespace postern::transfer {
 
 namespace {
 
-// One half is being sent while the other is being read.
-constexpr size_t BATCH_BLOCKS = READ_AHEAD_BYTES / 2 / BlockPool::BLOCK_BYTES;
+// What one run reads is being sent while the next one reads. A quarter, so that a core's cache still has it then.
+constexpr size_t BATCH_BLOCKS = READ_AHEAD_BYTES / 4 / BlockPool::BLOCK_BYTES;
 static_assert(BATCH_BLOCKS >= CHUNK_BYTES / DATA_BYTES);
 // Handed to the file for one run: more than a run compares.
 constexpr size_t RUN_HASHES = 2 * STEP_BYTES / CHUNK_BYTES;

@@ -267,6 +267,8 @@ bool movesInThread(int from, int to) {
     struct iovec part {
       bytes, sizeof(bytes)
     };
+    sched_param parameters{};
+    if (sched_setscheduler(0, SCHED_BATCH, &parameters) != 0) return;
     if (fileStatus(from, status) != 0 || status.st_size != 8) return;
     if (lseek(from, 0, SEEK_DATA) != 0 || preadv(from, &part, 1, 0) != 8) return;
     if (ftruncate(to, 4096) != 0 || pwritev(to, &part, 1, 4088) != 8) return;
@@ -316,6 +318,10 @@ TEST_CASE("postern-session's threads are in the sandbox, too, and are threads an
   HOLDS(inThread([]() { return fork() >= 0; }));
   HOLDS(inThread([]() { return socket(AF_UNIX, SOCK_STREAM, 0) >= 0; }));
   HOLDS(inThread([]() { return calls(SYS_execveat, -1, "/bin/true", nullptr, nullptr, 0); }));
+  // A thread may stand back, not push forward, and not meddle with others.
+  sched_param parameters{};
+  for (int policy : {SCHED_OTHER, SCHED_FIFO, SCHED_RR}) HOLDS(sched_setscheduler(0, policy, &parameters) == 0);
+  HOLDS(sched_setscheduler(getppid(), SCHED_BATCH, &parameters) == 0);
   constexpr long THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
   // Whatever a thread has and these lack, or the other way round: a process, or one in namespaces of its own.
   for (long flags :

@@ -334,6 +334,14 @@ TEST_CASE("a serial pipe: no end at a read of 0, writes of at most 32 KiB, and i
   memset(block.begin(), 1, block.size());
   kj::ArrayPtr<const kj::byte> pieces[] = {block.slice(0, 20 << 10), block.slice(0, 20 << 10)};
   CHECK((pipe->write(pieces) == PipeResult{PipeState::OPEN, MAX_SERIAL_WRITE_BYTES}));
+  // All that is there comes with one call, in order and wherever the driver's buffers end.
+  auto sent = kj::heapArray<kj::byte>(3 * SERIAL_BUFFER_BYTES + 100);
+  for (size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<kj::byte>(i * 31);
+  REQUIRE(::write(peer, sent.begin(), sent.size()) == ssize_t(sent.size()));
+  auto got = kj::heapArray<kj::byte>(5 * SERIAL_BUFFER_BYTES - 1);
+  CHECK((pipe->read(got) == PipeResult{PipeState::OPEN, sent.size()}));
+  CHECK(got.slice(0, sent.size()) == sent);
+  CHECK((pipe->read(got) == NOTHING));
 
   KJ_SYSCALL(shutdown(peer, SHUT_WR));
   kj::byte buffer[8];

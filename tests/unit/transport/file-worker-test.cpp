@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -26,7 +27,8 @@ struct Pipe {
 struct Traces {
   std::atomic<bool> began{false}, ended{false}, stopped{false};
   std::atomic<bool> allBlocked{false};
-  bool destroyed = false;  // on the loop
+  std::atomic<bool> standsBack{false};  // behind the loop
+  bool destroyed = false;               // on the loop
 };
 
 // Waits in the kernel, as for a disk that stalls, until the pipe says something.
@@ -39,6 +41,7 @@ class Stuck final : public FileWorker::Job {
     sigset_t set;
     pthread_sigmask(SIG_SETMASK, nullptr, &set);
     traces.allBlocked = sigismember(&set, SIGTERM) == 1 && sigismember(&set, SIGINT) == 1;
+    traces.standsBack = sched_getscheduler(0) == SCHED_BATCH;
     traces.began = true;
     char byte;
     ssize_t n = read(pipe, &byte, 1);
@@ -76,6 +79,7 @@ TEST_CASE("a file worker runs one job after the other and closes what it is told
           auto job = worker.run(kj::heap<Stuck>(pipe.read, traces)).wait(io.waitScope);
           CHECK(traces.ended);
           CHECK(traces.allBlocked);
+          CHECK(traces.standsBack);
           CHECK(!traces.stopped);
           CHECK(!traces.destroyed);
           CHECK(!worker.isBusy());
