@@ -80,6 +80,14 @@ interface GuestCalls {
   # get, put, list, stat: returns when the guest's opener runs; what follows travels over the bulk channel that the host has
   # opened and offers here (protocol/transfer.capnp), and the channel's end ends it. mkdir, remove: without a channel (0);
   # returns when it is done, or with the problem.
+
+  connect @4 (service :Text, channel :UInt32, credit :UInt32) -> (refusal :Refusal);
+  # One connection to a service of the guest, for this caller. Returns when its target was reached; the bytes travel over the
+  # bulk channel that the host has opened and offers here, which is reset if it was not. Decided by the guest's policy as
+  # `service.NAME`. A name that the guest does not export is `unsupported`, a target that does not answer `failed`.
+
+  services @5 () -> (services :List(Text), refusal :Refusal);
+  # The names of the services that this guest exports and its policy grants to this caller; at most 256, sorted.
 }
 
 struct Info {
@@ -195,6 +203,14 @@ interface Host {
 
   goodbye @1 (why :Goodbye);
   # The agent stops, on purpose. Nothing follows but the end of the session.
+
+  connect @2 (to :Text, service :Text, channel :UInt32, credit :UInt32) -> (refusal :Refusal);
+  # One connection to a service of another VM, by the name that the host has for it, or of the host itself ("host").
+  # Returns when its target was reached; the bytes travel over the bulk channel that the guest has opened and offers here.
+  #
+  # Every refusal is the same, byte by byte, and comes a fixed time after the question (or a multiple of it): unknown VM,
+  # denied, off, not exported, a target that is down and too many questions do not tell themselves apart. Its reason is
+  # `denied` and it says nothing else.
 }
 
 enum Goodbye {

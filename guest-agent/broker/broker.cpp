@@ -7,8 +7,20 @@
 
 namespace postern::guest {
 
+namespace {
+
+void tellChildren(kj::StringPtr line) {
+  spdlog::warn("{}", line.cStr());
+}
+
+}  // namespace
+
 Broker::Broker(kj::UnixEventPort& port, BrokerOptions options)
-    : port(port), options(kj::mv(options)), children(port), openers(port), starting(*this) {}
+    : port(port),
+      options(kj::mv(options)),
+      children(port, tellChildren),
+      openers(port, tellChildren),
+      starting(*this) {}
 Broker::~Broker() noexcept(false) {}
 
 kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> Broker::serve(kj::AutoCloseFd socket) {

@@ -7,7 +7,7 @@
 #include <kj/string.h>
 
 #include "guest-agent/agent/run-as.h"
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 

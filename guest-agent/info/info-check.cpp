@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "guest-agent/bounded-text.h"
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 #include "guest-agent/info/probes.h"
 
 namespace postern::guest {

@@ -10,7 +10,7 @@
 #include <kj/string.h>
 
 #include "guest-agent/broker/broker-client.h"
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 

@@ -106,11 +106,30 @@ static_assert(offsetof(Slot, agentVersion) == 160 - 8 && offsetof(Slot, memoryTo
 static_assert(offsetof(Slot, policyHash) == 232 - 8 && offsetof(Slot, guestUptimeMs) == 264 - 8 &&
               offsetof(Slot, reserved) == 272 - 8);
 
+// The VM's port: counters of all channels that the VM has had on either end, since the writer began. Not behind the
+// lock: each word is one atomic load, and two of them may be of different moments.
+enum PortCounter : uint32_t {
+  PORT_BLOCKED = 0,         // 1: by policy, 2: by hand, 3: both
+  PORT_OPENED = 1,          // channels
+  PORT_DENIED = 2,          // by policy
+  PORT_REFUSED = 3,         // by a limit, or the target was not reached
+  PORT_ACTIVE = 4,          // now
+  PORT_BYTES_OUT = 5,       // out of the VM
+  PORT_BYTES_IN = 6,        // into it
+  PORT_MESSAGES_OUT = 7,    // pieces in which they travelled
+  PORT_MESSAGES_IN = 8,     //
+  PORT_THROTTLED_NS = 9,    // that pieces waited for a limit, summed
+  PORT_MIRROR_DROPPED = 10  // frames for a mirror that did not read
+};
+constexpr uint32_t PORT_LAST_DENIED =
+    16;  // 8 words: the id of the rule that denied last, or the reason; NUL-terminated
+constexpr uint32_t PORT_WORDS = 64;
+
 struct MappedSlot {
   std::atomic<uint64_t> lock;               //   0  odd: being written
   std::atomic<uint64_t> words[SLOT_WORDS];  //   8  a Slot
-  std::atomic<uint64_t> counters[64];       // 512  reserved for counters of channels; zero
+  std::atomic<uint64_t> port[PORT_WORDS];   // 512  by PortCounter; the rest is zero
 };
-static_assert(sizeof(MappedSlot) == SLOT_BYTES && offsetof(MappedSlot, counters) == 512);
+static_assert(sizeof(MappedSlot) == SLOT_BYTES && offsetof(MappedSlot, port) == 512);
 
 }  // namespace postern::board

@@ -94,6 +94,19 @@ interface Control {
   # go. Needs what open() needs for power.shutdown or power.restart.
 
   daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text);
+
+  channels @14 (vm :Text) -> (channels :List(Channel), failure :Failure);
+  # The live channels (of one VM; empty: of all) all of whose VMs the caller may see.
+
+  ports @15 (vm :Text) -> (ports :List(Port), rules :List(RuleTraffic), failure :Failure);
+  # The ports of the VMs that the caller may see (of one VM; empty: of all), and the counters of each rule and VM.
+
+  blockPort @16 (vm :Text, blocked :Bool) -> (cut :UInt32, failure :Failure);
+  # Blocks a VM's port, or unblocks it, beside what the policy says, and remembers it. `cut`: channels and connections
+  # that this ended. Needs admin.block.
+
+  closeChannel @17 (id :UInt64) -> (failure :Failure);
+  # Resets one channel. Needs admin.block.
 }
 
 struct VmSettings {
@@ -152,6 +165,63 @@ struct Event {
   # For a person; printable.
 }
 
+struct Channel {
+  # A live connection to a service.
+
+  id @0 :UInt64;
+  from @1 :Text;
+  # user:NAME, or vm:NAME
+  to @2 :Text;
+  # vm:NAME, or host
+  service @3 :Text;
+  rule @4 :Text;
+  openForMilliseconds @5 :UInt64;
+  traffic @6 :Traffic;
+}
+
+struct Traffic {
+  # Counters. `there`: towards the service, or out of the VM; `back`: from it.
+
+  bytesThere @0 :UInt64;
+  bytesBack @1 :UInt64;
+  messagesThere @2 :UInt64;
+  messagesBack @3 :UInt64;
+  # Pieces in which they travelled: records of the link.
+  throttledNanoseconds @4 :UInt64;
+  # That pieces waited for a limit, summed over all that waited.
+}
+
+struct Port {
+  # A VM's port. Its counters are of all channels that the VM has had, on either end, since posternd began.
+
+  vm @0 :Text;
+  blocked @1 :Bool;
+  # By policy or by hand.
+  blockedByHand @2 :Bool;
+  opened @3 :UInt64;
+  denied @4 :UInt64;
+  # By policy, at the VM's own asking or for it; also calls that are no service.
+  refused @5 :UInt64;
+  # By a limit of opens or calls, because there were too many, or because the target was not reached.
+  active @6 :UInt32;
+  outOf @7 :Traffic;
+  # `there`: out of the VM; `back`: into it.
+  lastDeniedRule @8 :Text;
+  # The id of the rule that denied last, or of the reason: "no-rule", "vm-to-vm-disabled", ...
+  mirrorDropped @9 :UInt64;
+  # Frames for a mirror that did not read.
+}
+
+struct RuleTraffic {
+  rule @0 :Text;
+  vm @1 :Text;
+  # Whose channels pass the rule: the VM that asked, or that a program of the host asked for.
+  opened @2 :UInt64;
+  refused @3 :UInt64;
+  active @4 :UInt32;
+  traffic @5 :Traffic;
+}
+
 struct PolicyQuery {
   from @0 :Text;
   # user:NAME, or a VM; empty: the caller.
@@ -184,4 +254,13 @@ interface VmCalls {
   # get, put, list, stat: `opener` is the mover's end of a SOCK_SEQPACKET pair, at whose other end the caller's own opener
   # (protocol/transfer.capnp) reads or makes the files with the caller's rights. Returns when the transfer is over; cancelling
   # the call ends it. mkdir, remove: without `opener`. The call and the order's path must lie within what open() granted.
+
+  connect @6 (service :Text, stream :Descriptor) -> (channel :UInt64, failure :Failure);
+  # One connection to a service of the VM. `stream` is a stream socket whose other end is the caller's. Returns when the
+  # service's target was reached, with the channel's id; from then on bytes flow until both directions have ended, each by
+  # itself, or one side resets. The channel ends with this capability. Needs service.NAME.
+
+  services @7 () -> (services :List(Text), failure :Failure);
+  # What the guest exports and its policy grants to this caller. For any grant with a service.* call; which of them the
+  # host's policy grants, open() says.
 }

@@ -11,8 +11,8 @@ $Cxx.namespace("postern::host::schema");
 interface SessionControl {
   # Bootstrap of the session's socket. The newest connection is the one that counts.
 
-  attach @0 (observer :SessionObserver, reports :Control.Descriptor, rollback :Rollback) -> (pid :UInt32, version :Text, vm :Data, state :SessionState);
-  # First of all. `reports` is the sending end of a socket pair for reports (report.h).
+  attach @0 (observer :SessionObserver, reports :Control.Descriptor, rollback :Rollback) -> (pid :UInt32, version :Text, vm :Data, state :SessionState, channels :List(LiveChannel));
+  # First of all. `channels`: those that an earlier posternd allowed. `reports` is the sending end of a socket pair for reports (report.h).
 
   link @1 (socket :Control.Descriptor, transport :UInt8, descriptorKind :UInt8, peer :Text) -> (outcome :LinkOutcome);
   # A connection of this VM's channel, unread. Returns when the guest on it has proved itself or has been closed; serial:
@@ -33,6 +33,55 @@ interface SessionControl {
 
   alive @6 () -> ();
   # Answered at once by a process whose loop turns.
+
+  serve @7 (flow :Flow, caller :Guest.Caller, service :Text, socket :Control.Descriptor) -> (outcome :ServeOutcome);
+  # Another VM's channel comes to a service of this VM's guest: `socket` is this end of a SOCK_SEQPACKET pair
+  # (transport/relay/relay-end.h), whose other end the other VM's session gets when this returns `reached`.
+
+  setLimits @8 (port :Limit, rules :List(Limit)) -> ();
+  # Numbers of the policy that is in force now: of the VM's port, and of rules. They count for what is open already.
+
+  cutChannel @9 (id :UInt64) -> ();
+  # Resets it, if there is one with this id.
+}
+
+struct Flow {
+  # A channel, for the session process of one VM that it passes.
+
+  id @0 :UInt64;
+  # Random, by whoever made the channel: the session of the VM that asked, or that a program of the host asked for.
+  rule @1 :Text;
+  # That allowed it.
+  limit @2 :Limit;
+  # Of the rule. `rule` is empty where another session keeps to it: of a channel between VMs, that of the one that asked.
+  port @3 :Limit;
+  # Of this VM.
+  mirror @4 :Mirror;
+  # Null: none, or the other session's.
+}
+
+struct Mirror {
+  socket @0 :Control.Descriptor;
+  # A stream socket to the appliance; null: it could not be reached, which is counted.
+  full @1 :Bool;
+  # Bytes as well as records.
+  who @2 :Text;
+  # "user:alice", "vm:web1", for the records.
+  to @3 :Text;
+  # "vm:db1", "host"
+}
+
+enum ServeOutcome {
+  reached @0;
+  notConnected @1;
+  # No guest is connected.
+  denied @2;
+  # By the guest's policy.
+  notExported @3;
+  notReached @4;
+  # The target.
+  refused @5;
+  # A limit of the VM's port.
 }
 
 enum Rollback {
@@ -60,6 +109,19 @@ struct SessionState {
   }
 }
 
+struct LiveChannel {
+  id @0 :UInt64;
+  asked @1 :Bool;
+  # By this VM's guest; otherwise it comes to it.
+  caller @2 :Guest.Caller;
+  # Of a channel that comes to this VM's guest.
+  to @3 :Text;
+  # Of one that it asked for: a VM or "host".
+  service @4 :Text;
+  rule @5 :Text;
+  openForMilliseconds @6 :UInt64;
+}
+
 struct LinkOutcome {
   proved @0 :Bool;
   # A guest of this VM: its attempt costs nothing.
@@ -80,6 +142,16 @@ struct Grant {
   # A line of the audit for each file of a transfer, beside the one for all of it.
   path @7 :Data;
   # What the file.* calls are for: an order's path has to be this one, since it chose the quotas of the scope.
+  services @8 :List(ServiceGrant);
+  # One for each service.* call in `calls`.
+}
+
+struct ServiceGrant {
+  call @0 :Text;
+  rule @1 :Text;
+  limit @2 :Limit;
+  mirror @3 :Mirror;
+  # Null: none. Its socket is used for all channels of the grant.
 }
 
 struct FileGrant {
@@ -101,7 +173,13 @@ struct Limit {
   peak @3 :UInt64;
   # Bytes a second while a burst lasts.
   open @4 :UInt64;
-  # Transfers at one time.
+  # Transfers and channels at one time. One more is refused.
+  calls @5 :UInt64;
+  # Begun in an hour. One more is refused.
+  bytes @6 :UInt64;
+  # That have come in and were not yet taken by the other side. More wait.
+  zero @7 :UInt16;
+  # A bit for each number above that is a bound of 0, not no bound: 1 rate, 2 burst, 4 peak, 8 open, 16 calls, 32 bytes.
 }
 
 interface SessionObserver {
@@ -132,6 +210,24 @@ interface SessionObserver {
     hash @8 :Data;
     # Of a single file that was verified: BLAKE2b-256.
   }
+  connect @3 (id :UInt64, to :Text, service :Text) -> (allowed :Bool, flow :Flow, socket :Control.Descriptor);
+  # The guest asks for a channel, which gets this id. `allowed` when the target was reached: then `socket` is a SOCK_SEQPACKET
+  # end (to another session) or, to a service of the host, a stream socket.
+
+  channelOpened @4 (id :UInt64, grant :UInt64, service :Text) -> ();
+  # For a program of the host.
+
+  channelRefused @5 (grant :UInt64, service :Text, why :Text, count :UInt32) -> ();
+  # It was not opened: for a program of the host, or (grant 0) `count` questions of the guest that were too many.
+
+  channelClosed @6 (id :UInt64, why :Text, microseconds :UInt64, traffic :Control.Traffic) -> ();
+  # By the session of the VM that asked, or that was asked for by a program of the host; of one between VMs, by both, and the
+  # first one counts. `why`: finished, reset, cut, link-ended.
+
+  traffic @7 (active :UInt32, opened :UInt64, refused :UInt64, outOf :Control.Traffic, mirrorDropped :UInt64, rules :List(Control.RuleTraffic)) -> ();
+  # Counters since this process began, of the VM's port and of rules with traffic (at most 256, `vm` empty), whenever they
+  # have changed: some times a second, and before channelClosed().
+
   enum Kind {
     connected @0;
     lost @1;

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "guest-agent/broker/broker-wire.h"
-#include "guest-agent/broker/process-group.h"
+#include "transport/children/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
 
 namespace postern::guest::test {

@@ -1,4 +1,4 @@
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -8,8 +8,8 @@
 
 #include <string>
 
-#include "guest-agent/broker/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
+#include "transport/children/process-group.h"
 
 namespace postern::guest::test {
 namespace {
@@ -19,7 +19,7 @@ struct ChildLab {
   kj::UnixEventPort port;
   kj::EventLoop loop{port};
   kj::WaitScope scope{loop};
-  Children children{port};
+  Children children{port, [](kj::StringPtr) {}};
 
   ChildDescription describe(kj::StringPtr script, kj::Duration limit = 10 * kj::SECONDS) {
     return {shell(script), kj::arr(kj::str(CHILD_PATH), kj::str("FOLDER=", folder.path("."))), nullptr, kj::String(),

@@ -81,7 +81,7 @@ TEST_CASE("children that SIGKILL does not end are left behind and counted; at ei
   kj::UnixEventPort port;
   kj::EventLoop loop(port);
   kj::WaitScope scope(loop);
-  Children children(port);
+  Children children(port, [](kj::StringPtr) {});
   auto turn = [&](kj::Duration time) { port.getTimer().afterDelay(time).wait(scope); };
   auto run = [&](kj::StringPtr path) {
     return children.run({kj::arr(kj::str("/usr/bin/stat"), kj::str("-f"), kj::str(path)), nullptr, nullptr,

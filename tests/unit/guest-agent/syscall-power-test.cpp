@@ -49,7 +49,7 @@ enum class Manners { ENDS_IN_ORDER, IGNORES_SIGTERM };
     kj::UnixEventPort port;
     kj::EventLoop loop(port);
     kj::WaitScope scope(loop);
-    Children children(port);
+    Children children(port, [](kj::StringPtr) {});
     if (newSyscallPower()->start(action, children).wait(scope) != nullptr) _exit(1);
   }
   for (;;) {

@@ -1,4 +1,4 @@
-#include "guest-agent/broker/process-group.h"
+#include "transport/children/process-group.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-namespace postern::guest {
+namespace postern {
 
 namespace {
 
@@ -51,4 +51,4 @@ bool groupRuns(pid_t group) {
   return found;
 }
 
-}  // namespace postern::guest
+}  // namespace postern

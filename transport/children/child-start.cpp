@@ -1,4 +1,4 @@
-#include "guest-agent/broker/child-start.h"
+#include "transport/children/child-start.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 
 #include "transport/connection.h"
 
-namespace postern::guest {
+namespace postern {
 
 namespace {
 
@@ -191,4 +191,4 @@ kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& descripti
   return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(output.read)};
 }
 
-}  // namespace postern::guest
+}  // namespace postern

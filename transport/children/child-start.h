@@ -4,9 +4,9 @@
 #include <kj/io.h>
 #include <kj/one-of.h>
 
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 
-namespace postern::guest {
+namespace postern {
 
 struct StartedChild {
   pid_t pid;  // also its group; unreaped
@@ -14,8 +14,8 @@ struct StartedChild {
   kj::AutoCloseFd output;  // its standard output, non-blocking
 };
 
-// Returns once the program runs, or with a line that says why it does not; nothing of it is left then. The process has
-// one thread, as the broker has.
+// Returns once the program runs, or with a line that says why it does not; nothing of it is left then. What
+// runs between fork() and execve() is safe beside other threads.
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description);
 
-}  // namespace postern::guest
+}  // namespace postern

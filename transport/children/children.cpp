@@ -1,17 +1,16 @@
-#include "guest-agent/broker/children.h"
+#include "transport/children/children.h"
 
 #include <errno.h>
 #include <kj/debug.h>
 #include <kj/io.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "guest-agent/broker/child-start.h"
-#include "guest-agent/broker/process-group.h"
+#include "transport/children/child-start.h"
+#include "transport/children/process-group.h"
 
-namespace postern::guest {
+namespace postern {
 
 // From its start until it is reaped or left behind. Owned by its task.
 class Children::Child {
@@ -94,7 +93,7 @@ Children::Child::Child(Children& children, StartedChild started, const ChildDesc
 
 Children::Child::~Child() noexcept(false) {
   --children.alive;
-  report(ChildNotStarted{kj::str("the broker ends")});
+  report(ChildNotStarted{kj::str("the process that starts programs ends")});
   if (gone || detached) return;
   kill(-pid, SIGKILL);
   waitpid(pid, nullptr, WNOHANG);
@@ -168,7 +167,8 @@ kj::Promise<void> Children::Child::killHard() {
     if (exited) return finish();
     gone = true;
     children.stuck.add(Stuck{pid, false});
-    spdlog::warn("child-left-behind pid={}: it does not die of SIGKILL; is a disk or a network file system dead?", pid);
+    children.tell(kj::str("child-left-behind pid=", pid,
+                          ": it does not die of SIGKILL; is a disk or a network file system dead?"));
     return kj::READY_NOW;
   });
 }
@@ -195,7 +195,7 @@ kj::Promise<void> Children::Child::finish() {
   });
 }
 
-Children::Children(kj::UnixEventPort& port) : port(port), tasks(*this) {}
+Children::Children(kj::UnixEventPort& port, Tell tell) : port(port), tell(kj::mv(tell)), tasks(*this) {}
 Children::~Children() noexcept(false) {}
 
 kj::Promise<ChildEnd> Children::run(ChildDescription description) {
@@ -229,7 +229,7 @@ size_t Children::leftBehind() {
 }
 
 void Children::taskFailed(kj::Exception&& exception) {
-  spdlog::error("child-failed: {}", kj::str(exception).cStr());
+  tell(kj::str("child-failed: ", exception.getDescription()));
 }
 
-}  // namespace postern::guest
+}  // namespace postern

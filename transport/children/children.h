@@ -1,14 +1,14 @@
 #pragma once
-// Children: the programs that the broker starts. Never a shell: argv goes to execve(2) as it is. Each child has
+// Children: the programs that a process starts. Never a shell: argv goes to execve(2) as it is. Each child has
 //
 //   - a process group of its own, which is killed as a whole, also when the child itself ended well: what a child
 //   leaves
 //     running in the background does not outlive it (a hook that starts a service asks the service manager)
-//   - no open descriptor but 0, 1, 2, and 3 where one was given; its standard error is the broker's
+//   - no open descriptor but 0, 1, 2, and 3 where one was given; its standard error is this process's
 //   - exactly the environment, working directory and identity that its description says; signal dispositions at default
 //   - a time limit, if one was given: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
 //   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
-//   - an end with the broker's own, by the kernel (PR_SET_PDEATHSIG)
+//   - an end with this process's own, by the kernel (PR_SET_PDEATHSIG)
 //
 // A group that SIGKILL does not end (a process in uninterruptible sleep, on a dead disk or network file system) is left
 // behind and counted until it is gone; while MAX_LEFT_BEHIND of them exist, nothing new is started.
@@ -17,13 +17,14 @@
 
 #include <kj/array.h>
 #include <kj/async-unix.h>
+#include <kj/function.h>
 #include <kj/io.h>
 #include <kj/one-of.h>
 #include <kj/string.h>
 #include <kj/vector.h>
 #include <sys/types.h>
 
-namespace postern::guest {
+namespace postern {
 
 constexpr size_t MAX_CHILD_OUTPUT = size_t(64) << 10;
 constexpr size_t MAX_CHILDREN = 32;
@@ -45,7 +46,7 @@ struct ChildDescription {
   kj::Maybe<Identity> identity;
   kj::String input;               // standard input, any bytes; then its end
   kj::Maybe<kj::Duration> limit;  // null: until it ends or nobody waits for it
-  // It gets a session of its own, outlives the broker and everything else, and only its start is waited for.
+  // It gets a session of its own, outlives this process and everything else, and only its start is waited for.
   bool detached = false;
   kj::Array<gid_t> groups = nullptr;
   kj::Maybe<kj::AutoCloseFd> socket = nullptr;  // its descriptor 3
@@ -68,7 +69,9 @@ using ChildEnd = kj::OneOf<ChildExited, ChildKilled, ChildTimedOut, ChildNotStar
 
 class Children final : private kj::TaskSet::ErrorHandler {
  public:
-  explicit Children(kj::UnixEventPort& port);
+  // What nobody waits for and an administrator has to know: a line each, that begins with the event's name.
+  using Tell = kj::Function<void(kj::StringPtr)>;
+  Children(kj::UnixEventPort& port, Tell tell);
   // Kills what runs, without waiting; detached ones live on.
   ~Children() noexcept(false);
   KJ_DISALLOW_COPY(Children);
@@ -91,6 +94,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
   };
 
   kj::UnixEventPort& port;
+  Tell tell;
   kj::Vector<Stuck> stuck;
   size_t alive = 0;
   kj::TaskSet tasks;  // a Child each
@@ -98,4 +102,4 @@ class Children final : private kj::TaskSet::ErrorHandler {
   void taskFailed(kj::Exception&& exception) override;
 };
 
-}  // namespace postern::guest
+}  // namespace postern

@@ -1,0 +1,53 @@
+#pragma once
+// RelayEnd: one end of a channel, as a relay has it in its hand: a local socket, or the way to another session process.
+// Readiness style: an attempt says what came of it, and a wait may be spurious.
+//
+// Guarantees: reads nothing ahead and holds no bytes; each direction ends by itself (FINISHED, finish()), or both are
+// reset; a reset is told to the other side as such, as far as the kind of socket can tell it. Destroying an end resets
+// it unless both directions have ended. No wait is left hanging when the end is reset. One loop.
+
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/io.h>
+#include <kj/memory.h>
+
+#include "protocol/bulk-channel.h"
+
+namespace postern {
+
+class RelayEnd {
+ public:
+  enum class State : uint8_t {
+    OPEN,      // `bytes` of them, or nothing now
+    FINISHED,  // read: the other side sends no more. write: it takes no more, and both directions are over
+    RESET,
+  };
+  struct Result {
+    State state;
+    size_t bytes;
+  };
+
+  virtual ~RelayEnd() noexcept(false) {}
+
+  // `space` has at least MAX_BULK_DATA_BYTES: what another session sends comes in pieces of up to that.
+  virtual Result read(kj::ArrayPtr<kj::byte> space) = 0;
+  virtual kj::Promise<void> whenReadable() = 0;
+  // Not empty. Takes the beginning of it, or all.
+  virtual Result write(kj::ArrayPtr<const kj::byte> bytes) = 0;
+  virtual kj::Promise<void> whenWritable() = 0;
+  // Sends no more, behind what was written. Idempotent.
+  virtual void finish() = 0;
+  // Both directions, now. A TCP peer sees RST, a Unix peer that writes EPIPE. Idempotent.
+  virtual void reset() = 0;
+};
+
+// A connected stream socket, TCP or Unix, of a program of this machine. SIGPIPE is never raised.
+kj::Own<RelayEnd> newSocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket);
+
+// One end of a SOCK_SEQPACKET pair between the session processes of two VMs. Each packet is one byte that says what it
+// is, and what it carries:
+//   0  bytes: 1 to MAX_BULK_DATA_BYTES      1  finished      2  reset
+// Anything else, and an end without 1 or 2 before it, is a reset: the other process has gone.
+kj::Own<RelayEnd> newHopEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket);
+
+}  // namespace postern
