@@ -1,6 +1,9 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include <filesystem>
+
+#include "protocol/limits.h"
 #include "tests/unit/transport/joined-sessions.h"
 #include "transport/fd-pipe.h"
 #include "transport/stream-link.h"
@@ -13,11 +16,19 @@ SocketPair socketPair(int type) {
   return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
 }
 
+size_t openDescriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
+  return count;
+}
+
 JoinedSessions::JoinedSessions()
     : io(kj::setupAsyncIo()),
       waitScope(io.waitScope),
       pool(io.provider->getTimer()),
       environment{io.provider->getTimer(), pool, random} {
+  // As in the programs: what is busy does not keep the loop from its timers and sockets.
+  waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
   Hello guestHello, hostHello;
   guestHello.role = Role::GUEST;
   hostHello.role = Role::HOST;

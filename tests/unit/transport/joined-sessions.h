@@ -16,6 +16,8 @@ struct SocketPair {
 };
 SocketPair socketPair(int type);
 
+size_t openDescriptors();  // of this process
+
 class JoinedSessions {
  public:
   JoinedSessions();

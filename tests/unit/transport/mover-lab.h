@@ -113,7 +113,7 @@ Entry directoryEntry(kj::StringPtr name);
 kj::Array<kj::byte> frameOf(const Forward& message, kj::ArrayPtr<const kj::byte> content = nullptr);
 kj::Array<kj::byte> frameOf(const Backward& message);
 
-size_t openDescriptors();  // of this process
-size_t threads();          // of movers
+using postern::test::openDescriptors;
+size_t threads();  // of movers
 
 }  // namespace postern::transfer::lab
