@@ -152,6 +152,7 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
       listeningObserver(port, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       hub(keys, *this, environment),
       limits(timer),
+      transfers(limits),
       callers(kj::heap<kj::TaskSet>(*this)),
       ended(nullptr),
       tasks(*this) {
@@ -240,7 +241,8 @@ void SessionProcess::abandoned() {
 
 void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, limits, *this));
+  auto calls = newVmCalls({hub, vmName, limits, transfers, *this}, grant);
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));
 }

@@ -61,7 +61,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   kj::AutoCloseFd listening;
   kj::UnixEventPort::FdObserver listeningObserver;
   Hub hub;
-  TransferLimits limits;
+  PortLimits limits;
+  TransferLimits transfers;
   TokenBucket fileLines{FILE_LINES_PER_SECOND, FILE_LINES_BURST};
 
   kj::Maybe<Daemon&> attached;  // owned by its task

@@ -64,8 +64,12 @@ class Operation {
 // A caller that goes away gives up its calls.
 class VmCallsServer final : public schema::VmCalls::Server {
  public:
-  VmCallsServer(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader from, TransferLimits& limits, OperationLog& log)
-      : hub(hub), vmName(kj::str(vmName)), limits(limits), log(log) {
+  VmCallsServer(const VmCallsEnvironment& environment, schema::Grant::Reader from)
+      : hub(environment.hub),
+        vmName(kj::str(environment.vmName)),
+        transfers(environment.transfers),
+        log(environment.log),
+        gates(environment.limits.learn(from)) {
     copy.setRoot(from);
   }
   ~VmCallsServer() noexcept(false) {
@@ -82,8 +86,9 @@ class VmCallsServer final : public schema::VmCalls::Server {
  private:
   Hub& hub;
   const kj::String vmName;
-  TransferLimits& limits;
+  TransferLimits& transfers;
   OperationLog& log;
+  const kj::Vector<kj::Own<LimitGate>> gates;  // so that they stay
   capnp::MallocMessageBuilder copy;
   kj::Maybe<wire::GuestCalls::Client> calls;
   uint64_t callsOfSession = 0;
@@ -298,14 +303,13 @@ kj::Promise<void> VmCallsServer::file(FileContext context) {
     deny(failure(), call);
     return kj::READY_NOW;
   }
-  return runFileCall({hub, limits, log, grant()}, context, guestCalls(failure));
+  return runFileCall({hub, transfers, log, grant()}, context, guestCalls(failure));
 }
 
 }  // namespace
 
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
-                                   OperationLog& log) {
-  return kj::heap<VmCallsServer>(hub, vmName, grant, limits, log);
+schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant) {
+  return kj::heap<VmCallsServer>(environment, grant);
 }
 
 }  // namespace postern::host

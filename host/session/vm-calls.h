@@ -22,8 +22,16 @@ constexpr auto POWER_CALL_DEADLINE = 15 * kj::SECONDS;
 constexpr unsigned MAX_POWER_STEPS = 4096;
 constexpr uint64_t MAX_INFO_WORDS = 12 << 10;  // an answer of the guest to info: 96 KiB
 
-// Everything referred to outlives it; `grant` is copied.
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
-                                   OperationLog& log);
+// What the callers of one session process share. All of it outlives their VmCalls.
+struct VmCallsEnvironment {
+  Hub& hub;
+  kj::StringPtr vmName;
+  PortLimits& limits;
+  TransferLimits& transfers;
+  OperationLog& log;
+};
+
+// `grant` is copied, and what it says of limits counts from now on.
+schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant);
 
 }  // namespace postern::host
