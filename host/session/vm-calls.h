@@ -9,6 +9,8 @@
 #include <kj/vector.h>
 
 #include "host/control/control.capnp.h"
+#include "host/local-rpc/passed-tcp.h"
+#include "host/session/channels/channel-book.h"
 #include "host/session/hub.h"
 #include "host/session/operation-log.h"
 #include "host/session/transfer-limits.h"
@@ -28,10 +30,18 @@ struct VmCallsEnvironment {
   kj::StringPtr vmName;
   PortLimits& limits;
   TransferLimits& transfers;
+  ChannelBook& channels;
   OperationLog& log;
 };
 
+// What a caller's grant brings beside it.
+struct PassedWithGrant {
+  kj::Array<kj::AutoCloseFd> mirrors = nullptr;  // for each of its services; null where it has none
+  kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr;   // TCP sockets that he passes
+};
+
 // `grant` is copied, and what it says of limits counts from now on.
-schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant);
+schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant,
+                                   PassedWithGrant passed = {});
 
 }  // namespace postern::host

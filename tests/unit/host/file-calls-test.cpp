@@ -136,6 +136,7 @@ class Lab : public HubLab {
   Log audit;
   PortLimits limits{timer};
   TransferLimits transfers{limits};
+  ChannelBook channels{{io.unixEventPort, timer, file.random, kj::systemPreciseCalendarClock()}, limits};
   capnp::MallocMessageBuilder message;
   schema::Grant::Builder grant = message.initRoot<schema::Grant>();
   Guest guest;
@@ -167,7 +168,7 @@ class Lab : public HubLab {
   }
 
   schema::VmCalls::Client& vm() {
-    if (calls == nullptr) calls = newVmCalls({*hub, "web1", limits, transfers, audit}, grant.asReader());
+    if (calls == nullptr) calls = newVmCalls({*hub, "web1", limits, transfers, channels, audit}, grant.asReader());
     return KJ_ASSERT_NONNULL(calls);
   }
   // The promise of an answer; the opener's other end is the mover's.
