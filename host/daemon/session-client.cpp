@@ -220,7 +220,7 @@ bool SessionClient::spawn() {
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
-  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket));
+  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket), SESSION_MESSAGE_WORDS);
   auto& reference = *connection;
   rpc = kj::mv(connection);
   auto client = reference.peer().castAs<schema::SessionControl>();

@@ -3,6 +3,8 @@
 #include <kj/debug.h>
 #include <string.h>
 
+#include "protocol/policy/names.h"
+
 namespace postern::host {
 
 namespace {
@@ -44,6 +46,13 @@ Report reportOf(postern::schema::Heartbeat::Reader beat) {
   return report;
 }
 
+kj::Maybe<ServiceQuestion> questionOf(postern::schema::Host::ConnectParams::Reader untrusted) {
+  kj::StringPtr to = untrusted.getTo(), service = untrusted.getService();
+  if (to != "host" && !policy::isVmName(to)) return nullptr;
+  if (!policy::isServiceName(service)) return nullptr;
+  return ServiceQuestion{kj::str(to), kj::str(service), {untrusted.getChannel(), untrusted.getCredit()}};
+}
+
 }  // namespace
 
 class GuestEnd::Server final : public postern::schema::Host::Server {
@@ -60,6 +69,18 @@ class GuestEnd::Server final : public postern::schema::Host::Server {
   kj::Promise<void> goodbye(GoodbyeContext context) override {
     end.receive(context.getParams().getWhy());
     return kj::READY_NOW;
+  }
+  // T106
+  kj::Promise<void> connect(ConnectContext context) override {
+    context.allowCancellation();
+    kj::Maybe<ServiceQuestion> question;
+    // What cannot be read is answered like all that is refused.
+    (void)kj::runCatchingExceptions([&]() { question = questionOf(context.getParams()); });
+    context.releaseParams();
+    return end.ask(kj::mv(question)).then([context](bool isOpen) mutable {
+      auto results = context.getResults(capnp::MessageSize{8, 0});
+      if (!isOpen) results.initRefusal().setReason(postern::schema::Refusal::Reason::DENIED);
+    });
   }
 
  private:
@@ -118,6 +139,11 @@ void GuestEnd::receive(postern::schema::Goodbye why) {
   if (why > postern::schema::Goodbye::SUSPEND) why = postern::schema::Goodbye::AGENT_STOPPED;
   goodbyeSaid = why;
   KJ_IF_MAYBE (h, handler) h->goodbye(*this, why);
+}
+
+kj::Promise<bool> GuestEnd::ask(kj::Maybe<ServiceQuestion> question) {
+  KJ_IF_MAYBE (h, handler) return h->connect(*this, kj::mv(question));
+  return kj::NEVER_DONE;  // another guest has taken its place, and its session is being closed
 }
 
 }  // namespace postern::host

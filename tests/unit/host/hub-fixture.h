@@ -91,6 +91,7 @@ class HubLog final : public Hub::Observer {
     events.add(ObservedEvent{kind, kj::str(text), code});
   }
   void heartbeat(const Report& report) override { reports.add(report); }
+  kj::Promise<bool> connect(GuestEnd&, kj::Maybe<ServiceQuestion>) override { return false; }
 
   unsigned count(Hub::EventKind kind) const {
     unsigned n = 0;
