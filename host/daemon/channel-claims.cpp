@@ -94,6 +94,14 @@ ChannelTraffic parseTraffic(schema::Traffic::Reader untrusted) {
           bounded(untrusted.getMessagesBack()), bounded(untrusted.getThrottledNanoseconds())};
 }
 
+LiveTraffic parseLiveTraffic(capnp::List<schema::ChannelTraffic>::Reader untrusted) {
+  LiveTraffic traffic;
+  for (unsigned i = 0; i < kj::min(untrusted.size(), MAX_CHANNELS_PER_VM); ++i) {
+    traffic.upsert(untrusted[i].getId(), parseTraffic(untrusted[i].getTraffic()), [](auto&, auto&&) {});
+  }
+  return traffic;
+}
+
 // T110
 kj::Maybe<ChannelQuestion> parseQuestion(schema::SessionObserver::ConnectParams::Reader untrusted) {
   if (!policy::isServiceName(untrusted.getService())) return nullptr;

@@ -29,6 +29,10 @@ struct ChannelTraffic {
 };
 ChannelTraffic parseTraffic(schema::Traffic::Reader untrusted);
 
+// Of each channel that lives, by id.
+using LiveTraffic = kj::HashMap<uint64_t, ChannelTraffic>;
+LiveTraffic parseLiveTraffic(capnp::List<schema::ChannelTraffic>::Reader untrusted);
+
 // What a guest asks for.
 struct ChannelQuestion {
   uint64_t id;

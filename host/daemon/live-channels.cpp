@@ -4,29 +4,13 @@
 #include <sys/socket.h>
 
 #include "host/log/log.h"
+#include "transport/relay/relay-end.h"
 
 namespace postern::host {
 
 namespace {
 
 constexpr kj::StringPtr SESSION_ENDED = "session-ended"_kj;
-
-bool isTcp(int socket) {
-  int domain = 0;
-  socklen_t size = sizeof(domain);
-  return getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
-}
-
-// Ends the connection whoever else holds it: TCP with RST, any other as when both ends had closed; what lies in a
-// packet pair unread stays readable.
-void abortConnection(int socket) {
-  if (isTcp(socket)) {
-    struct sockaddr none {};
-    none.sa_family = AF_UNSPEC;
-    if (connect(socket, &none, sizeof(none)) == 0) return;
-  }
-  (void)shutdown(socket, SHUT_RDWR);
-}
 
 }  // namespace
 
@@ -53,7 +37,7 @@ struct LiveChannels::Live {
 
   void abort() {
     if (copy == nullptr) return;
-    abortConnection(copy);
+    cutSocket(copy);
     copy = nullptr;
   }
 };
@@ -92,6 +76,12 @@ void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
   }
 }
 
+void LiveChannels::cut(uint64_t id, kj::StringPtr why) {
+  KJ_IF_MAYBE (channel, live.find(id)) {
+    if ((*channel)->cutWhy.size() == 0) cut(**channel, why);
+  }
+}
+
 unsigned LiveChannels::cutIf(kj::FunctionParam<kj::Maybe<kj::StringPtr>(const ChannelEntry&)> why) {
   unsigned count = 0;
   for (auto& entry : live) {
@@ -117,6 +107,10 @@ void LiveChannels::sessionGone(kj::StringPtr vm) {
     }
   }
   for (auto id : over) finish(id, SESSION_ENDED, nullptr);
+}
+
+void LiveChannels::forEach(kj::FunctionParam<void(const ChannelEntry&)> what) const {
+  for (auto& entry : live) what(entry.value->entry);
 }
 
 void LiveChannels::cut(Live& channel, kj::StringPtr why) {

@@ -32,6 +32,7 @@ struct ChannelEntry {
   kj::String to;                                 // the VM that a guest asked for; empty: the host, or `vm` itself
   kj::String service;
   kj::String rule;
+  kj::String hostTarget;  // of a service of the host: what it led to (HostServices::identityOf())
   kj::TimePoint opened = kj::origin<kj::TimePoint>();
   // False: only the VM that it leads to has claimed it, after a restart.
   bool isConfirmed = true;
@@ -67,16 +68,15 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
 
   // A session of this VM says so. Of a channel that is none of its, or not known, it is ignored.
   void closed(kj::StringPtr vm, const ChannelClosing& closing);
+  // `why` is static. Nothing happens to one that is not known, or is being cut.
+  void cut(uint64_t id, kj::StringPtr why);
   // Those for which `why` has a reason, a static text, are cut; how many those were.
   unsigned cutIf(kj::FunctionParam<kj::Maybe<kj::StringPtr>(const ChannelEntry&)> why);
   // The VM's session process is gone: what passed it is over.
   void sessionGone(kj::StringPtr vm);
 
   size_t size() const { return live.size(); }
-  template <typename Do>
-  void forEach(Do&& what) const {
-    for (auto& entry : live) what(static_cast<const ChannelEntry&>(entry.value->entry));
-  }
+  void forEach(kj::FunctionParam<void(const ChannelEntry&)> what) const;
 
  private:
   struct Live;
