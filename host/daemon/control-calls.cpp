@@ -6,6 +6,7 @@
 #include "host/audit/audit-verify.h"
 #include "host/control/failure.h"
 #include "host/daemon/caller-rights.h"
+#include "host/daemon/channel-calls.h"
 #include "host/daemon/open-call.h"
 #include "host/log/log.h"
 #include "protocol/policy/explain.h"
@@ -42,6 +43,10 @@ class ControlCalls final : public schema::Control::Server {
   kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
   kj::Promise<void> audit(AuditContext context) override;
   kj::Promise<void> daemonInfo(DaemonInfoContext context) override;
+  kj::Promise<void> channels(ChannelsContext context) override;
+  kj::Promise<void> ports(PortsContext context) override;
+  kj::Promise<void> blockPort(BlockPortContext context) override;
+  kj::Promise<void> closeChannel(CloseChannelContext context) override;
 
  private:
   Daemon& daemon;
@@ -75,7 +80,7 @@ kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
   return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
     kj::Vector<Vm*> visible;
     for (auto* vm : daemon.allVms()) {
-      if (daemon.isVisible(*who, *vm)) visible.add(vm);
+      if (daemon.decisions().isVisible(*who, vm->record())) visible.add(vm);
     }
     auto list = context.getResults().initVms(static_cast<unsigned>(visible.size()));
     for (unsigned i = 0; i < list.size(); ++i) visible[i]->describe(list[i]);
@@ -89,7 +94,7 @@ kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
     KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
       results.disownFailure();
       vm->describe(results.initVm());
-      if (!daemon.decideOnHost(*who, "admin.rekey").isAllowed()) return;
+      if (!daemon.decisions().decideOnHost(*who, "admin.rekey").isAllowed()) return;
       results.setGuestPolicy(daemon.policy().guestHalf(vm->record().name));
     }
   });
@@ -209,7 +214,7 @@ kj::Promise<void> ControlCalls::status(StatusContext context) {
     auto wanted = context.getParams().getVms();
     kj::Vector<Vm*> shown;
     auto consider = [&](Vm& vm) {
-      if (shown.size() < MAX_VMS && daemon.isVisible(*who, vm)) shown.add(&vm);
+      if (shown.size() < MAX_VMS && daemon.decisions().isVisible(*who, vm.record())) shown.add(&vm);
     };
     if (wanted.size() == 0) {
       for (auto* vm : daemon.allVms()) consider(*vm);
@@ -237,8 +242,8 @@ struct EventStream final : public kj::Refcounted {
 
   bool isFor(const Event& event) {
     if (vm.size() > 0 && event.vm != vm) return false;
-    if (event.vm.size() == 0) return who->isAdministrator || daemon.decideOnHost(*who, "admin.audit").isAllowed();
-    KJ_IF_MAYBE (v, daemon.findVm(event.vm)) return daemon.isVisible(*who, *v);
+    if (event.vm.size() == 0) return who->isAdministrator || daemon.decisions().decideOnHost(*who, "admin.audit").isAllowed();
+    KJ_IF_MAYBE (v, daemon.findVm(event.vm)) return daemon.decisions().isVisible(*who, v->record());
     return who->isAdministrator;  // a VM that is gone
   }
 
@@ -317,7 +322,8 @@ kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
-      if (!daemon.decide(*who, *vm, params.getReset() ? "power.restart"_kj : "power.shutdown"_kj).isGranted()) {
+      auto call = params.getReset() ? "power.restart"_kj : "power.shutdown"_kj;
+      if (!daemon.decisions().decide(*who, vm->record(), call).isGranted()) {
         setFailure(failure, Kind::DENIED, "not allowed");
         return kj::READY_NOW;
       }
@@ -367,10 +373,10 @@ kj::Promise<void> ControlCalls::explainPolicy(ExplainPolicyContext context) {
     kj::StringPtr path = query.getPath();
     if (path.size() > 0) request.path = path;
     request.now = kj::systemPreciseCalendarClock().now();
-    auto explanation = policy::explain(daemon.policy().current(), request);
+    auto explained = daemon.decisions().explain(request);
     results.disownFailure();
-    results.setText(explanation.toText());
-    results.setAllowed(explanation.decision.isAllowed());
+    results.setText(explained.text);
+    results.setAllowed(explained.allowed);
   });
 }
 
@@ -401,6 +407,30 @@ kj::Promise<void> ControlCalls::audit(AuditContext context) {
     auto list = results.initLines(static_cast<unsigned>(lines.size()));
     for (unsigned i = 0; i < list.size(); ++i) list.set(i, lines[i]);
   });
+}
+
+// Channels and ports -----------------------------------------------------------------------------------------------
+
+kj::Promise<void> ControlCalls::channels(ChannelsContext context) {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
+    return listChannels(daemon, kj::mv(who), context);
+  });
+}
+
+kj::Promise<void> ControlCalls::ports(PortsContext context) {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
+    listPorts(daemon, *who, context);
+  });
+}
+
+kj::Promise<void> ControlCalls::blockPort(BlockPortContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::blockPort(daemon, *who, context); });
+}
+
+kj::Promise<void> ControlCalls::closeChannel(CloseChannelContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::closeChannel(daemon, *who, context); });
 }
 
 kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {

@@ -92,8 +92,61 @@ class SessionClient::Observer final : public schema::SessionObserver::Server {
         [context](Handler& handler) mutable { handler.sessionOperation(parseOperationReport(context.getParams())); });
   }
 
+  // A question that is answered once its asker is another process, or gone, begins nothing.
+  kj::Promise<void> connect(ConnectContext context) override {
+    context.allowCancellation();
+    return ofChannels([this, context](Handler& handler) mutable -> kj::Promise<void> {
+      return handler.sessionAsks(parseQuestion(context.getParams()))
+          .then([this, context](kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) mutable {
+            KJ_IF_MAYBE (p, prospect) {
+              KJ_IF_MAYBE (client, self->client) client->handler.sessionBegins(kj::mv(*p), context.getResults());
+            }
+          });
+    });
+  }
+  kj::Promise<void> channelOpened(ChannelOpenedContext context) override {
+    context.allowCancellation();
+    return ofChannels([context](Handler& handler) mutable -> kj::Promise<void> {
+      auto params = context.getParams();
+      handler.sessionOpened(params.getId(), params.getGrant(), params.getService());
+      return kj::READY_NOW;
+    });
+  }
+  kj::Promise<void> channelRefused(ChannelRefusedContext context) override {
+    context.allowCancellation();
+    return ofChannels([context](Handler& handler) mutable -> kj::Promise<void> {
+      handler.sessionRefused(parseRefusal(context.getParams()));
+      return kj::READY_NOW;
+    });
+  }
+  kj::Promise<void> channelClosed(ChannelClosedContext context) override {
+    context.allowCancellation();
+    return ofChannels([context](Handler& handler) mutable -> kj::Promise<void> {
+      handler.sessionClosed(parseClosing(context.getParams()));
+      return kj::READY_NOW;
+    });
+  }
+  kj::Promise<void> traffic(TrafficContext context) override {
+    context.allowCancellation();
+    return ofChannels([context](Handler& handler) mutable -> kj::Promise<void> {
+      handler.sessionTraffic(parsePortClaim(context.getParams()));
+      return kj::READY_NOW;
+    });
+  }
+
  private:
   kj::Own<Self> self;
+
+  template <typename Tell>
+  kj::Promise<void> ofChannels(Tell&& tell) {
+    KJ_IF_MAYBE (client, self->client) {
+      return client->channelsTold.take().then([this, tell = kj::fwd<Tell>(tell)]() mutable -> kj::Promise<void> {
+        KJ_IF_MAYBE (still, self->client) return tell(still->handler);
+        return kj::READY_NOW;
+      });
+    }
+    return kj::READY_NOW;
+  }
 
   template <typename Tell>
   kj::Promise<void> inTurn(Tell&& tell) {
@@ -114,6 +167,7 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       timer(environment.port.getTimer()),
       socketPath(kj::str(environment.sessionFolder, '/', vmName, ".sock")),
       told(timer, TOLD_PER_SECOND, TOLD_BURST),
+      channelsTold(timer, CHANNEL_TOLD_PER_SECOND, CHANNEL_TOLD_BURST),
       self(kj::refcounted<Self>()),
       nextReports(timer.now()),
       lastHeard(timer.now()),
@@ -220,6 +274,7 @@ bool SessionClient::spawn() {
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
+  // A session that has served long has many channels to tell of.
   auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket), SESSION_MESSAGE_WORDS);
   auto& reference = *connection;
   rpc = kj::mv(connection);
@@ -245,7 +300,10 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         control = kj::mv(client);
         lastHeard = timer.now();
         reportObserver.emplace(environment.port, reports, kj::UnixEventPort::FdObserver::OBSERVE_READ);
-        handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid());
+        auto restarting = kj::newPromiseAndFulfiller<void>();
+        restarter = kj::mv(restarting.fulfiller);
+        handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid(),
+                                parseChannels(answer.getChannels()));
         for (auto& waiter : attachWaiters) waiter->fulfill();
         attachWaiters.clear();
         // A process of another version is replaced: what the two say to each other may have changed.
@@ -255,6 +313,7 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         return reference.onDisconnect()
             .exclusiveJoin(receiveReports())
             .exclusiveJoin(untilHung())
+            .exclusiveJoin(kj::mv(restarting.promise))
             .exclusiveJoin(KJ_ASSERT_NONNULL(process)->whenEnded());
       });
 }
@@ -383,6 +442,48 @@ kj::Promise<void> SessionClient::introduce(kj::AutoCloseFd socket, kj::Function<
     return request.send().ignoreResult();
   }
   return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+kj::Promise<schema::ServeOutcome> SessionClient::serve(ChannelVm::Serving serving) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->serveRequest();
+    serving.fill(request.initFlow());
+    request.initCaller().setVm(serving.caller);
+    request.setService(serving.service);
+    request.setSocket(newDescriptor(kj::mv(serving.socket)));
+    return request.send().then([](auto answer) { return answer.getOutcome(); });
+  }
+  return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+void SessionClient::setLimits(kj::FunctionParam<void(SetLimits)> fill) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->setLimitsRequest();
+    fill(request);
+    tasks.add(request.send().ignoreResult());
+  }
+}
+
+kj::Promise<void> SessionClient::cutChannel(uint64_t id) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->cutChannelRequest();
+    request.setId(id);
+    return request.send().ignoreResult();
+  }
+  return kj::READY_NOW;
+}
+
+kj::Promise<LiveTraffic> SessionClient::channelTraffic() {
+  KJ_IF_MAYBE (c, control) {
+    return timer.timeoutAfter(TRAFFIC_DEADLINE, c->channelTrafficRequest().send())
+        .then([](auto answer) { return parseLiveTraffic(answer.getChannels()); },
+              [](kj::Exception&&) { return LiveTraffic(); });
+  }
+  return LiveTraffic();
+}
+
+void SessionClient::restart(kj::StringPtr why) {
+  if (control != nullptr) restarter->reject(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::str(why)));
 }
 
 kj::Promise<void> SessionClient::stop() {

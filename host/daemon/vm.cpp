@@ -125,6 +125,7 @@ Vm::Vm(VmRecord record, const Environment& environment)
   slot = environment.board.add(shown);
   if (slot == nullptr) logEvent(LogLevel::ERROR, "board-full", "no slot on the status board", vmRecord.name);
   publish();
+  showPort();
   startLinks();
   startQmp();
 }
@@ -233,7 +234,7 @@ void Vm::take(schema::SessionState::Reader state) {
   }
 }
 
-void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
+void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid, ChannelClaims channels) {
   sessionPid = pid;
   endedSession = 0;
   linkUp = false;
@@ -245,6 +246,8 @@ void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
     recall(state);
   }
   logEvent(LogLevel::INFO, "session-attached", kj::str("pid ", pid), vmRecord.name);
+  environment.channels.adopt(*this, kj::mv(channels));
+  environment.handler.limitsWanted(*this);
   publish();
 }
 
@@ -291,7 +294,7 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       // Comes before CONNECTED of the session that it is about.
       if (environment.config.rollback == Config::Rollback::QUARANTINE) {
         quarantinedSession = session + 1;
-        environment.handler.sessionLost(*this);  // cuts what is under way
+        environment.handler.guestQuarantined(*this);  // cuts what is under way
       }
       break;
     case EventKind::REFUSED:
@@ -335,6 +338,7 @@ void Vm::sessionGone(kj::StringPtr why) {
   linkUp = false;
   health.sessionProcessDied(now());
   environment.handler.sessionLost(*this);
+  environment.channels.sessionGone(*this);
   environment.handler.event(*this, "session-gone", kj::str("the VM's session process ended: ", why));
   healthMayHaveChanged(now());
   publish();

@@ -97,6 +97,11 @@ kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, k
   return kj::heap<UnixSocketsAlone>(kj::mv(stream), kj::mv(tcp));
 }
 
+// In one message. An end takes so many; what it sends has no other bound.
+unsigned maxDescriptors(Descriptors descriptors) {
+  return descriptors == Descriptors::ANY ? MAX_TRUSTED_DESCRIPTORS : 1;
+}
+
 class CarriedDescriptor final : public schema::Descriptor::Server {
  public:
   explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
@@ -112,7 +117,7 @@ LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket
                    uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors,
                    kj::Maybe<kj::Own<PassedTcp>> tcp)
     : stream(wrap(provider, kj::mv(socket), descriptors, kj::mv(tcp))),
-      network(*stream, descriptors == Descriptors::ANY ? MAX_TRUSTED_DESCRIPTORS : 1, Side::SERVER,
+      network(*stream, maxDescriptors(descriptors), Side::SERVER,
               readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);

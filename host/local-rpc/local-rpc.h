@@ -1,7 +1,7 @@
 #pragma once
 // LocalRpc: Cap'n Proto between two of the host's own processes over a Unix socket, with descriptors beside messages.
 // The one place of the host that builds an RPC system, with every limit set: size of a message, nesting, words of calls
-// in progress, descriptors of a message. Lives on the loop of its I/O provider.
+// in progress, one descriptor a message (but see Descriptors::ANY). Lives on the loop of its I/O provider.
 //
 // A peer that floods is not read further while its calls are in progress; one that goes away is seen by
 // onDisconnect(), and everything that was done for it is cancelled, in the turns of the loop that follow, where the
@@ -32,10 +32,10 @@ constexpr uint64_t SESSION_MESSAGE_WORDS = CONTROL_MESSAGE_WORDS;
 // somebody else has made may wait when it is closed (transport/close-elsewhere.h).
 enum class Descriptors : uint8_t {
   UNIX_SOCKETS,
-  ANY,  // of a peer that is trusted: posternd, by its session
+  ANY,  // of a peer that is trusted: posternd, by its session; and several in a message
 };
-// Of a trusted peer, in one message: a caller's socket and the mirrors of what he was granted. Else 1.
-constexpr unsigned MAX_TRUSTED_DESCRIPTORS = 16;
+// A caller's socket, and a mirror for each of the services that it was granted.
+constexpr unsigned MAX_TRUSTED_DESCRIPTORS = 20;
 
 class LocalRpc {
  public:
