@@ -10,6 +10,7 @@
 #include <string>
 
 #include "tests/unit/transport/relay-lab.h"
+#include "tests/unit/transport/temp-dir.h"
 
 namespace postern::test {
 namespace {

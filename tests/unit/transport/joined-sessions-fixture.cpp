@@ -1,8 +1,6 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
-#include <filesystem>
-
 #include "protocol/limits.h"
 #include "tests/unit/transport/joined-sessions.h"
 #include "transport/fd-pipe.h"
@@ -14,12 +12,6 @@ SocketPair socketPair(int type) {
   int fds[2];
   KJ_SYSCALL(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
   return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
-}
-
-size_t openDescriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-  return count;
 }
 
 JoinedSessions::JoinedSessions()

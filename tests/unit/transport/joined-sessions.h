@@ -16,8 +16,6 @@ struct SocketPair {
 };
 SocketPair socketPair(int type);
 
-size_t openDescriptors();  // of this process
-
 class JoinedSessions {
  public:
   JoinedSessions();

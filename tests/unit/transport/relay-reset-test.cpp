@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "tests/unit/transport/relay-lab.h"
+#include "tests/unit/transport/temp-dir.h"
 
 namespace postern::test {
 namespace {
