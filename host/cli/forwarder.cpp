@@ -10,8 +10,8 @@
 
 #include "host/cli/failure-text.h"
 #include "host/cli/quantity.h"
-#include "host/client/channel-bridge.h"
 #include "transport/accept-queue.h"
+#include "transport/relay/relay-end.h"
 
 namespace postern::cli {
 
@@ -75,56 +75,33 @@ kj::Promise<void> Forwarder::acceptNext() {
 
 kj::Promise<void> Forwarder::serve(kj::AutoCloseFd socket) {
   int fd = socket;
-  return connect(fd).then(
-      [this, socket = kj::mv(socket)](client::Outcome<Connected> outcome) mutable -> kj::Promise<void> {
-        KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) {
-          tell(kj::mv(*failed));
-          // Who came is to see that it was not an empty answer.
-          cutSocket(socket);
-          return kj::READY_NOW;
-        }
-        if (!isTcp) return kj::READY_NOW;
-        auto& connected = outcome.get<Connected>();
-        auto bridge =
-            kj::heap<client::ChannelBridge>(invocation.world.eventPort(), invocation.world.timer(), kj::mv(socket),
-                                            kj::mv(connected.ours), kj::mv(connected.channel.end));
-        auto over = bridge->run();
-        return over.attach(kj::mv(bridge));
-      });
+  return connect(fd).then([this, socket = kj::mv(socket)](Outcome outcome) mutable {
+    KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) {
+      tell(kj::mv(*failed));
+      // Who came is to see that it was not an empty answer.
+      cutSocket(socket);
+    }
+  });
 }
 
 // A session process that goes before it has answered is not followed by another try: the service may have been reached,
 // and some of the bytes be gone.
-Forwarder::Later<Forwarder::Connected> Forwarder::connect(int socket) {
-  return opened().then([this, socket](client::Outcome<VmClient*> outcome) -> Later<Connected> {
-    KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return client::Outcome<Connected>(kj::mv(*failed));
-    return connectThrough(*outcome.get<VmClient*>(), socket).catch_([this](kj::Exception&& exception) {
-      return client::Outcome<Connected>(client::failureOf(exception, kj::str("the session of ", arguments.vm)));
+kj::Promise<Forwarder::Outcome> Forwarder::connect(int socket) {
+  return opened().then([this, socket](client::Outcome<VmClient*> outcome) -> kj::Promise<Outcome> {
+    KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return Outcome(kj::mv(*failed));
+    auto limit = invocation.timeout();
+    auto silence = invocation.world.timer().afterDelay(limit).then([limit]() -> Outcome {
+      return client::failure(FailureKind::TIMED_OUT, kj::str("no connection within ", describeDuration(limit)));
     });
+    return client::connectService(*outcome.get<VmClient*>(), arguments.service, copyOf(socket))
+        .exclusiveJoin(kj::mv(silence))
+        .catch_([this](kj::Exception&& exception) {
+          return Outcome(client::failureOf(exception, kj::str("the session of ", arguments.vm)));
+        });
   });
 }
 
-Forwarder::Later<Forwarder::Connected> Forwarder::connectThrough(VmClient& client, int socket) {
-  host::SocketPair pair;
-  if (isTcp) {
-    pair = host::newSocketPair(SOCK_STREAM);
-  } else {
-    pair.second = copyOf(socket);
-  }
-  auto limit = invocation.timeout();
-  auto silence = invocation.world.timer().afterDelay(limit).then([limit]() -> client::Outcome<client::OpenChannel> {
-    return client::failure(FailureKind::TIMED_OUT, kj::str("no connection within ", describeDuration(limit)));
-  });
-  return client::connectService(client, arguments.service, kj::mv(pair.second))
-      .exclusiveJoin(kj::mv(silence))
-      .then([ours = kj::mv(pair.first)](
-                client::Outcome<client::OpenChannel> outcome) mutable -> client::Outcome<Connected> {
-        KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return kj::mv(*failed);
-        return Connected{kj::mv(outcome.get<client::OpenChannel>()), kj::mv(ours)};
-      });
-}
-
-Forwarder::Later<VmClient*> Forwarder::opened() {
+kj::Promise<client::Outcome<VmClient*>> Forwarder::opened() {
   using Result = client::Outcome<VmClient*>;
   KJ_IF_MAYBE (client, vm) return Result(client->get());
   KJ_IF_MAYBE (other, opening) return other->addBranch().then([this]() { return opened(); });
@@ -140,7 +117,7 @@ Forwarder::Later<VmClient*> Forwarder::opened() {
       });
 }
 
-Forwarder::Later<kj::Own<VmClient>> Forwarder::open() {
+kj::Promise<client::Outcome<kj::Own<VmClient>>> Forwarder::open() {
   using Result = client::Outcome<kj::Own<VmClient>>;
   auto limit = invocation.timeout();
   auto silence = invocation.world.timer().afterDelay(limit).then([limit]() -> Result {

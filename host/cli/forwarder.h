@@ -1,6 +1,7 @@
 #pragma once
-// Forwarder: hands connections that come to a local address to a service of a VM, each as a channel of its own. What
-// becomes of one is no other's business; posternd and the VM's session process may come and go.
+// Forwarder: hands connections that come to a local address to a service of a VM, each as a channel of its own: the
+// accepted socket itself goes to the VM's session process, so that no byte passes here. What becomes of one is no
+// other's business; posternd and the session process may come and go.
 
 #include <kj/async-unix.h>
 
@@ -20,13 +21,7 @@ class Forwarder final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> run() { return acceptNext(); }
 
  private:
-  // Our end of what the session was given; null where that was the accepted socket itself.
-  struct Connected {
-    client::OpenChannel channel;
-    kj::AutoCloseFd ours;
-  };
-  template <typename T>
-  using Later = kj::Promise<client::Outcome<T>>;
+  using Outcome = client::Outcome<client::OpenChannel>;
 
   Invocation& invocation;
   const ForwardArguments& arguments;
@@ -41,10 +36,9 @@ class Forwarder final : private kj::TaskSet::ErrorHandler {
 
   kj::Promise<void> acceptNext();
   kj::Promise<void> serve(kj::AutoCloseFd socket);
-  Later<Connected> connect(int socket);
-  Later<Connected> connectThrough(client::VmClient& client, int socket);
-  Later<client::VmClient*> opened();
-  Later<kj::Own<client::VmClient>> open();
+  kj::Promise<Outcome> connect(int socket);
+  kj::Promise<client::Outcome<client::VmClient*>> opened();
+  kj::Promise<client::Outcome<kj::Own<client::VmClient>>> open();
   void use(kj::Own<client::VmClient> client);
   void tell(client::Failure failure);
   void taskFailed(kj::Exception&& exception) override;

@@ -1,6 +1,6 @@
 #pragma once
 // Channels: connections of this program to services of a VM, through the VM's session process. The bytes pass between
-// the session and a Unix stream socket; this library does not touch them.
+// the session and a stream socket, Unix or TCP; this library does not touch them.
 
 #include "host/client/control-client.h"
 
@@ -20,8 +20,8 @@ struct OpenChannel {
   kj::Promise<ChannelEnd> end;  // never fails; UNKNOWN as soon as nobody is left who could tell
 };
 
-// `stream` is the session's end of the socket, and is its own from then on. Returns when the service's target has been
-// reached. A target that was not reached is REFUSED, as is a service that the guest does not export.
+// `stream` becomes the session's; whoever is connected with it talks with the service. Returns when the service's
+// target has been reached. A target that was not reached is REFUSED, as is a service that the guest does not export.
 kj::Promise<Outcome<OpenChannel>> connectService(VmClient& vm, kj::StringPtr service, kj::AutoCloseFd stream);
 
 }  // namespace postern::client

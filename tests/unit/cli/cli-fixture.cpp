@@ -148,7 +148,8 @@ kj::Promise<void> FakeControl::open(OpenContext context) {
   auto pair = host::newSocketPair(SOCK_STREAM);
   auto handle = copyOf(pair.first);
   session.behaviour.vanish = cutting(handle);
-  auto rpc = kj::heap<host::LocalRpc>(io, kj::mv(pair.first), kj::heap<FakeSession>(session));
+  auto rpc = kj::heap<host::LocalRpc>(io, kj::mv(pair.first), kj::heap<FakeSession>(session), host::LOCAL_MESSAGE_WORDS,
+                                      host::LOCAL_FLOW_WORDS, host::Descriptors::ANY);
   script.sessions.add(Served{kj::mv(handle), kj::mv(rpc)});
   context.getResults().setSocket(host::newDescriptor(kj::mv(pair.second)));
   auto list = context.getResults().initGranted(static_cast<unsigned>(granted.size()));
