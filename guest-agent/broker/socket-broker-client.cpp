@@ -274,8 +274,8 @@ kj::Promise<kj::OneOf<OpenedService, ServiceRefusal>> SocketBrokerClient::openSe
       auto refusal = serviceRefusalOf(reply.answer.payload);
       return ServiceRefusal{refusal.kind, orFailed(refusal.text), kj::mv(refusal.rule)};
     }
-    kj::Maybe<kj::Own<void>> program;
-    if (reply.answer.flag) program = kj::Own<void>(kj::heap<Started>(*this, reply.answer.number));
+    kj::Own<void> program;
+    if (reply.answer.flag) program = kj::heap<Started>(*this, reply.answer.number);
     KJ_IF_MAYBE (fd, reply.fd) return OpenedService{kj::mv(*fd), kj::mv(program)};
     return ServiceRefusal{ServiceRefusal::Kind::NOT_REACHED,
                           kj::str("it was reached, but its descriptor did not arrive; are too many files open?"),

@@ -1,9 +1,10 @@
 #include "guest-agent/log/damped-log.h"
 
+#include "guest-agent/log/log.h"
+
 namespace postern::guest {
 
-DampedLog::DampedLog(kj::Timer& timer, LogLevel level, kj::StringPtr event)
-    : timer(timer), level(level), event(event), tasks(*this) {}
+DampedLog::DampedLog(kj::Timer& timer, Write write) : timer(timer), write(kj::mv(write)), tasks(*this) {}
 
 void DampedLog::tell(kj::StringPtr thing, kj::StringPtr text) {
   std::string key(thing.begin(), thing.size());
@@ -14,7 +15,7 @@ void DampedLog::tell(kj::StringPtr thing, kj::StringPtr text) {
     found->second.text = kj::str(text);
     return;
   }
-  log(text);
+  write(text);
   things.emplace(key, Thing{});
   tasks.add(watch(key));
 }
@@ -27,21 +28,10 @@ kj::Promise<void> DampedLog::watch(std::string key) {
       things.erase(key);
       return kj::READY_NOW;
     }
-    log(kj::str(thing.text, thing.more == 1 ? kj::str() : kj::str(" (", thing.more, " times within a minute)")));
+    write(kj::str(thing.text, thing.more == 1 ? kj::str() : kj::str(" (", thing.more, " times within a minute)")));
     thing = Thing{};
     return watch(kj::mv(key));
   });
-}
-
-void DampedLog::log(kj::StringPtr text) {
-  switch (level) {
-    case LogLevel::INFO:
-      return logInfo(event, text);
-    case LogLevel::WARNING:
-      return logWarning(event, text);
-    case LogLevel::ERROR:
-      return logError(event, text);
-  }
 }
 
 void DampedLog::taskFailed(kj::Exception&& exception) {

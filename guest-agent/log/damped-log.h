@@ -5,13 +5,12 @@
 // At most MAX_DAMPED_THINGS things are told apart at one time; those above that are one thing. One loop.
 
 #include <kj/async.h>
+#include <kj/function.h>
 #include <kj/string.h>
 #include <kj/timer.h>
 
 #include <map>
 #include <string>
-
-#include "guest-agent/log/log.h"
 
 namespace postern::guest {
 
@@ -20,8 +19,8 @@ constexpr auto DAMPED_FOR = 1 * kj::MINUTES;
 
 class DampedLog final : private kj::TaskSet::ErrorHandler {
  public:
-  // `event` is static.
-  DampedLog(kj::Timer& timer, LogLevel level, kj::StringPtr event);
+  using Write = kj::Function<void(kj::StringPtr text)>;
+  DampedLog(kj::Timer& timer, Write write);
   KJ_DISALLOW_COPY(DampedLog);
 
   // `text` names the thing for a person.
@@ -34,12 +33,10 @@ class DampedLog final : private kj::TaskSet::ErrorHandler {
   };
 
   kj::Timer& timer;
-  const LogLevel level;
-  const kj::StringPtr event;
+  Write write;
   std::map<std::string, Thing> things;
   kj::TaskSet tasks;
 
-  void log(kj::StringPtr text);
   kj::Promise<void> watch(std::string thing);
   void taskFailed(kj::Exception&& exception) override;
 };

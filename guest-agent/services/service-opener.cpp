@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "guest-agent/bounded-text.h"
+#include "guest-agent/log/log.h"
 #include "guest-agent/services/connect-as.h"
 
 namespace postern::guest {
@@ -56,8 +57,8 @@ ServiceOpener::ServiceOpener(kj::UnixEventPort& port, Children& programs, PlanSe
     : port(port),
       programs(programs),
       plan(plan),
-      opens(port.getTimer(), LogLevel::INFO, "service-opened"),
-      refusals(port.getTimer(), LogLevel::WARNING, "service-refused"),
+      opens(port.getTimer(), [](kj::StringPtr text) { logInfo("service-opened", text); }),
+      refusals(port.getTimer(), [](kj::StringPtr text) { logWarning("service-refused", text); }),
       tasks(*this) {}
 ServiceOpener::~ServiceOpener() noexcept(false) {}
 

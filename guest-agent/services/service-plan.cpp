@@ -1,5 +1,7 @@
 #include "guest-agent/services/service-plan.h"
 
+#include <sodium.h>
+
 #include "protocol/policy/wording.h"
 
 namespace postern::guest {
@@ -32,6 +34,21 @@ bool needsUser(const ServiceTarget& target) {
   return true;
 }
 
+// All that a target is, as a line; equal for targets that are the same.
+kj::String identityOf(const ServiceTarget& target) {
+  kj::String leadsTo;
+  KJ_IF_MAYBE (program, target.leadsTo.tryGet<ServiceProgram>()) {
+    kj::Vector<kj::String> arguments;
+    for (auto& argument : program->argv) arguments.add(policy::tomlString(argument));
+    leadsTo = kj::str('[', kj::strArray(arguments, ","), ']');
+  } else {
+    leadsTo = policy::tomlString(kj::str(target.leadsTo.get<LocalAddress>()));
+  }
+  kj::StringPtr user = "";
+  KJ_IF_MAYBE (name, target.user) user = *name;
+  return kj::str(target.name, ' ', leadsTo, ' ', policy::tomlString(user), target.proxy ? " proxy" : "");
+}
+
 }  // namespace
 
 kj::OneOf<ServicePlan, ServiceRefusal> planService(const GuestPolicy& policy, const ServicesSettings& services,
@@ -61,18 +78,11 @@ kj::String whereTo(const ServiceTarget& target) {
   return kj::str(target.leadsTo.get<LocalAddress>());
 }
 
-kj::String identityOf(const ServiceTarget& target) {
-  kj::String leadsTo;
-  KJ_IF_MAYBE (program, target.leadsTo.tryGet<ServiceProgram>()) {
-    kj::Vector<kj::String> arguments;
-    for (auto& argument : program->argv) arguments.add(policy::tomlString(argument));
-    leadsTo = kj::str('[', kj::strArray(arguments, ","), ']');
-  } else {
-    leadsTo = policy::tomlString(kj::str(target.leadsTo.get<LocalAddress>()));
-  }
-  kj::StringPtr user = "";
-  KJ_IF_MAYBE (name, target.user) user = *name;
-  return kj::str(target.name, ' ', leadsTo, ' ', policy::tomlString(user), target.proxy ? " proxy" : "");
+ExportedService exportOf(const ServiceTarget& target) {
+  auto text = identityOf(target);
+  auto identity = kj::heapArray<kj::byte>(crypto_generichash_BYTES);
+  crypto_generichash(identity.begin(), identity.size(), text.asBytes().begin(), text.size(), nullptr, 0);
+  return {kj::str(target.name), kj::mv(identity)};
 }
 
 kj::String ServicePlan::identity() const {

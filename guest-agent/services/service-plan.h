@@ -6,6 +6,7 @@
 #include "guest-agent/agent/guest-policy.h"
 #include "guest-agent/broker/broker-client.h"
 #include "guest-agent/files/opener-user.h"
+#include "guest-agent/services/channel-service.h"
 #include "guest-agent/settings/services-settings.h"
 
 namespace postern::guest {
@@ -27,7 +28,7 @@ kj::OneOf<ServicePlan, ServiceRefusal> planService(const GuestPolicy& policy, co
 // "tcp:127.0.0.1:80" or the program's path, for people.
 kj::String whereTo(const ServiceTarget& target);
 
-// All that a target is, as a line; equal for targets that are the same.
-kj::String identityOf(const ServiceTarget& target);
+// What the agent is told of it.
+ExportedService exportOf(const ServiceTarget& target);
 
 }  // namespace postern::guest

@@ -50,6 +50,8 @@ struct ChildDescription {
   bool detached = false;
   kj::Array<gid_t> groups = nullptr;
   kj::Maybe<kj::AutoCloseFd> socket = nullptr;  // its descriptor 3
+  // Its standard input and output in place of `input` and of an output that is kept.
+  kj::Maybe<kj::AutoCloseFd> stdio = nullptr;
   // Once nobody waits for it, it may end by itself for so long before SIGTERM.
   kj::Duration grace = 0 * kj::SECONDS;
 };
@@ -71,7 +73,8 @@ class Children final : private kj::TaskSet::ErrorHandler {
  public:
   // What nobody waits for and an administrator has to know: a line each, that begins with the event's name.
   using Tell = kj::Function<void(kj::StringPtr)>;
-  Children(kj::UnixEventPort& port, Tell tell);
+  // At most `most` run at one time.
+  Children(kj::UnixEventPort& port, Tell tell, size_t most = MAX_CHILDREN);
   // Kills what runs, without waiting; detached ones live on.
   ~Children() noexcept(false);
   KJ_DISALLOW_COPY(Children);
@@ -95,6 +98,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
 
   kj::UnixEventPort& port;
   Tell tell;
+  const size_t most;
   kj::Vector<Stuck> stuck;
   size_t alive = 0;
   kj::TaskSet tasks;  // a Child each
