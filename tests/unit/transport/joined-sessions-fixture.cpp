@@ -1,6 +1,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "protocol/limits.h"
 #include "tests/unit/transport/joined-sessions.h"
 #include "transport/fd-pipe.h"
 #include "transport/stream-link.h"
@@ -18,6 +19,8 @@ JoinedSessions::JoinedSessions()
       waitScope(io.waitScope),
       pool(io.provider->getTimer()),
       environment{io.provider->getTimer(), pool, random} {
+  // As in the programs: what is busy does not keep the loop from its timers and sockets.
+  waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
   Hello guestHello, hostHello;
   guestHello.role = Role::GUEST;
   hostHello.role = Role::HOST;

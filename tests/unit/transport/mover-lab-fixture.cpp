@@ -240,10 +240,6 @@ kj::Array<kj::byte> frameOf(const Backward& message) {
   return builder.toArray();
 }
 
-size_t openDescriptors() {
-  return countIn("/proc/self/fd");
-}
-
 size_t threads() {
   return countIn("/proc/self/task") - THREADS_AT_START;
 }

@@ -8,6 +8,7 @@
 #include "protocol/transfer/opener-message.h"
 #include "tests/support/temporary-folder.h"
 #include "tests/unit/transport/joined-sessions.h"
+#include "tests/unit/transport/temp-dir.h"
 #include "transport/packet-socket.h"
 #include "transport/transfer/mover.h"
 
@@ -113,7 +114,7 @@ Entry directoryEntry(kj::StringPtr name);
 kj::Array<kj::byte> frameOf(const Forward& message, kj::ArrayPtr<const kj::byte> content = nullptr);
 kj::Array<kj::byte> frameOf(const Backward& message);
 
-size_t openDescriptors();  // of this process
-size_t threads();          // of movers
+using postern::openDescriptors;
+size_t threads();  // of movers
 
 }  // namespace postern::transfer::lab

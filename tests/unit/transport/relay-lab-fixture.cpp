@@ -2,8 +2,6 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <filesystem>
-
 #include "tests/unit/transport/relay-lab.h"
 
 namespace postern::test {
@@ -60,7 +58,7 @@ kj::Promise<bool> Program::readInto(kj::Vector<kj::byte>& all, kj::ArrayPtr<kj::
 kj::Promise<kj::Maybe<kj::Array<kj::byte>>> Program::readAll() {
   auto all = kj::heap<kj::Vector<kj::byte>>();
   auto buffer = kj::heapArray<kj::byte>(size_t(1) << 18);
-  auto reading = readInto(*all, buffer);
+  auto reading = kj::evalNow([&] { return readInto(*all, buffer); });
   return reading
       .then([&all = *all](bool) { return kj::Maybe<kj::Array<kj::byte>>(all.releaseAsArray()); },
             [](kj::Exception&& exception) -> kj::Maybe<kj::Array<kj::byte>> {
@@ -117,12 +115,6 @@ void RelayLab::exchange(Line& line, kj::ArrayPtr<const kj::byte> there, kj::Arra
   CHECK((KJ_REQUIRE_NONNULL(gotThere) == there));
   auto arrived = await(kj::mv(gotBack));
   CHECK((KJ_REQUIRE_NONNULL(arrived) == back));
-}
-
-size_t openDescriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-  return count;
 }
 
 }  // namespace postern::test

@@ -15,8 +15,6 @@ constexpr SocketKind SOCKET_KINDS[] = {SocketKind::UNIX, SocketKind::TCP};
 // Connected; non-blocking. `one` is the relay's.
 SocketPair connectedSockets(SocketKind kind);
 
-enum class ProgramEnd { ORDERLY, RESET };
-
 // A program's end of a socket, by itself: no relay. Each call at most one at a time of its kind.
 class Program {
  public:
@@ -55,7 +53,5 @@ class RelayLab : public JoinedSessions {
   // Writes all of `there` and `back` at the same time, half-closes each behind it, and checks that they arrive.
   void exchange(Line& line, kj::ArrayPtr<const kj::byte> there, kj::ArrayPtr<const kj::byte> back);
 };
-
-size_t openDescriptors();  // of this process
 
 }  // namespace postern::test
