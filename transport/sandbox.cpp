@@ -137,6 +137,13 @@ int fileStatus(int fd, struct stat& status) {
   return static_cast<int>(syscall(SYS_fstat, fd, &status));
 }
 
+void raiseLimit(__rlimit_resource resource, rlim_t wanted) {
+  struct rlimit limit;
+  KJ_SYSCALL(getrlimit(resource, &limit));
+  limit.rlim_cur = kj::max(limit.rlim_cur, kj::min(limit.rlim_max, wanted));
+  KJ_SYSCALL(setrlimit(resource, &limit));
+}
+
 void lowerLimit(__rlimit_resource resource, rlim_t most) {
   struct rlimit limit;
   KJ_SYSCALL(getrlimit(resource, &limit));

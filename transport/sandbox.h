@@ -65,6 +65,8 @@ void allowFileMoving(SystemCallFilter& filter);
 // fstat(2) for who may be in such a sandbox. 0, or -1 and errno.
 int fileStatus(int fd, struct stat& status);
 
+// What a process may have without asking, up to `wanted` where its hard limit allows so much.
+void raiseLimit(__rlimit_resource resource, rlim_t wanted);
 // Never above what it was.
 void lowerLimit(__rlimit_resource resource, rlim_t most);
 // No core dump; no ptrace and no look into memory by others of the same user.

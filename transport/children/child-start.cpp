@@ -23,6 +23,9 @@ namespace {
 constexpr int SOCKET_FD = 3;
 // Where the child keeps the pipe that tells of its failure, until execve() closes it.
 constexpr int FAILURE_FD = 4;
+// What a program may have open unless it asks for more, however much this process has asked for: as a service manager
+// starts it, and what select(2) can name.
+constexpr rlim_t USUAL_DESCRIPTORS = 1024;
 // A pipe takes so much without a reader.
 constexpr size_t PIPE_BYTES = 4096;
 
@@ -104,6 +107,11 @@ void takeDefaults() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   rlimit noCore{0, 0};
   setrlimit(RLIMIT_CORE, &noCore);
+  rlimit descriptors;
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur > USUAL_DESCRIPTORS) {
+    descriptors.rlim_cur = USUAL_DESCRIPTORS;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
   umask(022);
 }
 
@@ -113,7 +121,9 @@ void takeIdentity(const Plan& plan) {
     bool done = geteuid() != 0 || (syscall(SYS_setgroups, plan.groups.size(), plan.groups.begin()) == 0 &&
                                    syscall(SYS_setresgid, identity->gid, identity->gid, identity->gid) == 0 &&
                                    syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid) == 0);
-    if (!done || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(IDENTITY);
+    // Root has nothing left to gain, and what it lets in (an sshd its users) may have to.
+    bool bound = identity->uid == 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+    if (!done || !bound) fail(IDENTITY);
   }
 }
 

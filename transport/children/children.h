@@ -5,7 +5,8 @@
 //   leaves
 //     running in the background does not outlive it (a hook that starts a service asks the service manager)
 //   - no open descriptor but 0, 1, 2, and 3 where one was given; its standard error is this process's
-//   - exactly the environment, working directory and identity that its description says; signal dispositions at default
+//   - exactly the environment, working directory and identity that its description says; signal dispositions and the
+//     number of descriptors that it may have at default
 //   - a time limit, if one was given: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
 //   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
 //   - an end with the thread's that started it, by the kernel (PR_SET_PDEATHSIG)

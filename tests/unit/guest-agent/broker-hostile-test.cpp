@@ -6,8 +6,8 @@
 #include <random>
 
 #include "guest-agent/broker/broker-wire.h"
-#include "transport/children/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
+#include "transport/children/process-group.h"
 
 namespace postern::guest::test {
 namespace {
@@ -65,6 +65,10 @@ OpenFilesRequest openFiles(kj::StringPtr path) {
   return {orderFor(path), kj::str("vm:a")};
 }
 
+OpenServiceRequest service(kj::StringPtr name) {
+  return {kj::str(name), kj::str("vm:a")};
+}
+
 kj::Array<decltype(Request::what)> oneOfEach() {
   using What = decltype(Request::what);
   return kj::arr(What(ConnectRequest{}), What(ProbeRequest{Probe::OS, 1 * kj::SECONDS}),
@@ -72,7 +76,8 @@ kj::Array<decltype(Request::what)> oneOfEach() {
                  What(RunHookRequest{PowerAction::SUSPEND, kj::str("50-db"), kj::str("user:alice")}),
                  What(TellUsersRequest{kj::str("text\nmore")}),
                  What(PowerRequest{PowerAction::SHUTDOWN, kj::str("vm:web1")}), What(EnrolledRequest{}),
-                 What(OpenFilesRequest{orderFor("/srv/www/\xff"), kj::str("user:alice")}), What(CancelRequest{7}));
+                 What(OpenFilesRequest{orderFor("/srv/www/\xff"), kj::str("user:alice")}),
+                 What(OpenServiceRequest{kj::str("http"), kj::str("vm:web1")}), What(CancelRequest{7}));
 }
 
 TEST_CASE("each request survives its wire form, and no other length of it is taken") {
@@ -141,6 +146,10 @@ TEST_CASE("malformed requests end the service, each with the rule that was broke
       {altered(openFiles("/srv"), 33, '/'), "a request's text is unterminated, too long or unprintable"},
       {altered(openFiles("/srv"), 36, '/'), "a request's text is unterminated, too long or unprintable"},
       {altered(openFiles("/srv/x"), 37, '.'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 16, '.'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 16, 0), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 24, 'x'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 88, 'w'), "a request's text is unterminated, too long or unprintable"},
       {kj::heapArray<kj::byte>(MAX_REQUEST_BYTES + 1), "a message is too long, or carries descriptors"},
   };
   for (auto& one : cases) {
