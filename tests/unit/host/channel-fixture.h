@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 
 #include <string>
 
@@ -11,6 +12,23 @@
 #include "transport/relay/relay-end.h"
 
 namespace postern::host::test {
+
+// As many descriptors as this process may have, until it goes.
+class MoreDescriptors {
+ public:
+  MoreDescriptors() {
+    KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+    struct rlimit more = before;
+    more.rlim_cur = more.rlim_max;
+    KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &more));
+  }
+  ~MoreDescriptors() { setrlimit(RLIMIT_NOFILE, &before); }
+  KJ_DISALLOW_COPY(MoreDescriptors);
+  bool areEnough(rlim_t wanted) const { return before.rlim_max >= wanted; }
+
+ private:
+  struct rlimit before;
+};
 
 // An end of a socket, by hand.
 struct TestSocket {
