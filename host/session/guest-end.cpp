@@ -55,6 +55,14 @@ kj::Maybe<ServiceQuestion> questionOf(postern::schema::Host::ConnectParams::Read
 
 }  // namespace
 
+struct GuestEnd::Failures final : public kj::TaskSet::ErrorHandler {
+  explicit Failures(GuestEnd& end) : end(end) {}
+  void taskFailed(kj::Exception&& exception) override {
+    KJ_IF_MAYBE (h, end.handler) h->misfortune(exception.getDescription());
+  }
+  GuestEnd& end;
+};
+
 class GuestEnd::Server final : public postern::schema::Host::Server {
  public:
   explicit Server(GuestEnd& end) : end(end) {}
@@ -98,7 +106,9 @@ GuestEnd::GuestEnd(kj::Own<Session> session, const Confirmation& confirmation, k
                    .then([this](SessionEnd how) {
                      KJ_IF_MAYBE (h, this->handler) h->ended(*this, how);
                    })
-                   .eagerlyEvaluate(nullptr)) {}
+                   .eagerlyEvaluate(nullptr)),
+      failures(kj::heap<Failures>(*this)),
+      questions(*failures) {}
 
 GuestEnd::~GuestEnd() noexcept(false) {
   handler = nullptr;  // the end of RPC is no news here
@@ -141,8 +151,15 @@ void GuestEnd::receive(postern::schema::Goodbye why) {
   KJ_IF_MAYBE (h, handler) h->goodbye(*this, why);
 }
 
+// Calls of a guest outlive this by some turns of the loop: what is done for them does not.
 kj::Promise<bool> GuestEnd::ask(kj::Maybe<ServiceQuestion> question) {
-  KJ_IF_MAYBE (h, handler) return h->connect(*this, kj::mv(question));
+  auto answered = kj::newPromiseAndFulfiller<bool>();
+  KJ_IF_MAYBE (h, handler) {
+    questions.add(h->connect(*this, kj::mv(question)).then([fulfiller = kj::mv(answered.fulfiller)](bool open) mutable {
+      fulfiller->fulfill(kj::mv(open));
+    }));
+    return kj::mv(answered.promise);
+  }
   return kj::NEVER_DONE;  // another guest has taken its place, and its session is being closed
 }
 

@@ -38,7 +38,7 @@ class GuestEnd {
     // For the log: an exception left as public text.
     virtual void misfortune(kj::StringPtr text) = 0;
     // Resolves when it is to be answered: whether its channel is open. Null: a question that cannot be read. The guest
-    // outlives the promise.
+    // outlives the promise, and whether the one who asked still waits makes no difference to it.
     virtual kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question) = 0;
     virtual uint32_t heartbeatMilliseconds() = 0;
   };
@@ -77,6 +77,9 @@ class GuestEnd {
   kj::Maybe<kj::TimePoint> passedOnAt;
   kj::Promise<void> watching;
   kj::Promise<void> watchingRpc = nullptr;
+  struct Failures;
+  kj::Own<Failures> failures;
+  kj::TaskSet questions;
 
   void receive(postern::schema::Heartbeat::Reader beat);
   void receive(postern::schema::Goodbye why);
