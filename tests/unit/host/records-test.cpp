@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
+
 #include "host/config/config.h"
 #include "host/daemon/policy-store.h"
 #include "host/files/files.h"
@@ -137,6 +139,26 @@ TEST_CASE("a VM's record is read as it was written") {
   CHECK((web.transport == "vsock:42"));
   CHECK(web.tags.size() == 2);
   CHECK((web.qmp == "/run/vm/web 1.qmp"));
+}
+
+// T112
+TEST_CASE("that a VM's port was blocked by hand is kept over restarts, until it is unblocked") {
+  TemporaryFolder folder;
+  auto path = folder.path("vms");
+  auto put = [&](bool blocked) {
+    auto loaded = openRegistry(path);
+    auto web = record("web1", 1, "vsock:42");
+    web.blocked = blocked;
+    CHECK((loaded.registry->put(kj::mv(web)) == nullptr));
+  };
+  auto isBlocked = [&]() { return KJ_REQUIRE_NONNULL(openRegistry(path).registry->find("web1")).blocked; };
+  put(false);
+  CHECK_FALSE(isBlocked());
+  put(true);
+  CHECK(isBlocked());
+  CHECK(KJ_REQUIRE_NONNULL(openRegistry(path).registry->find("web1")).clone().blocked);
+  put(false);
+  CHECK_FALSE(isBlocked());
 }
 
 TEST_CASE("each bad record is named and left out, and the others stay") {
