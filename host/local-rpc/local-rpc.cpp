@@ -84,6 +84,11 @@ kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, k
   return kj::heap<UnixSocketsAlone>(kj::mv(stream));
 }
 
+// In one message. An end takes so many; what it sends has no other bound.
+unsigned maxDescriptors(Descriptors descriptors) {
+  return descriptors == Descriptors::ANY ? MAX_TRUSTED_DESCRIPTORS : 1;
+}
+
 class CarriedDescriptor final : public schema::Descriptor::Server {
  public:
   explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
@@ -98,7 +103,7 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
                    uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors)
     : stream(wrap(provider, kj::mv(socket), descriptors)),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
+      network(*stream, maxDescriptors(descriptors), Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);
 }

@@ -1,7 +1,7 @@
 #pragma once
 // LocalRpc: Cap'n Proto between two of the host's own processes over a Unix socket, with descriptors beside messages.
 // The one place of the host that builds an RPC system, with every limit set: size of a message, nesting, words of calls
-// in progress, one descriptor a message. Lives on the loop of its I/O provider.
+// in progress, one descriptor a message (but see Descriptors::ANY). Lives on the loop of its I/O provider.
 //
 // A peer that floods is not read further while its calls are in progress; one that goes away is seen by
 // onDisconnect(), and everything that was done for it is cancelled, in the turns of the loop that follow, where the
@@ -28,8 +28,10 @@ constexpr uint64_t CONTROL_MESSAGE_WORDS = uint64_t(1) << 19;
 // somebody else has made may wait when it is closed (transport/close-elsewhere.h).
 enum class Descriptors : uint8_t {
   UNIX_SOCKETS,
-  ANY,  // of a peer that is trusted: posternd, by its session
+  ANY,  // of a peer that is trusted: posternd, by its session; and several in a message
 };
+// A caller's socket, and a mirror for each of the services that it was granted.
+constexpr unsigned MAX_TRUSTED_DESCRIPTORS = 20;
 
 class LocalRpc {
  public:
