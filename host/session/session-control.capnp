@@ -43,6 +43,14 @@ interface SessionControl {
 
   cutChannel @9 (id :UInt64) -> ();
   # Resets it, if there is one with this id.
+
+  channelTraffic @10 () -> (channels :List(ChannelTraffic));
+  # What has passed each channel that lives, for who wants to see it. Of one between VMs, each of the two sessions knows.
+}
+
+struct ChannelTraffic {
+  id @0 :UInt64;
+  traffic @1 :Control.Traffic;
 }
 
 struct Flow {
