@@ -39,8 +39,7 @@ kj::OneOf<kj::Maybe<ServiceUser>, kj::String> userOf(const ServiceTarget& target
   }
   // T115
   if (isRoot && target.leadsTo.is<ServiceProgram>()) {
-    return kj::str(
-        "say as whom the program runs, such as user = \"nobody\"; \"root\" only if it has to be");
+    return kj::str("say as whom the program runs, such as user = \"nobody\"; \"root\" only if it has to be");
   }
   return kj::Maybe<ServiceUser>();
 }

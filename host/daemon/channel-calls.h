@@ -15,7 +15,8 @@ constexpr unsigned MAX_SHOWN_RULES = 8192;
 using ChannelsContext = capnp::CallContext<schema::Control::ChannelsParams, schema::Control::ChannelsResults>;
 using PortsContext = capnp::CallContext<schema::Control::PortsParams, schema::Control::PortsResults>;
 using BlockPortContext = capnp::CallContext<schema::Control::BlockPortParams, schema::Control::BlockPortResults>;
-using CloseChannelContext = capnp::CallContext<schema::Control::CloseChannelParams, schema::Control::CloseChannelResults>;
+using CloseChannelContext =
+    capnp::CallContext<schema::Control::CloseChannelParams, schema::Control::CloseChannelResults>;
 
 // `daemon` outlives the promise.
 kj::Promise<void> listChannels(Daemon& daemon, kj::Own<const LocalCaller> who, ChannelsContext context);

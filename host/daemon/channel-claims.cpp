@@ -14,7 +14,7 @@ constexpr uint64_t MAX_MILLISECONDS = uint64_t(1) << 40;
 constexpr size_t MAX_WHY_BYTES = 100;
 constexpr unsigned MAX_CALLER_GROUPS = 64;
 
-constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj};
+constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj, "refused"_kj};
 
 uint64_t bounded(uint64_t untrusted) {
   return kj::min(untrusted, MAX_NUMBER);
@@ -129,8 +129,7 @@ ChannelRefusal parseRefusal(schema::SessionObserver::ChannelRefusedParams::Reade
 
 PortClaim parsePortClaim(schema::SessionObserver::TrafficParams::Reader untrusted) {
   PortClaim claim;
-  claim.counters =
-      passFrom(untrusted.getOpened(), untrusted.getRefused(), untrusted.getActive(), untrusted.getOutOf());
+  claim.counters = passFrom(untrusted.getOpened(), untrusted.getRefused(), untrusted.getActive(), untrusted.getOutOf());
   claim.mirrorDropped = bounded(untrusted.getMirrorDropped());
   auto rules = untrusted.getRules();
   kj::HashSet<kj::StringPtr> seen;
@@ -138,8 +137,8 @@ PortClaim parsePortClaim(schema::SessionObserver::TrafficParams::Reader untruste
     kj::StringPtr rule = rules[i].getRule();
     if (!policy::isRuleId(rule) || seen.contains(rule)) continue;
     seen.insert(rule);
-    claim.rules.add(RuleClaim{kj::str(rule), passFrom(rules[i].getOpened(), rules[i].getRefused(),
-                                                      rules[i].getActive(), rules[i].getTraffic())});
+    claim.rules.add(RuleClaim{kj::str(rule), passFrom(rules[i].getOpened(), rules[i].getRefused(), rules[i].getActive(),
+                                                      rules[i].getTraffic())});
   }
   return claim;
 }

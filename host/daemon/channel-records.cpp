@@ -27,12 +27,12 @@ AuditField number(kj::StringPtr key, uint64_t value) {
 ChannelRecords::ChannelRecords(kj::Timer& timer, Records& records)
     : timer(timer), records(records), refusals(timer, REFUSALS_BURST, REFUSALS_PER_MINUTE) {}
 
-void ChannelRecords::opened(const ChannelEntry& channel, kj::StringPtr mirror) {
+void ChannelRecords::opened(const ChannelEntry& channel) {
   auto who = channel.from(), to = channel.target(), call = callOf(channel.service), id = formatChannelId(channel.id);
   kj::Vector<AuditField> fields;
   fields.add(AuditField{"channel", id.asPtr()});
   fields.add(AuditField{"to", to.asPtr()});
-  if (mirror.size() > 0) fields.add(AuditField{"mirror", mirror});
+  if (channel.mirror.size() > 0) fields.add(AuditField{"mirror", channel.mirror.asPtr()});
   AuditEvent line;
   line.who = who;
   line.vm = vmOf(to);
@@ -106,7 +106,7 @@ void ChannelRecords::write(kj::StringPtr vm, const GuestDenial& denial, kj::Stri
   auto of = denial.to.size() == 0 ? kj::String() : kj::str(" of ", denial.to);
   auto more = detail.size() == 0 ? kj::String() : kj::str(" (", detail, ")");
   auto kind = denial.outcome == "denied" ? "denied"_kj : "channel-failed"_kj;
-  records.tell(vm, kind, kj::str(who, ": ", call, of, ": ", outcome, ": ", denial.reason, more));
+  records.tell(vm, kind, kj::str(who, ": ", call, of, ": ", outcome, ": ", denial.reason, more), vmOf(denial.to));
 }
 
 void ChannelRecords::refused(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr service, kj::StringPtr rule,
@@ -119,15 +119,13 @@ void ChannelRecords::refused(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr 
 }
 
 void ChannelRecords::flush(kj::TimePoint now) {
-  denials.flush(now, [this](kj::StringPtr vm, const GuestDenial& denial, uint64_t times) {
-    writeCount(vm, denial, times);
-  });
+  denials.flush(now,
+                [this](kj::StringPtr vm, const GuestDenial& denial, uint64_t times) { writeCount(vm, denial, times); });
 }
 
 void ChannelRecords::flush(kj::StringPtr vm) {
-  denials.flush(vm, [this](kj::StringPtr name, const GuestDenial& denial, uint64_t times) {
-    writeCount(name, denial, times);
-  });
+  denials.flush(
+      vm, [this](kj::StringPtr name, const GuestDenial& denial, uint64_t times) { writeCount(name, denial, times); });
 }
 
 }  // namespace postern::host

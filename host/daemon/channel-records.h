@@ -1,7 +1,7 @@
 #pragma once
-// ChannelRecords: what is written down of channels: in the audit log a line when one opens and one when it closes, and a
-// line for what was refused; events for what was denied. `who` asks, `call` is service.NAME, `outcome` says which line
-// it is:
+// ChannelRecords: what is written down of channels: in the audit log a line when one opens and one when it closes, and
+// a line for what was refused; events for what was denied. `who` asks, `call` is service.NAME, `outcome` says which
+// line it is:
 //
 //   channel.open    channel, to, mirror
 //   channel.close   channel, to, why, and, as the session has told them: bytes-there, bytes-back, messages-there,
@@ -18,8 +18,7 @@ class ChannelRecords {
  public:
   explicit ChannelRecords(kj::Timer& timer, Records& records);
 
-  // `mirror`: where its records go; empty: nowhere.
-  void opened(const ChannelEntry& channel, kj::StringPtr mirror);
+  void opened(const ChannelEntry& channel);
   void closed(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing);
   // An administrator closes it: `call` is channel.cut.
   void cut(kj::StringPtr who, const ChannelEntry& channel);

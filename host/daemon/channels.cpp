@@ -1,5 +1,7 @@
 #include "host/daemon/channels.h"
 
+#include <sys/resource.h>
+
 #include "host/control/channel-id.h"
 #include "host/log/log.h"
 
@@ -27,7 +29,15 @@ ChannelEntry entryOf(kj::StringPtr vm, ChannelClaim claim, kj::TimePoint now) {
   entry.rule = kj::mv(claim.rule);
   entry.opened = now - claim.openFor;
   entry.isConfirmed = !isOfOther;
+  entry.isWritten = true;  // by an earlier posternd
   return entry;
+}
+
+// Each costs posternd a descriptor, and half of them are for everything else.
+size_t affordableChannels() {
+  struct rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) return MAX_LIVE_CHANNELS;
+  return kj::min(MAX_LIVE_CHANNELS, size_t(files.rlim_cur) / 2);
 }
 
 }  // namespace
@@ -39,10 +49,47 @@ Channels::Channels(const Environment& environment, FindVm findVm)
       records(port.getTimer(), environment.records),
       services(port, [](kj::StringPtr line) { logEvent(LogLevel::WARNING, "service-program", line); }),
       mirrors(port.getTimer(), environment.records),
-      live(port, *this),
+      live(port, *this, affordableChannels()),
       questions({port, environment.decisions, services, mirrors, records, live, find}),
       tasks(*this) {}
 Channels::~Channels() noexcept(false) {}
+
+// What guests ask --------------------------------------------------------------------------------------------------
+
+kj::Promise<kj::Maybe<kj::Own<Channels::Prospect>>> Channels::ask(ChannelVm& vm, kj::Maybe<ChannelQuestion> question) {
+  KJ_IF_MAYBE (asked, question) return questions.ask(vm, kj::mv(*asked));
+  questions.refuseNames(vm);
+  return kj::Maybe<kj::Own<Prospect>>();
+}
+
+void Channels::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
+                     schema::SessionObserver::ConnectResults::Builder answer) {
+  KJ_IF_MAYBE (id, questions.begin(vm, kj::mv(prospect), answer)) unwritten.push_back(*id);
+}
+
+void Channels::tick(kj::TimePoint now) {
+  records.flush(now);
+  while (!unwritten.empty()) {
+    KJ_IF_MAYBE (channel, live.find(unwritten.front())) {
+      if (now - channel->opened < WRITTEN_AFTER) return;
+      writeOpened(*channel);
+    }
+    unwritten.pop_front();
+  }
+}
+
+void Channels::writeOpened() {
+  for (auto id : unwritten) {
+    KJ_IF_MAYBE (channel, live.find(id)) writeOpened(*channel);
+  }
+  unwritten.clear();
+}
+
+void Channels::writeOpened(ChannelEntry& channel) {
+  if (channel.isWritten) return;
+  channel.isWritten = true;
+  records.opened(channel);
+}
 
 // What sessions say ------------------------------------------------------------------------------------------------
 
@@ -56,16 +103,15 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
     entry.grant = grant;
     entry.service = kj::str(service);
     entry.opened = port.getTimer().now();
-    kj::StringPtr mirror = "";
     bool isGranted = false;
     for (auto& one : granted->granted.services) {
       if (one.service != service) continue;
       isGranted = true;
       entry.rule = kj::str(one.rule);
-      mirror = one.mirror;
+      entry.mirror = kj::str(one.mirror);
     }
     if (isGranted && live.hasRoomFor(entry.vm)) {
-      records.opened(entry, mirror);
+      writeOpened(entry);
       live.add(kj::mv(entry), nullptr);
       return recheck(id);
     }
@@ -193,7 +239,13 @@ kj::Promise<void> Channels::cutInSessions(const ChannelEntry& channel) {
   return kj::joinPromises(answers.releaseAsArray());
 }
 
-void Channels::channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
+void Channels::channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
+  if (why == "refused" && !channel.isWritten) {
+    auto denial =
+        GuestDenial{channel.target(), kj::str(channel.service), kj::str(channel.rule), "failed"_kj, "limit"_kj};
+    return records.refused(channel.vm, denial);
+  }
+  writeOpened(channel);
   records.closed(channel, why, closing);
 }
 

@@ -5,10 +5,16 @@
 // What is forbidden, by a new policy, a blocked port, an expired rule, a quarantine or a VM's removal, is cut, within
 // 100 ms, and nothing else is (T114). One loop; owned by the Daemon.
 
+#include <deque>
+
 #include "host/daemon/guest-questions.h"
 #include "host/daemon/live-grants.h"
 
 namespace postern::host {
+
+// A channel that a guest has opened is written down when it has lasted so long, or ends: by then its session has said
+// if a limit has refused it, and a flood of such ones is a line and a count like any other.
+constexpr auto WRITTEN_AFTER = 300 * kj::MILLISECONDS;
 
 class Channels final : private LiveChannels::Handler, private kj::TaskSet::ErrorHandler {
  public:
@@ -25,7 +31,11 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
 
   HostServices& hostServices() { return services; }
   Mirrors& mirrorSockets() { return mirrors; }
-  GuestQuestions& guestQuestions() { return questions; }
+
+  // What guests ask (GuestQuestions).
+  using Prospect = GuestQuestions::Prospect;
+  kj::Promise<kj::Maybe<kj::Own<Prospect>>> ask(ChannelVm& vm, kj::Maybe<ChannelQuestion> question);
+  void begin(ChannelVm& vm, kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer);
   LiveChannels& living() { return live; }
 
   // What a VM's session process says.
@@ -43,8 +53,10 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
   void cutByHand(kj::StringPtr who, uint64_t id);
   // What is counted of a VM that goes.
   void forget(kj::StringPtr vm);
-  // A few times a second.
-  void tick(kj::TimePoint now) { records.flush(now); }
+  // A few times a second: writes down what has waited for it.
+  void tick(kj::TimePoint now);
+  // All of it, before posternd ends.
+  void writeOpened();
 
  private:
   const Environment environment;
@@ -55,14 +67,16 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
   Mirrors mirrors;
   LiveChannels live;
   GuestQuestions questions;
+  std::deque<uint64_t> unwritten;  // channels that guests opened, in their order
   kj::TaskSet tasks;
 
+  void writeOpened(ChannelEntry& channel);
   void adopt(ChannelVm& vm, ChannelClaim claim);
   void recheck(uint64_t id);
   kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel);
 
   kj::Promise<void> cutInSessions(const ChannelEntry& channel) override;
-  void channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) override;
+  void channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) override;
   void disobeyed(const ChannelEntry& channel) override;
   void taskFailed(kj::Exception&& exception) override;
 };

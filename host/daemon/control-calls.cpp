@@ -7,6 +7,7 @@
 #include "host/control/failure.h"
 #include "host/daemon/caller-rights.h"
 #include "host/daemon/channel-calls.h"
+#include "host/daemon/event-stream.h"
 #include "host/daemon/open-call.h"
 #include "host/log/log.h"
 #include "protocol/policy/explain.h"
@@ -227,50 +228,6 @@ kj::Promise<void> ControlCalls::status(StatusContext context) {
   });
 }
 
-// Follows the event log for one listener, one event at a time: a listener that does not read holds up itself.
-struct EventStream final : public kj::Refcounted {
-  Daemon& daemon;
-  kj::Own<const LocalCaller> who;
-  kj::String vm;
-  bool follow;
-  uint64_t seen;
-  schema::EventSink::Client sink;
-
-  EventStream(Daemon& daemon, kj::Own<const LocalCaller> who, kj::StringPtr vm, bool follow, uint64_t seen,
-              schema::EventSink::Client sink)
-      : daemon(daemon), who(kj::mv(who)), vm(kj::str(vm)), follow(follow), seen(seen), sink(kj::mv(sink)) {}
-
-  bool isFor(const Event& event) {
-    if (vm.size() > 0 && event.vm != vm) return false;
-    if (event.vm.size() == 0) return who->isAdministrator || daemon.decisions().decideOnHost(*who, "admin.audit").isAllowed();
-    KJ_IF_MAYBE (v, daemon.findVm(event.vm)) return daemon.decisions().isVisible(*who, v->record());
-    return who->isAdministrator;  // a VM that is gone
-  }
-
-  kj::Promise<void> run() {
-    kj::Maybe<kj::Promise<void>> sent;
-    daemon.eventLog().forEachAfter(seen, [&](const Event& event) {
-      if (sent != nullptr) return;
-      seen = event.sequence;
-      if (isFor(event)) sent = send(event);
-    });
-    KJ_IF_MAYBE (s, sent) return s->then([this]() { return run(); });
-    if (!follow) return kj::READY_NOW;
-    return daemon.eventLog().whenAfter(seen).then([this]() { return run(); });
-  }
-
-  kj::Promise<void> send(const Event& event) {
-    auto request = sink.eventRequest();
-    auto out = request.initEvent();
-    out.setSequence(event.sequence);
-    out.setTime(formatTime(event.time));
-    out.setVm(event.vm);
-    out.setKind(event.kind);
-    out.setText(event.text);
-    return request.send();
-  }
-};
-
 kj::Promise<void> ControlCalls::events(EventsContext context) {
   return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     KJ_REQUIRE(eventStreams < MAX_EVENT_STREAMS, "too many calls of events() on one connection");
@@ -278,10 +235,10 @@ kj::Promise<void> ControlCalls::events(EventsContext context) {
     auto params = context.getParams();
     auto last = daemon.eventLog().last();
     auto backlog = kj::min(uint64_t(params.getBacklog()), last);
-    auto stream = kj::refcounted<EventStream>(daemon, kj::mv(who), params.getVm(), params.getFollow(), last - backlog,
-                                              params.getSink());
+    auto until = params.getFollow() ? EventStream::Until::FOREVER : EventStream::Until::LAST;
+    auto stream = kj::refcounted<EventStream>(daemon, kj::mv(who), params.getVm(), last - backlog, params.getSink());
     context.releaseParams();
-    auto done = stream->run();
+    auto done = stream->run(until);
     return done.attach(kj::mv(stream), kj::defer([this]() { --eventStreams; }));
   });
 }

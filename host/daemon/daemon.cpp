@@ -22,15 +22,6 @@ kj::Date wallNow() {
 
 }  // namespace
 
-struct Daemon::VsockDoor {
-  kj::Own<Listener> listener;
-  Doorkeeper doorkeeper;
-  kj::Promise<void> serving = nullptr;
-
-  VsockDoor(kj::Own<Listener> l, Admission& admission, const kj::MonotonicClock& clock, PickVm pickVm)
-      : listener(kj::mv(l)), doorkeeper(*listener, admission, clock, kj::mv(pickVm)) {}
-};
-
 Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
     : paths(paths),
       io(io),
@@ -48,8 +39,8 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       channels({port, deciding, records, grants},
                [this](kj::StringPtr name) { return findVm(name).map([](Vm& vm) -> ChannelVm& { return vm; }); }),
       admission(time),
+      doors(port, admission, *this),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
-      strangers(time, 5, 1),
       unknownGrants(time, 200, 60),
       lookForExpired(time.now()),
       lookedUntil(wallNow()),
@@ -163,9 +154,14 @@ kj::Promise<void> Daemon::stopSessions() {
   return kj::joinPromises(all.releaseAsArray());
 }
 
-// vsock ------------------------------------------------------------------------------------------------------------
+void Daemon::openDoors() {
+  for (auto& entry : vms) {
+    auto endpoint = entry.value->record().endpoint();
+    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) doors.open(vsock->port, entry.key);
+  }
+}
 
-kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) const {
+kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) {
   for (auto& entry : vms) {
     auto endpoint = entry.value->record().endpoint();
     KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
@@ -175,48 +171,18 @@ kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) const {
   return nullptr;
 }
 
-void Daemon::openDoors() {
-  for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
-      if (doors.find(vsock->port) != nullptr) continue;
-      auto listening = listenOn(port, time, Endpoint(VsockEndpoint{CID_ANY, vsock->port}));
-      KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
-        logEvent(LogLevel::ERROR, "listen-failed", error->text, entry.key);
-        tellEvent(entry.key, "trouble", kj::str(error->text));
-        continue;
-      }
-      auto pick = [this](const PeerAddress& peer) -> kj::Maybe<kj::String> {
-        KJ_IF_MAYBE (address, peer.tryGet<VsockPeer>()) return vmOfCid(address->cid);
-        return nullptr;
-      };
-      auto door = kj::heap<VsockDoor>(kj::mv(listening.get<kj::Own<Listener>>()), admission, time, kj::mv(pick));
-      auto& reference = *door;
-      door->serving = serveDoor(reference).eagerlyEvaluate(
-          [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "vsock-door-failed", e.getDescription()); });
-      doors.insert(vsock->port, kj::mv(door));
-    }
-  }
+void Daemon::vsockVisitor(Visitor visitor) {
+  KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
 }
 
-kj::Promise<void> Daemon::serveDoor(VsockDoor& door) {
-  return door.doorkeeper.next().then([this, &door](Doorkeeper::Outcome outcome) {
-    KJ_SWITCH_ONEOF(outcome) {
-      KJ_CASE_ONEOF(visitor, Visitor) {
-        KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
-      }
-      KJ_CASE_ONEOF(turned, TurnedAway) {
-        if (turned.why.is<Stranger>()) strange(turned.peer);
-      }
-    }
-    return serveDoor(door);
-  });
+void Daemon::vsockStranger(const PeerAddress& peer, uint64_t leftOut) {
+  auto more = leftOut == 0 ? kj::String() : kj::str("; ", leftOut, " before it were not told");
+  tellEvent("", "unknown-cid", kj::str("a connection from ", toString(peer), ", which is no VM's", more));
 }
 
-void Daemon::strange(const PeerAddress& peer) {
-  auto cid = peer.is<VsockPeer>() ? kj::str(peer.get<VsockPeer>().cid) : kj::String();
-  if (strangers.take(cid) == nullptr) return;
-  tellEvent("", "unknown-cid", kj::str("a connection from ", toString(peer), ", which is no VM's"));
+void Daemon::vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) {
+  logEvent(LogLevel::ERROR, "listen-failed", text, vm);
+  tellEvent(vm, "trouble", kj::str(text));
 }
 
 // Policy -----------------------------------------------------------------------------------------------------------
@@ -266,7 +232,8 @@ unsigned Daemon::cutWhatIsForbidden() {
   auto cut = grants.cutUnless([this](const GrantEntry& grant) { return stillAllowed(grant); });
   if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
   auto cutChannels = channels.recheck();
-  if (cutChannels > 0) logEvent(LogLevel::INFO, "channels-cut", kj::str(cutChannels, " channels are no longer allowed"));
+  if (cutChannels > 0)
+    logEvent(LogLevel::INFO, "channels-cut", kj::str(cutChannels, " channels are no longer allowed"));
   return cut + cutChannels;
 }
 

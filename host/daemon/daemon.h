@@ -19,6 +19,7 @@
 #include "host/daemon/policy-store.h"
 #include "host/daemon/records.h"
 #include "host/daemon/vm.h"
+#include "host/daemon/vsock-doors.h"
 #include "host/paths.h"
 #include "host/registry/registry.h"
 #include "transport/random.h"
@@ -30,7 +31,7 @@ constexpr auto TICK = 200 * kj::MILLISECONDS;
 // How long a connection may go on after its rule has expired.
 constexpr auto EXPIRY_LOOK = 1 * kj::SECONDS;
 
-class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
+class Daemon final : private Vm::Handler, private VsockDoors::Handler, private kj::TaskSet::ErrorHandler {
  public:
   struct Parts {
     Config config;
@@ -49,8 +50,11 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   void reload(kj::StringPtr configPath, Presence presence);
   // Ends all sessions, for a host that stops for good.
   kj::Promise<void> stopSessions();
-  // The audit log is on the disk.
-  kj::Promise<void> flush() { return records.auditLog().flush(); }
+  // The audit log is whole, and on the disk.
+  kj::Promise<void> flush() {
+    channels.writeOpened();
+    return records.auditLog().flush();
+  }
 
   // For the control socket -----------------------------------------------------------------------------------------
 
@@ -107,17 +111,13 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   LiveGrants grants;
   Channels channels;
   Admission admission;
+  VsockDoors doors;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
-  Damper strangers;                 // by context id
   Damper unknownGrants;             // by VM
   kj::TimePoint lookForExpired;
   kj::Date lookedUntil;  // rules that expire from then on have not been looked for
-
-  // vsock: one listener a port that any VM names.
-  struct VsockDoor;
-  kj::HashMap<uint32_t, kj::Own<VsockDoor>> doors;
 
   kj::TaskSet tasks;
   kj::Promise<void> ticking;
@@ -125,15 +125,17 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Vm::Environment vmEnvironment();
   void startVm(const VmRecord& record);
   void openDoors();
-  kj::Promise<void> serveDoor(VsockDoor& door);
-  kj::Maybe<kj::String> vmOfCid(uint32_t cid) const;
-  void strange(const PeerAddress& peer);
   kj::Promise<void> tickForEver();
   void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text) { records.tell(vm, kind, kj::mv(text)); }
   unsigned cutWhatIsForbidden();
   LimitsInUse limitsInUse();
   void sendLimits(Vm& vm, const LimitsInUse& inUse);
   void reloadConfig(kj::StringPtr path, Presence presence);
+
+  kj::Maybe<kj::String> vmOfCid(uint32_t cid) override;
+  void vsockVisitor(Visitor visitor) override;
+  void vsockStranger(const PeerAddress& peer, uint64_t leftOut) override;
+  void vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) override;
 
   void operation(Vm& vm, const OperationReport& report) override;
   bool stillAllowed(const GrantEntry& grant);

@@ -16,9 +16,9 @@ namespace postern::host {
 
 // What a guest was refused, and why in truth.
 struct GuestDenial {
-  kj::String to;       // "vm:db1", "host"; empty: of names that are none, or of many
-  kj::String service;  // empty: likewise
-  kj::String rule;     // that denied, or that allowed what could not be brought about
+  kj::String to;          // "vm:db1", "host"; empty: of names that are none, or of many
+  kj::String service;     // empty: likewise
+  kj::String rule;        // that denied, or that allowed what could not be brought about
   kj::StringPtr outcome;  // static: "denied", "failed"
   kj::StringPtr reason;   // static: "no-rule", "unknown-vm", "not-reached"
 

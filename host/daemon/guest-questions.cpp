@@ -68,8 +68,9 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(Ch
     refuse(name, question, *denied);
     return kj::Maybe<kj::Own<Prospect>>();
   }
-  auto& count = counts.findOrCreate(
-      name, [&]() { return kj::HashMap<kj::String, kj::Own<Count>>::Entry{kj::str(name), kj::refcounted<Count>()}; });
+  auto& count = counts.findOrCreate(name, [&]() {
+    return kj::HashMap<kj::String, kj::Own<Count>>::Entry{kj::str(name), kj::refcounted<Count>()};
+  });
   auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question));
   if (prospect->question.to.size() == 0) return askHost(kj::mv(prospect));
   auto& target = KJ_ASSERT_NONNULL(environment.find(prospect->question.to));
@@ -149,26 +150,26 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::askVm(
 }
 
 kj::Maybe<kj::Own<GuestQuestions::Prospect>> GuestQuestions::failed(const Prospect& prospect, kj::StringPtr reason,
-                                                                   kj::String detail) {
+                                                                    kj::String detail) {
   refuse(prospect.vm, prospect.question,
          Denied{denialOf(prospect.question, "", "failed"_kj, reason), /* byPolicy */ false, kj::mv(detail)});
   return nullptr;
 }
 
 // T113
-bool GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
-                           schema::SessionObserver::ConnectResults::Builder answer) {
+kj::Maybe<uint64_t> GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
+                                          schema::SessionObserver::ConnectResults::Builder answer) {
   auto& question = prospect->question;
   prospect->slot = nullptr;
   auto verdict = judge(vm, question);
   KJ_IF_MAYBE (denied, verdict.tryGet<Denied>()) {
     refuse(prospect->vm, question, *denied);
-    return false;
+    return nullptr;
   }
   auto copy = copyOf(prospect->socket);
   if (copy == nullptr) {
     failed(*prospect, "too-many"_kj);
-    return false;
+    return nullptr;
   }
   auto& terms = verdict.get<ServiceTerms>();
   ChannelEntry entry;
@@ -188,9 +189,9 @@ bool GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
   writeLimit(terms.limits, terms.rule, flow.initLimit());
   writePortLimit(environment.decisions.policy(), entry.vm, flow.initPort());
   environment.mirrors.write(terms, entry.vm, entry.from(), entry.target(), [&]() { return flow.initMirror(); });
-  environment.records.opened(entry, terms.mirrorText());
+  entry.mirror = terms.mirrorText();
   environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
-  return true;
+  return question.id;
 }
 
 void GuestQuestions::refuseNames(ChannelVm& vm) {

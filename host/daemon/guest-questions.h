@@ -1,7 +1,7 @@
 #pragma once
-// GuestQuestions: what guests ask for: a channel to a service of another VM or of the host. Decides by the identity that
-// the asking VM's session process stands for and by nothing else; reaches the target; hands out the asking session's
-// end of the way, under the terms that count at that moment.
+// GuestQuestions: what guests ask for: a channel to a service of another VM or of the host. Decides by the identity
+// that the asking VM's session process stands for and by nothing else; reaches the target; hands out the asking
+// session's end of the way, under the terms that count at that moment.
 //
 // Guarantees: what is handed out was allowed when it was handed out, whatever the reaching took; a guest is told yes or
 // no, and everything else goes to the audit, the events and the ports' counters; a VM has at most MAX_QUESTIONS under
@@ -48,8 +48,9 @@ class GuestQuestions {
   void forget(kj::StringPtr vm) { counts.erase(vm); }
   // One whose names are none.
   void refuseNames(ChannelVm& vm);
-  // In the turn in which the answer goes out: decides again, and lists the channel. False: refused after all.
-  bool begin(ChannelVm& vm, kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer);
+  // In the turn in which the answer goes out: decides again, and lists the channel; its id. Null: refused after all.
+  kj::Maybe<uint64_t> begin(ChannelVm& vm, kj::Own<Prospect> prospect,
+                            schema::SessionObserver::ConnectResults::Builder answer);
 
  private:
   // How many of a VM's are under way. Shared with those, since a call that is cancelled may be destroyed last of all.

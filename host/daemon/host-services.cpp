@@ -1,6 +1,5 @@
 #include "host/daemon/host-services.h"
 
-#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
 
@@ -76,23 +75,21 @@ kj::Promise<HostServices::Outcome> HostServices::connect(kj::Own<Service> servic
 }
 
 // T115
-HostServices::Outcome HostServices::start(const Service& service, const ServiceProgram& program,
-                                          kj::StringPtr peer) {
+HostServices::Outcome HostServices::start(const Service& service, const ServiceProgram& program, kj::StringPtr peer) {
   if (programs.running() >= MAX_HOST_PROGRAMS) {
     return Refused{"too-many"_kj, kj::str("as many programs serve guests as may")};
   }
   auto pair = newSocketPair(SOCK_STREAM);
-  auto header = headerFor(service.target, peer);
-  if (!takes(pair.first, header)) return notReached(kj::str("it does not take a PROXY header"));
   ChildDescription child;
-  child.argv = KJ_MAP(part, program.argv) { return kj::str(part); };
-  child.environment = kj::arr(kj::str(CHILD_PATH), kj::str("POSTERN_PEER=", peer),
-                              kj::str("POSTERN_SERVICE=", service.target.name));
+  child.argv = KJ_MAP(part, program.argv) {
+    return kj::str(part);
+  };
+  child.environment =
+      kj::arr(kj::str(CHILD_PATH), kj::str("POSTERN_PEER=", peer), kj::str("POSTERN_SERVICE=", service.target.name));
   KJ_IF_MAYBE (user, service.runAs) {
     child.identity = user->identity;
     child.groups = kj::heapArray(user->groups.asPtr());
   }
-  KJ_SYSCALL(fcntl(pair.second, F_SETFL, 0));  // as programs expect theirs
   child.stdio = kj::mv(pair.second);
   child.grace = PROGRAM_GRACE;
   kj::Promise<ChildEnd> end = nullptr;

@@ -36,10 +36,12 @@ struct ChannelEntry {
   kj::TimePoint opened = kj::origin<kj::TimePoint>();
   // False: only the VM that it leads to has claimed it, after a restart.
   bool isConfirmed = true;
+  kj::String mirror;       // where its records go; empty: nowhere
+  bool isWritten = false;  // that it was opened, in the audit
 
   bool isBetweenVms() const { return to.size() > 0; }
   bool concerns(kj::StringPtr name) const { return vm == name || to == name; }
-  kj::String from() const;   // "user:alice", "vm:web1"
+  kj::String from() const;    // "user:alice", "vm:web1"
   kj::String target() const;  // "vm:db1", "host"
 };
 
@@ -50,7 +52,7 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
     // To the session processes of its VMs that are there; resolves when they have answered.
     virtual kj::Promise<void> cutInSessions(const ChannelEntry& channel) = 0;
     // It is no longer among them. `closing`: what a session said; null: none did.
-    virtual void channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) = 0;
+    virtual void channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) = 0;
     virtual void disobeyed(const ChannelEntry& channel) = 0;
   };
 

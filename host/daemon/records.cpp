@@ -58,9 +58,9 @@ void Records::decision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPt
   }
 }
 
-void Records::tell(kj::StringPtr vm, kj::StringPtr kind, kj::String text) {
+void Records::tell(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other) {
   logEvent(LogLevel::INFO, kind, text, vm);
-  events.add(vm, kind, kj::mv(text));
+  events.add(vm, kind, kj::mv(text), other);
 }
 
 void Records::flush(kj::TimePoint now) {

@@ -28,8 +28,8 @@ class Records {
   // Who asked what, and what it came to.
   void decision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
                 const FileDecision& decided);
-  // An event, and a line of the log. `kind` is static.
-  void tell(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+  // An event, and a line of the log. `kind` is static; `other`: another VM that the text names.
+  void tell(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other = "");
 
   // What has been counted and is due.
   void flush(kj::TimePoint now);

@@ -25,6 +25,7 @@
 #include "host/daemon/guest-questions.h"
 #include "host/daemon/operation-report.h"
 #include "host/daemon/process-watch.h"
+#include "host/daemon/session-start.h"
 #include "host/local-rpc/local-rpc.h"
 #include "host/session/report.h"
 #include "host/session/session-control.capnp.h"
@@ -153,6 +154,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks;
   kj::Promise<void> running;
 
+  SessionPlace place() const { return {environment.sessionFolder, vmName, vm}; }
   kj::Promise<void> run();
   kj::Promise<void> runOnce();
   kj::Promise<void> attach(kj::AutoCloseFd socket);
@@ -161,9 +163,6 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> receiveReports();
   kj::Promise<void> untilHung();
   void reset(kj::StringPtr why);
-  // The process that was started last, by us or by an earlier posternd, if it still lives; null otherwise.
-  kj::Maybe<pid_t> lastStarted() const;
-  bool isOurs(pid_t pid) const;
   kj::Promise<void> endLastStarted();
   void taskFailed(kj::Exception&& exception) override;
 };

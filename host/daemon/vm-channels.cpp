@@ -5,14 +5,11 @@
 namespace postern::host {
 
 kj::Promise<kj::Maybe<kj::Own<Vm::Prospect>>> Vm::sessionAsks(kj::Maybe<ChannelQuestion> question) {
-  auto& questions = environment.channels.guestQuestions();
-  KJ_IF_MAYBE (asked, question) return questions.ask(*this, kj::mv(*asked));
-  questions.refuseNames(*this);
-  return kj::Maybe<kj::Own<Prospect>>();
+  return environment.channels.ask(*this, kj::mv(question));
 }
 
 void Vm::sessionBegins(kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer) {
-  environment.channels.guestQuestions().begin(*this, kj::mv(prospect), answer);
+  environment.channels.begin(*this, kj::mv(prospect), answer);
 }
 
 void Vm::sessionOpened(uint64_t channel, uint64_t grant, kj::StringPtr service) {

@@ -117,8 +117,7 @@ LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket
                    uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors,
                    kj::Maybe<kj::Own<PassedTcp>> tcp)
     : stream(wrap(provider, kj::mv(socket), descriptors, kj::mv(tcp))),
-      network(*stream, maxDescriptors(descriptors), Side::SERVER,
-              readerOptions(maxMessageWords)),
+      network(*stream, maxDescriptors(descriptors), Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);
 }

@@ -88,8 +88,9 @@ kj::Promise<Result> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& 
       auto socket = newUnixSocket();
       if (socket.get() < 0) return Result(transportError(errorWords(errno)));
       auto& timer = port.getTimer();
-      return tryConnect(timer, kj::mv(socket),
-                        Attempt{nameOf(*unix), who->identity, kj::heapArray(who->groups.asPtr()), timer.now() + deadline});
+      return tryConnect(
+          timer, kj::mv(socket),
+          Attempt{nameOf(*unix), who->identity, kj::heapArray(who->groups.asPtr()), timer.now() + deadline});
     }
   }
   return connectLocal(port, address, deadline);

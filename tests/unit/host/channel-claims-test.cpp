@@ -46,7 +46,7 @@ TEST_CASE("a channel's end has a word of ours, and numbers that the audit can ho
   auto params = message.initRoot<Observer::ChannelClosedParams>();
   params.setMicroseconds(~uint64_t(0));
   params.initTraffic().setBytesThere(~uint64_t(0));
-  for (auto why : {"finished", "reset", "cut", "link-ended"}) {
+  for (auto why : {"finished", "reset", "cut", "link-ended", "refused"}) {
     params.setWhy(why);
     CHECK((parseClosing(params.asReader()).why == why));
   }

@@ -61,14 +61,14 @@ void ChannelLab::policy(const std::string& rules) {
 }
 
 kj::Promise<LabAnswer> ChannelLab::asking(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service) {
-  auto& questions = channels->guestQuestions();
   ChannelQuestion question{id, to == "host" ? kj::String() : kj::str(to), kj::str(service)};
-  return questions.ask(vm, kj::mv(question))
-      .then([&questions, &vm](kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) -> kj::Promise<LabAnswer> {
+  return channels->ask(vm, kj::mv(question))
+      .then([this, &vm](kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) -> kj::Promise<LabAnswer> {
         LabAnswer answer{kj::heap<capnp::MallocMessageBuilder>(), nullptr, nullptr};
         auto results = answer.message->initRoot<schema::SessionObserver::ConnectResults>();
         KJ_IF_MAYBE (p, prospect) {
-          if (questions.begin(vm, kj::mv(*p), results)) {
+          channels->begin(vm, kj::mv(*p), results);
+          if (results.getAllowed()) {
             bool hasMirror = results.getFlow().hasMirror() && results.getFlow().getMirror().hasSocket();
             auto mirror = hasMirror ? takeDescriptor(results.getFlow().getMirror().getSocket())
                                     : kj::Promise<kj::Maybe<kj::AutoCloseFd>>(kj::Maybe<kj::AutoCloseFd>());
@@ -120,6 +120,7 @@ void ChannelLab::serveUnix(kj::StringPtr service, kj::StringPtr socket, bool pro
 }
 
 kj::String ChannelLab::auditText() {
+  channels->writeOpened();
   auto read = readFile(folder.path("audit.log"), 64 << 20);
   KJ_REQUIRE(read.is<kj::String>());
   return kj::mv(read.get<kj::String>());

@@ -70,13 +70,13 @@ TEST_CASE("a guest reaches a service of the host that it was granted, under its 
   CHECK((flow.getPort().getRule() == ""));
   CHECK_FALSE(flow.hasMirror());
   CHECK(lab.channels->living().size() == 1);
-  CHECK(says(lab.auditText(),
-             R"("who":"vm:web1","call":"service.cache","rule":"cache","outcome":"channel.open",)"
-             R"("channel":"0000000000000007","to":"host")"));
+  CHECK(says(lab.auditText(), R"("who":"vm:web1","call":"service.cache","rule":"cache","outcome":"channel.open",)"
+                              R"("channel":"0000000000000007","to":"host")"));
   lab.close(lab.web, 7, "finished", 10, 20);
   CHECK(lab.channels->living().size() == 0);
-  CHECK(says(lab.auditText(), R"("outcome":"channel.close","duration-us":1234,"channel":"0000000000000007","to":"host",)"
-                              R"("why":"finished","bytes-there":10,"bytes-back":20)"));
+  CHECK(says(lab.auditText(),
+             R"("outcome":"channel.close","duration-us":1234,"channel":"0000000000000007","to":"host",)"
+             R"("why":"finished","bytes-there":10,"bytes-back":20)"));
   CHECK(isOver(service));
 }
 
@@ -136,16 +136,11 @@ call = "service.ghost"
 [port.blocked]
 blocked = true
 )");
-  const Refused cases[] = {{"nobody", "http", "unknown-vm"},
-                           {"web1", "http", "itself"},
-                           {"db1", "http", "no-rule"},
-                           {"db1", "smtp", "deny-rule"},
-                           {"blocked", "http", "blocked-port"},
-                           {"hand", "http", "blocked-port"},
-                           {"rolled", "http", "quarantined"},
-                           {"off1", "http", "not-connected"},
-                           {"host", "http", "no-rule"},
-                           {"host", "ghost", "not-exported"}};
+  const Refused cases[] = {{"nobody", "http", "unknown-vm"},    {"web1", "http", "itself"},
+                           {"db1", "http", "no-rule"},          {"db1", "smtp", "deny-rule"},
+                           {"blocked", "http", "blocked-port"}, {"hand", "http", "blocked-port"},
+                           {"rolled", "http", "quarantined"},   {"off1", "http", "not-connected"},
+                           {"host", "http", "no-rule"},         {"host", "ghost", "not-exported"}};
   uint64_t id = 100;
   for (auto& one : cases) {
     auto later = lab.port.getTimer().now() + 1 * kj::HOURS;
@@ -276,6 +271,46 @@ TEST_CASE("a flood by ever other names is a few lines, and then a count") {
   CHECK(says(lab.auditText(), R"x("call":"service.*","outcome":"denied (9996 more)","reason":"several")x"));
 }
 
+// T111
+TEST_CASE("a flood of channels that a limit refuses is a line, and then a count, like any other") {
+  PairLab lab;
+  for (uint64_t id = 1; id <= 1000; ++id) {
+    REQUIRE(lab.ask(lab.web, id, "host", "cache").isAllowed());
+    lab.close(lab.web, id, "refused");
+    lab.acceptCache();
+  }
+  CHECK(lab.linesWith("service.cache") == 1);
+  CHECK(says(lab.auditText(), R"("rule":"cache","outcome":"failed","to":"host","reason":"limit")"));
+  lab.channels->tick(lab.port.getTimer().now() + 6 * kj::SECONDS);
+  CHECK(lab.linesWith("service.cache") == 2);
+}
+
+TEST_CASE("a channel is written down as open when it has lasted, or ended, and once") {
+  PairLab lab;
+  auto raw = [&]() {
+    auto read = readFile(lab.folder.path("audit.log"), 1 << 20);
+    return std::string(read.get<kj::String>().cStr());
+  };
+  auto count = [&](const char* part) {
+    auto text = raw();
+    unsigned n = 0;
+    for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++n;
+    return n;
+  };
+  lab.ask(lab.web, 1, "host", "cache");
+  lab.ask(lab.web, 2, "host", "cache");
+  lab.channels->tick(lab.port.getTimer().now());
+  CHECK(count("channel.open") == 0);
+  lab.close(lab.web, 1, "finished");
+  CHECK(count("channel.open") == 1);
+  CHECK(count("channel.close") == 1);
+  lab.channels->tick(lab.port.getTimer().now() + WRITTEN_AFTER);
+  CHECK(count("channel.open") == 2);
+  lab.channels->tick(lab.port.getTimer().now() + WRITTEN_AFTER);
+  lab.channels->writeOpened();
+  CHECK(count("channel.open") == 2);
+}
+
 // Cutting ----------------------------------------------------------------------------------------------------------
 
 // T114
@@ -345,7 +380,8 @@ TEST_CASE("a channel that is closed by hand says so, and by whom") {
   auto asked = lab.ask(lab.web, 0xabc, "host", "cache");
   lab.channels->cutByHand("user:alice", 0xabc);
   lab.close(lab.web, 0xabc, "cut");
-  CHECK(says(lab.auditText(), R"("who":"user:alice","call":"channel.cut","outcome":"done","channel":"0000000000000abc")"));
+  CHECK(says(lab.auditText(),
+             R"("who":"user:alice","call":"channel.cut","outcome":"done","channel":"0000000000000abc")"));
   CHECK(says(lab.auditText(), R"("why":"closed by hand")"));
   lab.channels->cutByHand("user:alice", 0xdef);  // there is none
   CHECK(lab.linesWith("channel.cut") == 1);
@@ -498,9 +534,9 @@ TEST_CASE("a channel of a program of the host is listed and written down under i
 
 TEST_CASE("a session cannot list what was not granted: such a channel is cut") {
   CallerLab lab;
-  lab.channels->opened(lab.web, 5, lab.grant, "web");       // of another service
-  lab.channels->opened(lab.web, 6, lab.grant + 1, "ssh");   // of no grant
-  lab.channels->opened(lab.db, 7, lab.grant, "ssh");        // of another VM's grant
+  lab.channels->opened(lab.web, 5, lab.grant, "web");      // of another service
+  lab.channels->opened(lab.web, 6, lab.grant + 1, "ssh");  // of no grant
+  lab.channels->opened(lab.db, 7, lab.grant, "ssh");       // of another VM's grant
   CHECK(lab.channels->living().size() == 0);
   CHECK(lab.web.cuts.size() == 2);
   CHECK(lab.linesWith("channel.open") == 0);
@@ -526,7 +562,8 @@ TEST_CASE("what a session refused a program of the host is written down, damped,
     lab.channels->refused(lab.web, ChannelRefusal{lab.grant, kj::str("ssh"), kj::str("not reached"), 1});
   }
   CHECK(lab.linesWith("not reached") == 60);
-  CHECK(says(lab.auditText(), R"("who":"user:alice","vm":"web1","call":"service.ssh","rule":"ssh","outcome":"not reached")"));
+  CHECK(says(lab.auditText(),
+             R"("who":"user:alice","vm":"web1","call":"service.ssh","rule":"ssh","outcome":"not reached")"));
   lab.channels->refused(lab.db, ChannelRefusal{lab.grant, kj::str("ssh"), kj::str("of another VM"), 1});
   CHECK(lab.linesWith("of another VM") == 0);
   // Questions of a guest that its session did not let through.
@@ -607,7 +644,8 @@ TEST_CASE("a session cannot claim another VM's channel, nor change what a channe
   CHECK(KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).isConfirmed);
 }
 
-TEST_CASE("a program's channel of an earlier posternd is adopted by who its caller was, and never as an administrator") {
+TEST_CASE(
+    "a program's channel of an earlier posternd is adopted by who its caller was, and never as an administrator") {
   PairLab lab;
   lab.policy("[[allow]]\nid = \"ssh\"\nfrom = \"group:ops\"\nto = \"web1\"\ncall = \"service.ssh\"\n");
   auto claimOf = [](uint64_t id, kj::StringPtr group) {

@@ -36,26 +36,30 @@ struct ServiceLab : ChannelLab {
   void program(kj::StringPtr name, kj::ArrayPtr<const kj::StringPtr> argv, bool proxy = false) {
     ServiceTarget target;
     target.name = kj::str(name);
-    target.leadsTo = ServiceProgram{KJ_MAP(part, argv) { return kj::str(part); }};
-    target.proxy = proxy;
-    kj::Vector<HostService> all;
-    all.add(HostService{kj::mv(target), nullptr});
-    channels->hostServices().set(kj::mv(all));
-  }
-  void shell(kj::StringPtr script) { program("prog", {"/bin/sh"_kj, "-c"_kj, script}); }
-
-  // What comes until the other side ends, or `enough` of it.
-  std::string readAll(int socket, size_t enough = SIZE_MAX) {
-    std::string text;
-    char bytes[4096];
-    soon([&]() {
-      auto got = recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT);
-      if (got > 0) text.append(bytes, static_cast<size_t>(got));
-      return text.size() >= enough || got == 0 || (got < 0 && errno != EAGAIN);
-    });
-    return text;
+    target.leadsTo = ServiceProgram{KJ_MAP(part, argv){return kj::str(part);
   }
 };
+target.proxy = proxy;
+kj::Vector<HostService> all;
+all.add(HostService{kj::mv(target), nullptr});
+channels->hostServices().set(kj::mv(all));
+}  // namespace
+void shell(kj::StringPtr script) {
+  program("prog", {"/bin/sh"_kj, "-c"_kj, script});
+}
+
+// What comes until the other side ends, or `enough` of it.
+std::string readAll(int socket, size_t enough = SIZE_MAX) {
+  std::string text;
+  char bytes[4096];
+  soon([&]() {
+    auto got = recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (got > 0) text.append(bytes, static_cast<size_t>(got));
+    return text.size() >= enough || got == 0 || (got < 0 && errno != EAGAIN);
+  });
+  return text;
+}
+};  // namespace postern::host
 
 bool lives(pid_t pid) {
   auto read = readFile(kj::str("/proc/", pid, "/stat"), 4096);
@@ -173,7 +177,8 @@ TEST_CASE("a Unix socket is connected to as the user that its service names") {
 // Mirrors ----------------------------------------------------------------------------------------------------------
 
 std::string mirrored(ChannelLab& lab, const char* copy) {
-  return std::string("[[allow]]\nid = \"all\"\nfrom = \"any\"\nto = \"host\"\ncall = \"service.*\"\nmirror = { to = \"unix:") +
+  return std::string(
+             "[[allow]]\nid = \"all\"\nfrom = \"any\"\nto = \"host\"\ncall = \"service.*\"\nmirror = { to = \"unix:") +
          lab.folder.path("ids.sock").cStr() + "\", copy = \"" + copy + "\" }\n";
 }
 
@@ -242,7 +247,8 @@ id = "two"
 from = "user:alice"
 to = "web1"
 call = "service.web"
-mirror = { to = "unix:)") + lab.folder.path("ids.sock").cStr() + "\", copy = \"full\" }\n");
+mirror = { to = "unix:)") +
+             lab.folder.path("ids.sock").cStr() + "\", copy = \"full\" }\n");
   auto caller = kj::atomicRefcounted<LocalCaller>();
   caller->user = kj::str("alice");
   GrantEntry entry{1, kj::str("web1"), {}, kj::mv(caller)};
