@@ -208,13 +208,11 @@ class StreamTest(unittest.TestCase):
                         pass
                     raise AssertionError("an end in order")
         finally:
-            service.listener = socket.socket()
-            service.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            service.listener.bind(port)
+            service.listen(port, backlog=None)
             # Bound only: still nobody.
             with connect_to(address) as near:
                 self.assertTrue(is_over(near, 5))
-            service.listener.listen(4096)
+            service.listener.listen(100)
         near, far = self.pair("guest to guest, tcp")
         near.sendall(b"x")
         self.assertEqual(far.recv(1), b"x")
@@ -243,6 +241,22 @@ class StreamTest(unittest.TestCase):
             connect_to(address).close()
         while not service.is_quiet(0.5):
             service.accept().close()
+        self.lab.wait_board("web1", active=0, seconds=10)
+        labs.wait_until(lambda: all(labs.descriptors_of(pid) <= had for pid, had in zip(pids, before)),
+                        lambda: f"{before} {[labs.descriptors_of(pid) for pid in pids]}", 10)
+
+    def test_a_target_that_comes_and_goes_leaves_nothing(self):
+        address, service, _ = self.ways["guest to guest, tcp"]
+        port = service.listener.getsockname()
+        pids = [self.lab.posternd.pid, self.web.guest.agent_pid(), self.db.guest.agent_pid()]
+        self.lab.wait_board("web1", active=0)
+        before = [labs.descriptors_of(pid) for pid in pids]
+        for _ in range(30):
+            near = connect_to(address)
+            service.listener.close()
+            service.listen(port)
+            self.assertTrue(is_over(near, 5))
+            near.close()
         self.lab.wait_board("web1", active=0, seconds=10)
         labs.wait_until(lambda: all(labs.descriptors_of(pid) <= had for pid, had in zip(pids, before)),
                         lambda: f"{before} {[labs.descriptors_of(pid) for pid in pids]}", 10)

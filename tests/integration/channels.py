@@ -52,17 +52,21 @@ class Service:
 
     def __init__(self, folder, name, kind="unix"):
         self.name, self.kind = name, kind
-        self.listener = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
         if kind == "unix":
             self.path = os.path.join(folder, name)
-            self.listener.bind(self.path)
+            self.listen(self.path)
             os.chmod(self.path, 0o666)
             self.target = "unix:" + self.path
         else:
-            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.listener.bind(("127.0.0.1", 0))
+            self.listen(("127.0.0.1", 0))
             self.target = f"tcp:127.0.0.1:{self.listener.getsockname()[1]}"
-        self.listener.listen(4096)
+
+    def listen(self, where, backlog=4096):
+        self.listener = socket.socket(socket.AF_UNIX if self.kind == "unix" else socket.AF_INET)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(where)
+        if backlog is not None:
+            self.listener.listen(backlog)
 
     def accept(self, seconds=labs.PATIENCE):
         if not is_ready(self.listener, select.POLLIN, seconds):
