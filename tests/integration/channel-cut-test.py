@@ -253,7 +253,7 @@ class CutTest(unittest.TestCase):
         self.assertIn("whole", lab.verify_audit())
 
     def lines(self, what):
-        return [line for line in self.lab.audit() if line.get("event") == what]
+        return [line for line in self.lab.audit() if line["outcome"] == what]
 
     def test_denials_are_counted_with_the_rule_that_denied_last(self):
         self.lab.policy(*self.rules, allow("no-backup", "web1", "host", "service.backup", kind="deny"))

@@ -5,6 +5,7 @@ usage: channel-hostile-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-
 """
 import collections
 import os
+import re
 import statistics
 import sys
 import time
@@ -125,9 +126,11 @@ class ChannelHostileTest(unittest.TestCase):
         self.witness.look(self)
         labs.wait_until(lambda: self.lab.board("evil")["denied"] + self.lab.board("evil")["refused"] >= denied + FLOOD,
                         lambda: self.lab.board("evil"), 5)
-        of_flood = [line for line in self.lab.audit()[lines:] if line.get("vm") == "evil" or line.get("who") == "vm:evil"]
+        time.sleep(1.5)  # a count is written when the flood is over
+        of_flood = [line for line in self.lab.audit()[lines:] if line["who"] == "vm:evil"]
         self.assertLess(len(of_flood), 3 * (took + 3), of_flood[:6])
-        self.assertTrue(any(line.get("count", 1) > 100 for line in of_flood), of_flood)
+        counted = [int(found.group(1)) for line in of_flood if (found := re.search(r"\((\d+) more\)", line["outcome"]))]
+        self.assertGreaterEqual(sum(counted) + len(of_flood) - len(counted), FLOOD - 100, of_flood)
         self.assertLess(len(self.lab.posternd.said().splitlines()) - said, 10 * (took + 3))
         print(f"{FLOOD} questions in {took:.1f} s, {len(of_flood)} lines", file=sys.stderr)
         self.assertIn("whole", self.lab.verify_audit())

@@ -286,14 +286,15 @@ class MirrorTest(unittest.TestCase):
         self.assertEqual({kind for kind, _, _ in self.appliance.frames}, {0, 3})
         for text in opened.values():
             record = json.loads(text)
-            self.assertIn((record["from"], record["to"], record["service"]),
+            self.assertIn((record["who"], record["to"], record["service"]),
                           [("vm:web1", "vm:db1", "postgres"), ("vm:web1", "host", "backup"),
                            (f"user:{channels.ME}", "vm:web1", "http")])
-        self.assertEqual(sorted(json.loads(text)["bytesThere"] for text in closed.values()),
+        self.assertEqual(sorted(json.loads(text)["bytes-there"] for text in closed.values()),
                          sorted(len(there) for there, _ in said))
         explained = self.lab.run("policy", "explain", "--from", "web1", "--to", "db1", "--call", "service.postgres")
         self.assertIn(self.appliance.path, explained.out + explained.err)
-        self.assertTrue(any("mirror" in json.dumps(line) for line in self.lab.audit()), self.lab.audit()[-5:])
+        for line in self.lab.audit(outcome="channel.open"):
+            self.assertIn(self.appliance.path, line["mirror"])
 
     def test_a_full_copy_has_every_byte(self):
         self.mirrored("full")
