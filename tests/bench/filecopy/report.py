@@ -83,7 +83,7 @@ class Section:
     def add(self, name, unit, sample):
         self.rows.setdefault(name, Row(name, unit, [])).samples.append(sample)
 
-    def compare(self, ours, reference, at_least=None):
+    def compare(self, ours, reference, at_least=None, at_most=None):
         """Ratio of two rows. One that was left out takes its comparisons with it; the notes say why it was."""
         if ours not in self.rows or reference not in self.rows:
             return
@@ -91,13 +91,13 @@ class Section:
         if len(theirs) == 1:
             theirs *= len(mine)
         ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-        self.comparisons.append(Comparison(f"{ours} / {reference}", ratios, at_least=at_least))
+        self.comparisons.append(Comparison(f"{ours} / {reference}", ratios, at_least=at_least, at_most=at_most))
 
-    def bound(self, name, at_most):
-        """A row's own value must not be greater."""
+    def bound(self, name, at_most=None, at_least=None):
+        """A row's own value must not be greater, or less."""
         if name in self.rows:
             values = [sample.value for sample in self.rows[name].samples]
-            self.comparisons.append(Comparison(name, values, at_most=at_most))
+            self.comparisons.append(Comparison(name, values, at_least=at_least, at_most=at_most))
 
     def as_text(self, judged):
         lines = [f"{self.name}: {self.title}", ""]
@@ -117,7 +117,9 @@ class Section:
 def _comparison_text(figures, judged):
     spread = f"{figures['min']:.3g}..{figures['max']:.3g}"
     target, verdict = "-", ""
-    if figures["atLeast"] is not None:
+    if figures["atLeast"] is not None and figures["atMost"] is not None:
+        target = f"{figures['atLeast']:g}..{figures['atMost']:g}"
+    elif figures["atLeast"] is not None:
         target = f">= {figures['atLeast']:g}"
     elif figures["atMost"] is not None:
         target = f"<= {figures['atMost']:g}"
