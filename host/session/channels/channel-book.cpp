@@ -54,8 +54,9 @@ void ChannelBook::refused(kj::StringPtr rule) {
 
 // Channels ---------------------------------------------------------------------------------------------------------
 
-kj::Promise<void> ChannelBook::run(kj::Own<Place> place, KeptChannel channel, kj::Maybe<MirroredChannel::Terms> mirror,
-                                   kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end) {
+kj::Promise<kj::StringPtr> ChannelBook::run(kj::Own<Place> place, KeptChannel channel,
+                                            kj::Maybe<MirroredChannel::Terms> mirror, kj::Own<BulkChannel> bulk,
+                                            kj::Own<RelayEnd> end) {
   auto opened = kj::heap<LiveChannel>(*this, kj::mv(place), kj::mv(channel), kj::mv(mirror));
   auto running = opened->run(kj::mv(bulk), kj::mv(end));
   return running.attach(kj::mv(opened));

@@ -65,11 +65,12 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
   // Counts one that was not opened. `rule`: empty if it is not known.
   void refused(kj::StringPtr rule);
 
-  // It is open from now on, until both directions have ended, it is reset or cut, or the promise is dropped.
-  kj::Promise<void> run(kj::Own<Place> place, KeptChannel channel, kj::Maybe<MirroredChannel::Terms> mirror,
-                        kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end);
+  // It is open from now on, until both directions have ended, it is reset or cut, or the promise is dropped. Why it
+  // ended, in a word: finished, reset, cut, link-ended.
+  kj::Promise<kj::StringPtr> run(kj::Own<Place> place, KeptChannel channel, kj::Maybe<MirroredChannel::Terms> mirror,
+                                 kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end);
   // The same, owned by the book.
-  void keep(kj::Promise<void> running) { tasks.add(kj::mv(running)); }
+  void keep(kj::Promise<kj::StringPtr> running) { tasks.add(running.ignoreResult()); }
   // posternd counts it among those that are open, and it was not.
   void neverOpened(KeptChannel channel, kj::StringPtr why);
 

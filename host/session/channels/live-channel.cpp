@@ -43,10 +43,13 @@ LiveChannel::~LiveChannel() noexcept(false) {
   book.teller.ended({kj::mv(channel), why, took, traffic});
 }
 
-kj::Promise<void> LiveChannel::run(kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end) {
+kj::Promise<kj::StringPtr> LiveChannel::run(kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end) {
   RelayMeter& meter = *this;
   relay = kj::heap<Relay>(kj::mv(bulk), kj::mv(end), meter);
-  return relay->run().exclusiveJoin(kj::mv(cutting.promise)).then([this](RelayOutcome outcome) { ended(outcome); });
+  return relay->run().exclusiveJoin(kj::mv(cutting.promise)).then([this](RelayOutcome outcome) {
+    ended(outcome);
+    return why;
+  });
 }
 
 void LiveChannel::cut() {

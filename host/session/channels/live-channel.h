@@ -14,8 +14,8 @@ class LiveChannel final : private RelayMeter {
   ~LiveChannel() noexcept(false);
   KJ_DISALLOW_COPY(LiveChannel);
 
-  // Once, until it is over.
-  kj::Promise<void> run(kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end);
+  // Once, until it is over: why, as posternd is told.
+  kj::Promise<kj::StringPtr> run(kj::Own<BulkChannel> bulk, kj::Own<RelayEnd> end);
   void cut();
 
   const KeptChannel& kept() const { return channel; }

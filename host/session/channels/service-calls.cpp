@@ -44,6 +44,7 @@ class ServiceCalls::Connecting {
   const Service& service;
   ConnectContext context;
   StrangersSocket stream;
+  kj::Maybe<schema::ChannelObserver::Client> observer;
   kj::Own<ChannelBook::Place> place;
   kj::Own<BulkChannel> bulk;
 
@@ -80,6 +81,8 @@ kj::Promise<void> ServiceCalls::Connecting::takeStream() {
   auto taken = params.hasStream() ? calls.take(params.getStream()) : kj::Maybe<kj::AutoCloseFd>(nullptr);
   return taken.then([this](kj::Maybe<kj::AutoCloseFd> fd) {
     KJ_IF_MAYBE (socket, fd) stream = StrangersSocket(kj::mv(*socket));
+    auto params = context.getParams();
+    if (params.hasObserver()) observer = params.getObserver();
     context.releaseParams();
     if (stream.isNone() || !isConnectedStream(stream.get())) {
       fail(Kind::INVALID, "a connection needs a connected stream socket for its bytes");
@@ -138,7 +141,12 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk),
                                 newSocketEnd(calls.book.eventPort(), kj::mv(relayed)));
   // The guest ends what a caller has under way when it is dropped. The stream is closed last, and elsewhere.
-  calls.channels.add(running.attach(kj::mv(guest), kj::mv(stream)));
+  auto over = running.attach(kj::mv(guest), kj::mv(stream));
+  calls.channels.add(
+      over.then([&calls = calls, observer = kj::mv(observer)](kj::StringPtr why) mutable -> kj::Promise<void> {
+        KJ_IF_MAYBE (told, observer) return calls.tellEnd(*told, why);
+        return kj::READY_NOW;
+      }));
 }
 
 void ServiceCalls::Connecting::tellRefusal() {
@@ -169,6 +177,15 @@ ServiceCalls::ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader gr
 }
 
 ServiceCalls::~ServiceCalls() noexcept(false) {}
+
+// What a caller does with it is his affair, and costs no more than this.
+kj::Promise<void> ServiceCalls::tellEnd(schema::ChannelObserver::Client observer, kj::StringPtr why) {
+  if (toldEnds >= MAX_TOLD_ENDS) return kj::READY_NOW;
+  ++toldEnds;
+  auto request = observer.closedRequest();
+  request.setWhy(why);
+  return request.send().ignoreResult().catch_([](kj::Exception&&) {}).then([this]() { --toldEnds; });
+}
 
 kj::Maybe<const ServiceCalls::Service&> ServiceCalls::find(kj::StringPtr name) const {
   for (auto& service : granted) {

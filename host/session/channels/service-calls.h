@@ -18,6 +18,8 @@ namespace postern::host {
 constexpr auto SERVICE_CALL_DEADLINE = 10 * kj::SECONDS;
 // Names that a guest may have; protocol/guest.capnp.
 constexpr unsigned MAX_LISTED_SERVICES = 256;
+// Ends of channels that a caller has been told and has not acknowledged. The next ones he is not told.
+constexpr unsigned MAX_TOLD_ENDS = 256;
 
 class ServiceCalls final : private kj::TaskSet::ErrorHandler {
  public:
@@ -52,10 +54,12 @@ class ServiceCalls final : private kj::TaskSet::ErrorHandler {
   const uint64_t grant;
   kj::Own<ChannelCaller> caller;
   kj::Vector<Service> granted;
+  unsigned toldEnds = 0;
   kj::TaskSet channels;
 
   kj::Maybe<const Service&> find(kj::StringPtr name) const;
   kj::Promise<kj::Maybe<kj::AutoCloseFd>> take(schema::Descriptor::Client stream);
+  kj::Promise<void> tellEnd(schema::ChannelObserver::Client observer, kj::StringPtr why);
   void taskFailed(kj::Exception&& exception) override;
 };
 

@@ -245,10 +245,13 @@ class ChannelLab : public ProcessLab {
     auto request = caller.calls.connectRequest();
     request.setService(service);
     if (theirs != nullptr) request.setStream(newDescriptor(kj::mv(theirs)));
+    KJ_IF_MAYBE (told, observer) request.setObserver(*told);
     auto promise = request.send().eagerlyEvaluate(nullptr);
     settle();
     return kj::mv(promise);
   }
+  // Who connects with what follows.
+  kj::Maybe<schema::ChannelObserver::Client> observer;
   // A channel from a caller, open. The guest's end is the last of its channels.
   uint64_t open(Posternd::Caller& caller, TestSocket& mine, kj::StringPtr service = "http"_kj) {
     auto connected = take(connect(caller, mine, service));
