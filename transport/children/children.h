@@ -74,7 +74,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
  public:
   // What nobody waits for and an administrator has to know: a line each, that begins with the event's name.
   using Tell = kj::Function<void(kj::StringPtr)>;
-  // At most `most` run at one time.
+  // At most `most` run at once; who starts programs at others' wish has Children of its own for them.
   Children(kj::UnixEventPort& port, Tell tell, size_t most = MAX_CHILDREN);
   // Kills what runs, without waiting; detached ones live on.
   ~Children() noexcept(false);

@@ -145,7 +145,7 @@ void cutSocket(int duplicate) {
   // RST now, whoever else has the socket open.
   sockaddr nobody{};
   nobody.sa_family = AF_UNSPEC;
-  connect(duplicate, &nobody, sizeof(nobody));
+  if (connect(duplicate, &nobody, sizeof(nobody)) < 0) shutdown(duplicate, SHUT_RDWR);
 }
 
 }  // namespace postern
