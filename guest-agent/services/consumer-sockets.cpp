@@ -55,8 +55,7 @@ void ConsumerSockets::configure(kj::ArrayPtr<const ConsumerSettings> consumers) 
 void ConsumerSockets::open(const std::string& key, const ConsumerSettings& consumer) {
   auto listening = listenLocal(consumer.listen, consumer.mode);
   KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
-    logError("consume-failed",
-             kj::str(consumer.listen, ", for service.", consumer.service, " of ", consumer.from, ": ", error->text));
+    logError("consume-failed", kj::str("service.", consumer.service, " of ", consumer.from, ": ", error->text));
     return;
   }
   LocalAddress address = TcpAddress();

@@ -116,9 +116,6 @@ ServiceOpener::Result ServiceOpener::start(uint64_t number, const OpenServiceReq
   KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
   kj::AutoCloseFd agentEnd(fds[0]), programEnd(fds[1]);
   KJ_SYSCALL(fcntl(agentEnd, F_SETFL, O_NONBLOCK));
-  if (made.target.proxy && !sendHeader(agentEnd, request)) {
-    return refuse(request, notReached(kj::str("it does not take a PROXY header")));
-  }
   kj::Promise<ChildEnd> end = nullptr;
   KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(programEnd)), end)) {
     return refuse(request, notReached(kj::mv(why->text)));

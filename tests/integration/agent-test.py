@@ -2,6 +2,7 @@
 
 usage: agent-test.py AGENT HOST-END [unittest arguments]
 """
+import contextlib
 import json
 import os
 import queue
@@ -415,7 +416,7 @@ args = {{ path = ["{folder}", "{folder}/**"] }}
         self.addCleanup(listening.close)
 
         def serve(connection):
-            with connection:
+            with connection, contextlib.suppress(ConnectionError):
                 while data := connection.recv(65536):
                     connection.sendall(data)
 
@@ -553,6 +554,7 @@ target = "unix:/nonexistent.sock"
             os.kill(pid, signal.SIGKILL)
             self.assertEqual(stays.recv(1), b"")
         host.out.wait_for("^session 2")
+        host.out.wait_for("^heartbeat")  # the agent knows of it, too
         self.assertEqual(self.consume(second), b"ping")
         self.configure(consume)
         self.reload(agent, host)

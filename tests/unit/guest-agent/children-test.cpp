@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -207,6 +209,27 @@ TEST_CASE("a child with an identity is that user alone, without groups, capabili
   description.identity = Identity{65534, 65534};
   CHECK((lab.output(kj::mv(description)) ==
          "65534\n65534\n65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"));
+}
+
+TEST_CASE("a child that is root may have others gain rights, as an sshd does, and who is not root may not") {
+  if (geteuid() != 0) return;
+  ChildLab lab;
+  auto asRoot = lab.describe("grep NoNewPrivs /proc/self/status");
+  asRoot.identity = Identity{0, 0};
+  CHECK((lab.output(kj::mv(asRoot)) == "NoNewPrivs:\t0\n"));
+}
+
+TEST_CASE("a child has the usual number of descriptors, however many its parent may have") {
+  struct rlimit before;
+  KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+  struct rlimit more {
+    before.rlim_max, before.rlim_max
+  };
+  KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &more));
+  KJ_DEFER(setrlimit(RLIMIT_NOFILE, &before));
+  ChildLab lab;
+  auto limit = lab.output(lab.describe("ulimit -Sn"));
+  CHECK(atol(limit.cStr()) == long(kj::min(more.rlim_cur, rlim_t(1024))));
 }
 
 TEST_CASE("a child has the supplementary groups that it was given, and no others") {

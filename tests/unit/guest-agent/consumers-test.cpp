@@ -18,6 +18,7 @@ class EchoHost final : public schema::Host::Server, private kj::TaskSet::ErrorHa
   Way way = Way::REACH;
   Session* session = nullptr;
   kj::Vector<kj::String> asked;
+  kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> answerLater;  // of those that got no answer
 
   EchoHost() : tasks(*this) {}
 
@@ -26,7 +27,20 @@ class EchoHost final : public schema::Host::Server, private kj::TaskSet::ErrorHa
     context.allowCancellation();
     auto params = context.getParams();
     asked.add(kj::str(params.getTo(), ' ', params.getService()));
-    if (way == Way::NEVER) return kj::NEVER_DONE;
+    if (way == Way::NEVER) {
+      auto later = kj::newPromiseAndFulfiller<void>();
+      answerLater.add(kj::mv(later.fulfiller));
+      auto done = later.promise.then([this, context]() mutable { return answer(context); });
+      return done;
+    }
+    return answer(context);
+  }
+
+ private:
+  kj::TaskSet tasks;
+
+  kj::Promise<void> answer(ConnectContext context) {
+    auto params = context.getParams();
     if (way == Way::REFUSE) {
       context.getResults().initRefusal().setReason(schema::Refusal::Reason::DENIED);
       return kj::READY_NOW;
@@ -35,9 +49,6 @@ class EchoHost final : public schema::Host::Server, private kj::TaskSet::ErrorHa
     tasks.add(postern::test::echo(kj::mv(accepted.get<kj::Own<BulkChannel>>())));
     return kj::READY_NOW;
   }
-
- private:
-  kj::TaskSet tasks;
 
   void taskFailed(kj::Exception&&) override {}
 };
@@ -64,18 +75,31 @@ struct ConsumerStage : ServiceStage {
 
   void useSession() { uplink = consumers.use(*guest, guestRpc->peer().castAs<schema::Host>()); }
   void listen(kj::StringPtr from, kj::StringPtr service, bool isNew = true) {
+    listenAt(listening, from, service, isNew);
+  }
+  void listenAt(PlainTarget& at, kj::StringPtr from, kj::StringPtr service, bool isNew = true) {
     kj::Vector<ConsumerBriefing> all;
     kj::Maybe<kj::AutoCloseFd> socket;
     if (isNew) {
       int copy;
-      KJ_SYSCALL(copy = fcntl(listening.socket, F_DUPFD_CLOEXEC, 0));
+      KJ_SYSCALL(copy = fcntl(at.socket, F_DUPFD_CLOEXEC, 0));
       KJ_SYSCALL(fcntl(copy, F_SETFL, O_NONBLOCK));
       socket = kj::AutoCloseFd(copy);
     }
-    all.add(ConsumerBriefing{kj::str(listening.address), kj::str(from), kj::str(service), kj::mv(socket)});
+    all.add(ConsumerBriefing{kj::str(at.address), kj::str(from), kj::str(service), kj::mv(socket)});
     consumers.replace(kj::mv(all));
   }
 
+  static kj::AutoCloseFd connectTo(PlainTarget& tcp) {
+    sockaddr_in address{};
+    socklen_t size = sizeof(address);
+    KJ_SYSCALL(getsockname(tcp.socket, reinterpret_cast<sockaddr*>(&address), &size));
+    int fd;
+    KJ_SYSCALL(fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    kj::AutoCloseFd own(fd);
+    KJ_SYSCALL(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)));
+    return own;
+  }
   kj::AutoCloseFd connect() {
     int fd;
     KJ_SYSCALL(fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -143,20 +167,9 @@ TEST_CASE("a refused TCP connection sees a reset, not an end") {
   ConsumerStage stage;
   stage.useSession();
   PlainTarget tcp;
-  int copy;
-  KJ_SYSCALL(copy = fcntl(tcp.socket, F_DUPFD_CLOEXEC, 0));
-  KJ_SYSCALL(fcntl(copy, F_SETFL, O_NONBLOCK));
-  kj::Vector<ConsumerBriefing> all;
-  all.add(ConsumerBriefing{kj::str(tcp.address), kj::str("db1"), kj::str("x"), kj::AutoCloseFd(copy)});
-  stage.consumers.replace(kj::mv(all));
+  stage.listenAt(tcp, "db1", "postgres");
   stage.theHost->way = EchoHost::Way::REFUSE;
-  sockaddr_in address{};
-  socklen_t size = sizeof(address);
-  KJ_SYSCALL(getsockname(tcp.socket, reinterpret_cast<sockaddr*>(&address), &size));
-  int fd;
-  KJ_SYSCALL(fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  kj::AutoCloseFd program(fd);
-  KJ_SYSCALL(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)));
+  auto program = stage.connectTo(tcp);
   CHECK((stage.hear(program) == "reset"));
 }
 
@@ -191,20 +204,37 @@ TEST_CASE("the end of a session ends its channels, those too that wait for an an
   CHECK(stage.consumers.channels() == 0);
 }
 
-TEST_CASE("a program that goes while the host thinks leaves nothing") {
-  PlainTarget tcp;
+TEST_CASE("a program that goes while the host thinks leaves nothing, however it went and whatever comes") {
   ConsumerStage stage;
   stage.useSession();
   stage.listen("db1", "postgres");
-  stage.theHost->way = EchoHost::Way::NEVER;
-  {
-    auto program = stage.connect();
-    stage.turn(200 * kj::MILLISECONDS);
-    CHECK(stage.consumers.channels() == 1);
-    stage.theHost->way = EchoHost::Way::REACH;
+  for (auto answer : {EchoHost::Way::REACH, EchoHost::Way::REFUSE}) {
+    stage.theHost->way = EchoHost::Way::NEVER;
+    {
+      auto program = stage.connect();
+      stage.turn(100 * kj::MILLISECONDS);
+      CHECK(stage.consumers.channels() == 1);
+    }
+    stage.theHost->way = answer;
+    stage.theHost->answerLater.back()->fulfill();
+    CHECK(stage.settlesAt(0));
   }
-  stage.uplink = nullptr;
-  CHECK(stage.consumers.channels() == 0);
+}
+
+TEST_CASE("a program that resets is not waited for") {
+  ConsumerStage stage;
+  stage.useSession();
+  stage.theHost->way = EchoHost::Way::NEVER;
+  PlainTarget tcp;
+  stage.listenAt(tcp, "db1", "postgres");
+  {
+    auto program = stage.connectTo(tcp);
+    stage.turn(100 * kj::MILLISECONDS);
+    CHECK(stage.consumers.channels() == 1);
+    linger atOnce{1, 0};
+    KJ_SYSCALL(setsockopt(program, SOL_SOCKET, SO_LINGER, &atOnce, sizeof(atOnce)));
+  }
+  CHECK(stage.settlesAt(0));
 }
 
 // T101

@@ -14,7 +14,15 @@
 namespace postern::guest::test {
 namespace {
 
-constexpr kj::StringPtr ALL = "[[allow]]\nid = \"all\"\ncall = [\"service.*\"]\n"_kj;
+constexpr kj::StringPtr ALL = R"(
+[[allow]]
+id = "all"
+call = ["service.*"]
+[[allow]]
+id = "vm"
+from = "web1"
+call = ["service.*"]
+)"_kj;
 
 // The user whom a program runs as without further rights, written as a service's key.
 kj::StringPtr asMe() {
@@ -37,7 +45,7 @@ struct Programs : ServiceStage {
   pid_t pidOf(BulkChannel& channel) {
     auto text = receive(channel, 1);
     while (!text.endsWith("\n")) text = kj::str(text, receive(channel, 1));
-    return pid_t(kj::StringPtr(text).slice(0).parseAs<int>());
+    return pid_t(atoi(text.cStr()));
   }
   bool goes(pid_t pid, kj::Duration within) {
     for (auto end = port.getTimer().now() + within; port.getTimer().now() < end; turn()) {
@@ -60,6 +68,8 @@ TEST_CASE(
   CHECK(strstr(said.cStr(), "PATH=/usr/local/sbin:") != nullptr);
   CHECK(strstr(said.cStr(), "HOME=") == nullptr);
   CHECK(said.endsWith("got a line\n"));
+  // What is behind its end is nobody's; that the channel is over is told when the host has nothing more to say.
+  channel->finish();
   CHECK(stage.settlesAt(0));
 }
 
@@ -160,15 +170,6 @@ TEST_CASE("a target that wants it gets a PROXY header that says who connects, be
     CHECK((got.asBytes().slice(0, header.size()) == header.asPtr()));
     CHECK(got.endsWith("GET"));
   }
-}
-
-TEST_CASE("a program's input begins with a PROXY header where it wants one") {
-  ServiceStage stage(ALL, kj::str("[service.program]\nproxy = \"v2\"\n", asMe(), "target = [\"/bin/cat\"]\n"));
-  auto calls = stage.callsFor("alice");
-  auto header = proxyHeader("user:alice", "program");
-  auto channel = stage.reach(calls, "program");
-  auto got = stage.receive(*channel, header.size());
-  CHECK((got.asBytes() == header.asPtr()));
 }
 
 TEST_CASE("a Unix target without a user is connected to as the agent's own") {
