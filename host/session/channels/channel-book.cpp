@@ -105,7 +105,9 @@ kj::Maybe<PassCounters&> ChannelBook::countersOf(kj::StringPtr rule) {
   if (rules.size() >= MAX_TOLD_RULES) {
     kj::String quiet;
     for (auto& entry : rules) {
-      if (entry.value->active == 0) quiet = kj::str(entry.key);
+      if (entry.value->active > 0) continue;
+      quiet = kj::str(entry.key);
+      break;
     }
     if (!rules.erase(quiet)) return nullptr;
   }

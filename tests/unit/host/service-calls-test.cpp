@@ -4,10 +4,12 @@
 #include "host/session/channels/service-calls.h"
 
 #include "tests/unit/host/channel-fixture.h"
+#include "tests/unit/host/tcp-pair.h"
 
 namespace postern::host {
 namespace {
 
+using postern::test::TcpPair;
 using test::ChannelLab;
 using test::LimitOf;
 using test::LinkedGuest;
@@ -168,25 +170,6 @@ TEST_CASE("only a connected stream socket is taken for a connection's stream") {
   CHECK(lab.told().port.active == 0);
   CHECK((lab.told().refused.front() == "7 http: invalid x1"));
 }
-
-struct TcpPair {
-  kj::AutoCloseFd ours, theirs;
-
-  TcpPair() {
-    kj::AutoCloseFd listening(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    struct sockaddr_in address {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    auto* generic = reinterpret_cast<struct sockaddr*>(&address);
-    KJ_SYSCALL(bind(listening, generic, size));
-    KJ_SYSCALL(listen(listening, 1));
-    KJ_SYSCALL(getsockname(listening, generic, &size));
-    ours = kj::AutoCloseFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    KJ_SYSCALL(::connect(ours, generic, size));
-    theirs = kj::AutoCloseFd(accept4(listening, nullptr, nullptr, SOCK_CLOEXEC));
-  }
-};
 
 TEST_CASE("a caller may hand over a TCP socket that it has accepted: it carries the bytes, and a reset is a reset") {
   ChannelLab lab;
