@@ -157,8 +157,9 @@ void Channels::adopt(ChannelVm& vm, ChannelClaim claim) {
   KJ_IF_MAYBE (known, live.find(id)) {
     if (!isSame(*known, entry)) {
       tasks.add(vm.cutChannel(id));
-    } else if (entry.isConfirmed) {
+    } else if (entry.isConfirmed && !known->isConfirmed) {
       known->isConfirmed = true;
+      known->rule = kj::mv(entry.rule);  // which the other VM's session does not know
     }
     return;
   }

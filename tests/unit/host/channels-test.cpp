@@ -638,9 +638,12 @@ TEST_CASE("a session cannot claim another VM's channel, nor change what a channe
   CHECK(lab.channels->living().size() == 1);
   CHECK_FALSE(isOver(real.socket));
   // What it says of others is not shown until they have said so themselves.
-  adopt(lab, lab.db, claimedFrom(9, "web1", "postgres"));
+  auto half = claimedFrom(9, "web1", "postgres");
+  half.rule = kj::String();
+  adopt(lab, lab.db, kj::mv(half));
   CHECK_FALSE(KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).isConfirmed);
   adopt(lab, lab.web, claimed(9, "db1", "postgres"));
+  CHECK((KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).rule == "pg"));
   CHECK(KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).isConfirmed);
 }
 
