@@ -201,7 +201,8 @@ kj::Promise<void> Children::Child::finish() {
   });
 }
 
-Children::Children(kj::UnixEventPort& port, Tell tell) : port(port), tell(kj::mv(tell)), tasks(*this) {}
+Children::Children(kj::UnixEventPort& port, Tell tell, size_t most)
+    : port(port), tell(kj::mv(tell)), most(most), tasks(*this) {}
 Children::~Children() noexcept(false) {}
 
 kj::Promise<ChildEnd> Children::run(ChildDescription description) {
@@ -214,7 +215,7 @@ kj::Maybe<ChildNotStarted> Children::start(ChildDescription description, kj::Pro
   if (leftBehind() >= MAX_LEFT_BEHIND) {
     return ChildNotStarted{kj::str("too many processes hang (a dead disk or network file system)")};
   }
-  if (alive >= MAX_CHILDREN) return ChildNotStarted{kj::str("too many programs run already")};
+  if (alive >= most) return ChildNotStarted{kj::str("too many programs run already")};
   auto started = startChild(description);
   KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildNotStarted{kj::mv(*error)};
   auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description);

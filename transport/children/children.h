@@ -73,7 +73,8 @@ class Children final : private kj::TaskSet::ErrorHandler {
  public:
   // What nobody waits for and an administrator has to know: a line each, that begins with the event's name.
   using Tell = kj::Function<void(kj::StringPtr)>;
-  Children(kj::UnixEventPort& port, Tell tell);
+  // At most `most` run at once; who starts programs at others' wish has Children of its own for them.
+  Children(kj::UnixEventPort& port, Tell tell, size_t most = MAX_CHILDREN);
   // Kills what runs, without waiting; detached ones live on.
   ~Children() noexcept(false);
   KJ_DISALLOW_COPY(Children);
@@ -97,6 +98,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
 
   kj::UnixEventPort& port;
   Tell tell;
+  const size_t most;
   kj::Vector<Stuck> stuck;
   size_t alive = 0;
   kj::TaskSet tasks;  // a Child each

@@ -137,6 +137,7 @@ bool isStreamSocket(int fd) {
   return known && socketOption(fd, SO_TYPE) == SOCK_STREAM && socketOption(fd, SO_ACCEPTCONN) == 0;
 }
 
+// T97
 void cutSocket(int duplicate) {
   if (!isTcp(duplicate)) {
     shutdown(duplicate, SHUT_RDWR);
@@ -145,7 +146,7 @@ void cutSocket(int duplicate) {
   // RST now, whoever else has the socket open.
   sockaddr nobody{};
   nobody.sa_family = AF_UNSPEC;
-  connect(duplicate, &nobody, sizeof(nobody));
+  if (connect(duplicate, &nobody, sizeof(nobody)) < 0) shutdown(duplicate, SHUT_RDWR);
 }
 
 }  // namespace postern

@@ -123,6 +123,17 @@ TEST_CASE("a child that is given a socket as its standard input and output has i
   CHECK(said == "0  1  2  3\necho\nbye\n");
 }
 
+TEST_CASE("of children that have a bound of their own no more run at once") {
+  ChildLab lab;
+  Children few(
+      lab.port, [](kj::StringPtr) {}, 2);
+  auto first = few.run(lab.describe("sleep 60")), second = few.run(lab.describe("exit 0"));
+  CHECK(few.run(lab.describe("exit 0")).wait(lab.scope).get<ChildNotStarted>().text == "too many programs run already");
+  CHECK(second.wait(lab.scope).get<ChildExited>().status == 0);
+  lab.turn(100 * kj::MILLISECONDS);
+  CHECK(few.run(lab.describe("exit 4")).wait(lab.scope).get<ChildExited>().status == 4);
+}
+
 // T61
 TEST_CASE("programs are started beside threads that allocate and take locks, and none hangs before its program") {
   ChildLab lab;

@@ -308,6 +308,22 @@ TEST_CASE("two relays joined by a hop bring every byte, both ends, and a reset")
   }
 }
 
+// T95
+TEST_CASE("a relay whose other way is idle hears of what must not be behind an end") {
+  RelayLab lab;
+  auto hop = socketPair(SOCK_SEQPACKET);
+  auto channels = lab.openChannel();
+  Relay relay(kj::mv(channels.host), newHopEnd(lab.io.unixEventPort, kj::mv(hop.one)));
+  auto outcome = relay.run().eagerlyEvaluate(nullptr);
+  CHECK(send(hop.other, "\1", 1, MSG_NOSIGNAL) == 1);
+  CHECK(lab.await(channels.guest->read()).get<BulkEnd>() == BulkEnd::FINISHED);
+  lab.pass();
+  CHECK_FALSE(outcome.poll(lab.waitScope));
+  CHECK(send(hop.other, "\0more", 5, MSG_NOSIGNAL) == 5);
+  CHECK(lab.await(kj::mv(outcome)) == RelayOutcome::RESET);
+  CHECK(lab.await(channels.guest->whenBroken()) == BulkEnd::RESET);
+}
+
 // T97
 TEST_CASE("a session process that is killed resets the relay at the other end of the hop") {
   RelayLab lab;

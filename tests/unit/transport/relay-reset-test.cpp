@@ -10,8 +10,13 @@
 namespace postern::test {
 namespace {
 
-enum class Moment { IDLE, STREAMING, STALLED, HALF_CLOSED_BY_HOST, HALF_CLOSED_BY_GUEST };
-constexpr Moment MOMENTS[] = {Moment::IDLE, Moment::STREAMING, Moment::STALLED, Moment::HALF_CLOSED_BY_HOST,
+enum class Moment { IDLE, STREAMING, STALLED, STALLED_THERE, STALLED_BACK, HALF_CLOSED_BY_HOST, HALF_CLOSED_BY_GUEST };
+constexpr Moment MOMENTS[] = {Moment::IDLE,
+                              Moment::STREAMING,
+                              Moment::STALLED,
+                              Moment::STALLED_THERE,
+                              Moment::STALLED_BACK,
+                              Moment::HALF_CLOSED_BY_HOST,
                               Moment::HALF_CLOSED_BY_GUEST};
 
 // A line at such a moment. Programs write and read without waiting, by hand.
@@ -30,7 +35,11 @@ struct Stage {
         busy = stream().eagerlyEvaluate([](kj::Exception&&) {});
         break;
       case Moment::STALLED:
+      case Moment::STALLED_THERE:
         fill(line.hostProgram->descriptor());
+        if (moment == Moment::STALLED) fill(line.guestProgram->descriptor());
+        break;
+      case Moment::STALLED_BACK:
         fill(line.guestProgram->descriptor());
         break;
       case Moment::HALF_CLOSED_BY_HOST:
