@@ -78,7 +78,7 @@ class ChannelTeller {
     kj::String why;
     uint32_t count;
   };
-  using Item = kj::OneOf<Opened, Refused, End>;
+  using Item = kj::OneOf<Opened, End, Refused>;
   using Sent = std::list<Item>;
 
   kj::Timer& timer;
@@ -86,10 +86,10 @@ class ChannelTeller {
   kj::Maybe<schema::SessionObserver::Client> posternd;
   uint64_t attachment = 0;  // answers of an earlier one come to nothing
   bool pausing = false;
-  std::deque<Item> waiting;
-  Sent sent;  // and not answered
+  std::deque<Item> waiting;      // openings and ends
+  std::deque<Refused> refusals;  // that wait
+  Sent sent;                     // and not answered
   size_t ends = 0;
-  size_t refusals = 0;  // that wait
   bool changed = false;
   kj::TimePoint nextTraffic;  // not before
   unsigned unheardTraffic = 0;
@@ -99,10 +99,11 @@ class ChannelTeller {
   kj::Own<kj::TaskSet> tasks;
 
   void sendWaiting();
+  void sendChannels();
   bool isEndInFront() const { return !waiting.empty() && waiting.front().is<End>(); }
   void sendCounters();
   void wakeAt(kj::TimePoint time);
-  void send(Sent::iterator item);
+  void send(Item item);
   void answered(uint64_t by, Sent::iterator item);
 };
 
