@@ -105,8 +105,7 @@ bool SessionClient::spawn() {
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
-  // A session that has served long has many channels to tell of.
-  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket), CONTROL_MESSAGE_WORDS);
+  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket), SESSION_MESSAGE_WORDS);
   auto& reference = *connection;
   rpc = kj::mv(connection);
   auto client = reference.peer().castAs<schema::SessionControl>();

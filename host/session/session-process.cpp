@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "host/log/log.h"
+#include "host/session/channels/served-channel.h"
 #include "protocol/limits.h"
 #include "transport/printable.h"
 
@@ -79,6 +80,7 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
       auto& vm = process.hub.vmKeys().vmId();
       results.setVm(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
       process.fill(results.initState());
+      process.channels.list(results);
       process.attachedNow(current);
     });
   }
@@ -100,9 +102,31 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
   }
 
   kj::Promise<void> introduce(IntroduceContext context) override {
-    return takeDescriptor(context.getParams().getSocket()).then([this, context](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-      process.introduce(kj::mv(KJ_REQUIRE_NONNULL(fd)), context.getParams().getGrant());
-    });
+    auto grant = context.getParams().getGrant();
+    kj::Vector<kj::Promise<kj::AutoCloseFd>> mirrors;
+    for (auto service : grant.getServices()) mirrors.add(takeMirrorSocket(service.getMirror()));
+    return takeDescriptor(context.getParams().getSocket())
+        .then([this, context, grant,
+               mirrors = kj::joinPromises(mirrors.releaseAsArray())](kj::Maybe<kj::AutoCloseFd> fd) mutable {
+          return mirrors.then([this, context, grant,
+                               socket = kj::mv(KJ_REQUIRE_NONNULL(fd))](kj::Array<kj::AutoCloseFd> sockets) mutable {
+            process.introduce(kj::mv(socket), grant, kj::mv(sockets));
+          });
+        });
+  }
+
+  kj::Promise<void> serve(ServeContext context) override {
+    return serveChannel(process.hub, process.channels, context);
+  }
+
+  kj::Promise<void> setLimits(SetLimitsContext context) override {
+    process.limits.set(context.getParams().getPort(), context.getParams().getRules());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> cutChannel(CutChannelContext context) override {
+    process.channels.cut(context.getParams().getId());
+    return kj::READY_NOW;
   }
 
   kj::Promise<void> stop(StopContext) override {
@@ -135,8 +159,11 @@ struct SessionProcess::Caller {
   unsigned& count;
   LocalRpc rpc;
 
-  Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls)
-      : count(count), rpc(provider, kj::mv(socket), kj::mv(calls)) {
+  Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls,
+         kj::Own<PassedTcp> tcp)
+      : count(count),
+        rpc(provider, kj::mv(socket), kj::mv(calls), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS, Descriptors::UNIX_SOCKETS,
+            kj::mv(tcp)) {
     ++count;
   }
   ~Caller() noexcept(false) { --count; }
@@ -150,8 +177,12 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
       timer(environment.session.timer),
       listening(kj::mv(listeningParam)),
       listeningObserver(port, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
-      hub(keys, *this, environment),
       limits(timer),
+      transfers(limits),
+      channels({port, timer, environment.session.random, kj::systemPreciseCalendarClock()}, limits),
+      questions(channels,
+                [this](uint64_t id, kj::StringPtr to, kj::StringPtr service) { return ask(id, to, service); }),
+      hub(keys, *this, environment),
       callers(kj::heap<kj::TaskSet>(*this)),
       ended(nullptr),
       tasks(*this) {
@@ -162,6 +193,7 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
 
 SessionProcess::~SessionProcess() noexcept(false) {
   attached = nullptr;  // destroyed before the hub, which may have something to say
+  channels.posternd().detach();
 }
 
 kj::Promise<void> SessionProcess::run() {
@@ -169,6 +201,8 @@ kj::Promise<void> SessionProcess::run() {
   return acceptDaemons().exclusiveJoin(kj::mv(ended)).then([this]() {
     // What callers have under way is cancelled in the turns that follow, and told to nobody.
     attached = nullptr;
+    channels.posternd().detach();
+    channels.cutAll();
     callers = kj::heap<kj::TaskSet>(*this);
     earlierCallers.clear();
     return kj::evalLast([]() {});
@@ -196,7 +230,7 @@ void SessionProcess::serveDaemon(kj::AutoCloseFd socket) {
   auto& reference = *daemon;
   control->daemon = reference;
   // Links may be of vsock or a serial device.
-  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
+  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control), SESSION_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
                                    Descriptors::ANY);
   auto over = KJ_ASSERT_NONNULL(daemon->rpc)->onDisconnect().then([this, &reference]() { daemonLost(reference); });
   tasks.add(over.attach(kj::mv(daemon)));
@@ -206,6 +240,7 @@ void SessionProcess::attachedNow(Daemon& daemon) {
   bool isAnother = true;
   KJ_IF_MAYBE (current, attached) isAnother = current != &daemon;
   attached = daemon;
+  KJ_IF_MAYBE (observer, daemon.observer) channels.posternd().attach(*observer);
   if (isAnother) {
     unanswered = 0;
     // This posternd cannot cut what another one has granted, and its policy may be another: they have as long as if
@@ -225,6 +260,7 @@ void SessionProcess::daemonLost(Daemon& daemon) {
   KJ_IF_MAYBE (current, attached) {
     if (current != &daemon) return;
     attached = nullptr;
+    channels.posternd().detach();
     unanswered = 0;
     logEvent(LogLevel::WARNING, "posternd-lost", "posternd is gone; the guest stays connected", vmName);
     abandonment = timer.afterDelay(ABANDONED).then([this]() { abandoned(); }).eagerlyEvaluate(nullptr);
@@ -232,17 +268,36 @@ void SessionProcess::daemonLost(Daemon& daemon) {
 }
 
 void SessionProcess::abandoned() {
-  if (callerCount == 0) return;
+  if (callerCount == 0 && channels.openChannels() == 0) return;
   logEvent(LogLevel::WARNING, "grants-ended", "posternd stayed away; what it granted ends", vmName);
+  channels.cutAll();
   callers = kj::heap<kj::TaskSet>(*this);
   earlierCallers.clear();
 }
 
-void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
+void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant,
+                               kj::Array<kj::AutoCloseFd> mirrors) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, limits, *this));
+  auto tcp = kj::refcounted<PassedTcp>();
+  auto calls =
+      newVmCalls({hub, vmName, limits, transfers, channels, *this}, grant, {kj::mv(mirrors), kj::addRef(*tcp)});
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls), kj::mv(tcp));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));
+}
+
+kj::Maybe<kj::Promise<ServiceQuestions::Answer>> SessionProcess::ask(uint64_t id, kj::StringPtr to,
+                                                                     kj::StringPtr service) {
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->connectRequest();
+      request.setId(id);
+      request.setTo(to);
+      request.setService(service);
+      return request.send().then([](ServiceQuestions::Answer answer) { return answer; });
+    }
+  }
+  return nullptr;
 }
 
 void SessionProcess::fill(schema::SessionState::Builder state) {
