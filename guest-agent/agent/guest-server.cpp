@@ -47,7 +47,10 @@ class CallsServer final : public schema::GuestCalls::Server {
 
   kj::Promise<void> connect(ConnectContext context) override {
     context.allowCancellation();
-    return channels->connect(context.getParams(), context.getResults());
+    // Hundreds may wait for their targets: with as little as there is to say.
+    auto connecting = channels->connect(context.getParams(), context.getResults(capnp::MessageSize{8, 0}));
+    context.releaseParams();
+    return connecting;
   }
 
   kj::Promise<void> services(ServicesContext context) override {

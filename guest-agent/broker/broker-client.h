@@ -69,7 +69,8 @@ struct ServiceRefusal {
 };
 struct OpenedService {
   kj::AutoCloseFd socket;  // a connected stream
-  // Null of a connection; dropping it ends the program, which gets SERVICE_GRACE to end by itself when the socket is closed.
+  // Null of a connection; dropping it ends the program, which gets SERVICE_GRACE to end by itself when the socket is
+  // closed.
   kj::Own<void> program;
 };
 

@@ -19,6 +19,9 @@ kj::Exception brokerGone() {
   return KJ_EXCEPTION(DISCONNECTED, "the broker is gone");
 }
 
+// Requests that the socket did not take at once. Many more wait as what they ask for, which is far smaller.
+constexpr size_t MAX_UNSENT = 16;
+
 struct Reply {
   Answer answer;
   kj::Maybe<kj::AutoCloseFd> fd;
@@ -115,6 +118,8 @@ class SocketBrokerClient final : public BrokerClient {
   Lane others{MAX_BROKER_REQUESTS, {}};
   Lane services{MAX_SERVICE_REQUESTS, {}};
   std::map<uint64_t, Sent> sent;  // unanswered
+  bool waitsForRoom = false;
+  kj::Promise<void> room = kj::READY_NOW;
   kj::Promise<void> reading;
 
   kj::Promise<Reply> ask(decltype(Request::what) what) {
@@ -128,6 +133,7 @@ class SocketBrokerClient final : public BrokerClient {
   }
   void sendWaiting(Lane& lane) {
     while (!lane.waiting.empty() && lane.sent < lane.most) {
+      if (socket.unsent() >= MAX_UNSENT) return sendWhenRoom();
       auto& asking = *lane.waiting.front();
       lane.waiting.pop_front();
       asking.number = ++lastNumber;
@@ -135,6 +141,20 @@ class SocketBrokerClient final : public BrokerClient {
       ++lane.sent;
       socket.send({requestBytes({asking.number, kj::mv(asking.what)})});
     }
+  }
+  void sendWhenRoom() {
+    if (waitsForRoom) return;
+    waitsForRoom = true;
+    room = sendAsRoomComes().eagerlyEvaluate(nullptr);
+  }
+  kj::Promise<void> sendAsRoomComes() {
+    return socket.whenSent().then([this]() -> kj::Promise<void> {
+      sendWaiting(others);
+      sendWaiting(services);
+      if (socket.unsent() >= MAX_UNSENT) return sendAsRoomComes();
+      waitsForRoom = false;
+      return kj::READY_NOW;
+    });
   }
   void forget(Asking& asking) {
     auto& waiting = asking.lane.waiting;

@@ -120,7 +120,8 @@ kj::Promise<void> Consumers::Consumer::connect(kj::Own<RelayEnd> end, BulkMux::O
 
 // `end` outlives the promise. False also if the program has gone meanwhile.
 kj::Promise<bool> Consumers::Consumer::isReached(RelayEnd& end, const BulkOffer& offer, schema::Host::Client host) {
-  auto request = host.connectRequest();
+  // Hundreds may wait for their answers: two names and two numbers.
+  auto request = host.connectRequest(capnp::MessageSize{32, 0});
   request.setTo(from);
   request.setService(service);
   request.setChannel(offer.channel);

@@ -54,9 +54,9 @@ class ConsumerReader {
   // Null if it is of no use.
   kj::Maybe<ConsumerSettings> read() {
     auto listen = readListen();
-    auto from = readName("from", "a VM's name, or 'host' for the host's own services; a VM's name is "_kj,
-                         policy::VM_NAME_RULE,
-                         [](kj::StringPtr text) { return text == THE_HOST || policy::isVmName(text); });
+    auto from =
+        readName("from", "a VM's name, or 'host' for the host's own services; a VM's name is "_kj, policy::VM_NAME_RULE,
+                 [](kj::StringPtr text) { return text == THE_HOST || policy::isVmName(text); });
     auto service = readName("service", "the name of a service: "_kj,
                             "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit"_kj,
                             [](kj::StringPtr text) { return policy::isServiceName(text); });
@@ -115,8 +115,7 @@ class ConsumerReader {
         }
       }
       KJ_IF_MAYBE (mode, parseMode(text->text)) return *mode;
-      problems.error(text->place, "'mode' is ", policy::quote(text->text),
-                     "; it wants octal digits, such as \"0660\"");
+      problems.error(text->place, "'mode' is ", policy::quote(text->text), "; it wants octal digits, such as \"0660\"");
     }
     return DEFAULT_CONSUMER_MODE;
   }

@@ -502,7 +502,7 @@ target = "unix:/nonexistent.sock"
         with open(f"/proc/{pid}/status") as file:
             peak = int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
         print(f"agent: {peak} KiB at its largest with 1,005 channels")
-        self.assertLess(peak, 48 << 10)
+        self.assertLess(peak, 32 << 10)
         self.assertEqual(self.agent_pid(agent), pid, "the agent died of it")
         host.say("connect other")
         self.assertEqual(host.out.wait_for("^channel other"), "channel other: hello , finished")
