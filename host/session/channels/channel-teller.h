@@ -6,9 +6,8 @@
 //  - an end is told until a posternd has heard it: what one that died had not answered, the next one is told, which has
 //    found the channel in attach()'s list;
 //  - counters come before the end of a channel that they have counted, and otherwise TRAFFIC_PERIOD apart;
-//  - a posternd that does not answer has MAX_UNHEARD calls before it. What waits behind them is bounded: ends by those
-//  who
-//    keep channels (they count untoldEnds() as if they were open), refusals here, by counting them together.
+//  - a posternd that does not answer has MAX_UNHEARD calls before it. What waits behind them is bounded: ends by the
+//    book, for which a channel whose end is not told is still one of so many; refusals here, by counting them together.
 // One loop.
 
 #include <kj/async.h>
@@ -35,7 +34,7 @@ constexpr unsigned MAX_WAITING_REFUSALS = 64;
 class ChannelTeller {
  public:
   using Traffic = schema::SessionObserver::TrafficParams::Builder;
-  // `counters` writes the counters of this moment. Both outlive this.
+  // `counters` writes the counters of this moment.
   ChannelTeller(kj::Timer& timer, kj::Function<void(Traffic)> counters);
   ~ChannelTeller() noexcept(false);
   KJ_DISALLOW_COPY(ChannelTeller);
