@@ -129,6 +129,11 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> channelTraffic(ChannelTrafficContext context) override {
+    process.channels.listTraffic(context.getResults());
+    return kj::READY_NOW;
+  }
+
   kj::Promise<void> stop(StopContext) override {
     process.end();
     return kj::READY_NOW;
