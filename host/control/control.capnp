@@ -192,7 +192,8 @@ struct Traffic {
 }
 
 struct Port {
-  # A VM's port. Its counters are of all channels that the VM has had, on either end, since posternd began.
+  # A VM's port. Its counters are of all channels that the VM has had, on either end, since posternd began, or its session
+  # process, if that is older.
 
   vm @0 :Text;
   blocked @1 :Bool;

@@ -96,6 +96,11 @@ kj::Promise<void> SessionProcess::Control::cutChannel(CutChannelContext context)
   return kj::READY_NOW;
 }
 
+kj::Promise<void> SessionProcess::Control::channelTraffic(ChannelTrafficContext context) {
+  process.channels.listTraffic(context.getResults());
+  return kj::READY_NOW;
+}
+
 kj::Promise<void> SessionProcess::Control::stop(StopContext) {
   process.end();
   return kj::READY_NOW;

@@ -1,6 +1,7 @@
 #include "transport/service/connect-as.h"
 
 #include <errno.h>
+#include <kj/debug.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>

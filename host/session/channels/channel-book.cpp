@@ -97,6 +97,16 @@ void ChannelBook::list(schema::SessionControl::AttachResults::Builder results) {
   for (unsigned i = 0; i < out.size(); ++i) listed[i]->write(out[i], timer().now());
 }
 
+void ChannelBook::listTraffic(schema::SessionControl::ChannelTrafficResults::Builder results) const {
+  auto out = results.initChannels(static_cast<unsigned>(live.size()));
+  unsigned i = 0;
+  for (auto& entry : live) {
+    auto channel = out[i++];
+    channel.setId(entry.key);
+    entry.value->passedTraffic().write(channel.initTraffic());
+  }
+}
+
 // Counters ---------------------------------------------------------------------------------------------------------
 
 kj::Maybe<PassCounters&> ChannelBook::countersOf(kj::StringPtr rule) {

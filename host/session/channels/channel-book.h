@@ -81,6 +81,8 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
   // What a new posternd has to know: those that live, and those of whose end none has heard. Those for which the
   // message has no room are cut: nobody could decide about them.
   void list(schema::SessionControl::AttachResults::Builder results);
+  // What has passed each that lives.
+  void listTraffic(schema::SessionControl::ChannelTrafficResults::Builder results) const;
 
   size_t openChannels() const { return live.size(); }
 

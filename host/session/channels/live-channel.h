@@ -19,6 +19,8 @@ class LiveChannel final : private RelayMeter {
   void cut();
 
   const KeptChannel& kept() const { return channel; }
+  // Until now.
+  const TrafficCounters& passedTraffic() const { return traffic; }
 
  private:
   ChannelBook& book;

@@ -434,5 +434,23 @@ TEST_CASE("services: the guest's list, with what is no name left out, for any gr
   CHECK((lab.take(none.calls.servicesRequest().send()).getFailure().getKind() == Kind::DENIED));
 }
 
+TEST_CASE("what has passed a channel that lives can be asked for, beside what has passed the others") {
+  ChannelLab lab;
+  auto caller = lab.introduce({"http"});
+  TestSocket first, second;
+  auto id = lab.open(caller, first);
+  auto other = lab.open(caller, second);
+  auto& channel = *lab.guest.channels[0];
+  lab.write(channel, "from the guest");
+  CHECK(lab.readSoon(first, 14) == "from the guest");
+  auto answer = lab.take(lab.posternd->control.channelTrafficRequest().send());
+  REQUIRE(answer.getChannels().size() == 2);
+  for (auto passed : answer.getChannels()) {
+    CHECK((passed.getId() == id || passed.getId() == other));
+    CHECK(passed.getTraffic().getBytesThere() == 0);
+    CHECK(passed.getTraffic().getBytesBack() == (passed.getId() == id ? 14 : 0));
+  }
+}
+
 }  // namespace
 }  // namespace postern::host
