@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "host/config/services.h"
 #include "host/files/files.h"
 #include "protocol/policy/names.h"
 #include "protocol/policy/table-reader.h"
@@ -68,8 +69,12 @@ kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presenc
     config.sessionProgram = kj::str(program->text);
   }
   KJ_IF_MAYBE (audit, reader.subtable("audit")) readAudit(*audit, reader.placeOf("audit"), problems, config);
+  reader.skip("service");
+  for (auto& entry : parsed.get<policy::TomlTable>().entries) {
+    if (entry.key == "service") config.services = readHostServices(entry, path, lines);
+  }
   reader.finish();
-  if (!problems.hasErrors()) return kj::mv(config);
+  if (!problems.hasErrors() && lines.empty()) return kj::mv(config);
   for (auto& problem : problems.takeErrors()) lines.add(problem.toString());
   return kj::mv(lines);
 }

@@ -20,11 +20,12 @@ struct Event {
   kj::String vm;       // empty: of the host
   kj::StringPtr kind;  // static
   kj::String text;     // printable
+  kj::String other;    // another VM that the text names; empty: none
 };
 
 class Events {
  public:
-  void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+  void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other = "");
 
   // The kept ones after `sequence`. Valid until the next add().
   template <typename Do>
