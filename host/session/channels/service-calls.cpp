@@ -52,7 +52,7 @@ class ServiceCalls::Connecting {
   kj::Promise<void> ask(GuestCalls guest);
   bool takePlace();
   bool openBulk(ServiceRequest& request);
-  void begin(GuestCalls guest);
+  void begin();
   void tellRefusal();
 
   bool hasFailed() { return context.getResults().hasFailure(); }
@@ -99,8 +99,9 @@ kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
   });
   return boundedCall(calls.hub.timer(), kj::mv(answered), SERVICE_CALL_DEADLINE,
                      [this]() { return context.getResults().initFailure(); })
-      .then([this, guest = kj::mv(guest)]() mutable {
-        if (!hasFailed()) begin(kj::mv(guest));
+      .attach(kj::mv(guest))
+      .then([this]() {
+        if (!hasFailed()) begin();
       });
 }
 
@@ -124,7 +125,7 @@ bool ServiceCalls::Connecting::openBulk(ServiceRequest& request) {
   return fail(Kind::NOT_CONNECTED, "the link to the guest has just ended");
 }
 
-void ServiceCalls::Connecting::begin(GuestCalls guest) {
+void ServiceCalls::Connecting::begin() {
   auto relayed = stream.forLoop();
   if (relayed == nullptr) {
     fail(Kind::FAILED, "this VM's session has as many descriptors open as it may");
@@ -140,8 +141,8 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   calls.book.posternd().opened(channel.id, calls.grant, service.name);
   auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk),
                                 newSocketEnd(calls.book.eventPort(), kj::mv(relayed)));
-  // The guest ends what a caller has under way when it is dropped. The stream is closed last, and elsewhere.
-  auto over = running.attach(kj::mv(guest), kj::mv(stream));
+  // The stream is closed last, and elsewhere.
+  auto over = running.attach(kj::mv(stream));
   calls.channels.add(
       over.then([&calls = calls, observer = kj::mv(observer)](kj::StringPtr why) mutable -> kj::Promise<void> {
         KJ_IF_MAYBE (told, observer) return calls.tellEnd(*told, why);
