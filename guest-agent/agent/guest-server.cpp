@@ -13,7 +13,9 @@ class CallsServer final : public schema::GuestCalls::Server {
         decide([this](kj::StringPtr call) { return verdict(call); }),
         decideFile([this](const transfer::FileOrder& order) { return verdict(order); }),
         files(shared.files.newCaller(session, text)),
-        channels(shared.channels.newCaller(session, text, decide)) {}
+        channels(shared.channels.newCaller(session, text, [&shared, known = parseCallerText(text)](kj::StringPtr call) {
+          return verdict(shared, known, call);
+        })) {}
 
  protected:
   kj::Promise<void> ping(PingContext context) override {
@@ -74,10 +76,12 @@ class CallsServer final : public schema::GuestCalls::Server {
   kj::Own<ChannelService::Caller> channels;
   kj::Vector<kj::Own<PowerService::Interest>> interests;
 
-  kj::Maybe<Denial> verdict(kj::StringPtr call) {
+  static kj::Maybe<Denial> verdict(const GuestServices& shared, const kj::Maybe<VouchedCaller>& caller,
+                                   kj::StringPtr call) {
     KJ_IF_MAYBE (known, caller) return shared.policy->decide(*known, call);
     return GuestPolicy::unknownCaller();
   }
+  kj::Maybe<Denial> verdict(kj::StringPtr call) { return verdict(shared, caller, call); }
   kj::Maybe<Denial> verdict(const transfer::FileOrder& order) {
     KJ_IF_MAYBE (known, caller) {
       auto decided = shared.policy->decideFile(*known, order);

@@ -33,12 +33,11 @@ void refuse(schema::Refusal::Builder out, const ServiceRefusal& refusal) {
 // One, from the decision about it to its end.
 class ChannelService::Channel {
  public:
-  Channel(Caller& caller, kj::StringPtr name, kj::ArrayPtr<const kj::byte> identity)
-      : Channel(caller, name, identity, kj::newPromiseAndFulfiller<void>()) {}
+  Channel(ChannelService& service, kj::Own<Rights> rights, kj::StringPtr name, kj::ArrayPtr<const kj::byte> identity)
+      : Channel(service, kj::mv(rights), name, identity, kj::newPromiseAndFulfiller<void>()) {}
   ~Channel() noexcept(false) {
-    auto& service = caller.service;
     service.live.erase(this);
-    auto count = service.perCaller.find(keyOf(caller.text));
+    auto count = service.perCaller.find(keyOf(rights->text));
     if (--count->second == 0) service.perCaller.erase(count);
   }
   KJ_DISALLOW_COPY(Channel);
@@ -46,30 +45,32 @@ class ChannelService::Channel {
   const kj::String name;
 
   // By the policy and the services that are in force now.
-  bool isAllowed() { return caller.denialOf(name) == nullptr && caller.service.isExported(name, identity); }
+  bool isAllowed() { return rights->denialOf(name) == nullptr && service.isExported(name, identity); }
   void cut() { fulfiller->fulfill(); }
   kj::Promise<void> whenCut() { return whenFulfilled.addBranch(); }
 
  private:
-  Caller& caller;
+  ChannelService& service;
+  kj::Own<Rights> rights;
   const kj::Array<kj::byte> identity;
   kj::Own<kj::PromiseFulfiller<void>> fulfiller;
   kj::ForkedPromise<void> whenFulfilled;
 
-  Channel(Caller& caller, kj::StringPtr name, kj::ArrayPtr<const kj::byte> identity,
-          kj::PromiseFulfillerPair<void> cutting)
+  Channel(ChannelService& service, kj::Own<Rights> rightsParam, kj::StringPtr name,
+          kj::ArrayPtr<const kj::byte> identity, kj::PromiseFulfillerPair<void> cutting)
       : name(kj::str(name)),
-        caller(caller),
+        service(service),
+        rights(kj::mv(rightsParam)),
         identity(kj::heapArray(identity)),
         fulfiller(kj::mv(cutting.fulfiller)),
         whenFulfilled(cutting.promise.fork()) {
-    caller.service.live.insert(this);
-    ++caller.service.perCaller[keyOf(caller.text)];
+    service.live.insert(this);
+    ++service.perCaller[keyOf(rights->text)];
   }
 };
 
 // Destroyed from below: the relay closes channel and socket before the program is told to end.
-struct ChannelService::Caller::Running {
+struct ChannelService::Running {
   kj::Own<Channel> channel;
   kj::Own<void> program;
   kj::Own<Relay> relay;
@@ -77,8 +78,8 @@ struct ChannelService::Caller::Running {
 
 // Service --------------------------------------------------------------------------------------------------------
 
-kj::Own<ChannelService::Caller> ChannelService::newCaller(Session& session, kj::StringPtr callerText, Decide& decide) {
-  return kj::heap<Caller>(*this, session, callerText, decide);
+kj::Own<ChannelService::Caller> ChannelService::newCaller(Session& session, kj::StringPtr callerText, Decide decide) {
+  return kj::heap<Caller>(*this, session, kj::refcounted<Rights>(callerText, kj::mv(decide)));
 }
 
 // T101
@@ -104,8 +105,8 @@ bool ChannelService::isExported(kj::StringPtr name, kj::ArrayPtr<const kj::byte>
 
 // Callers --------------------------------------------------------------------------------------------------------
 
-ChannelService::Caller::Caller(ChannelService& service, Session& session, kj::StringPtr text, Decide& decide)
-    : service(service), session(session), text(text), decide(decide), tasks(*this) {}
+ChannelService::Caller::Caller(ChannelService& service, Session& session, kj::Own<Rights> rightsParam)
+    : service(service), session(session), rights(kj::mv(rightsParam)) {}
 
 // T98
 kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectParams::Reader untrusted,
@@ -116,7 +117,7 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
          "a service's name is 1 to 64 letters, digits, '-' and '_', beginning with a letter or digit");
     return kj::READY_NOW;
   }
-  KJ_IF_MAYBE (denial, denialOf(name)) {
+  KJ_IF_MAYBE (denial, rights->denialOf(name)) {
     fill(results.initRefusal(), *denial);
     return kj::READY_NOW;
   }
@@ -130,7 +131,7 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
     return kj::READY_NOW;
   }
   KJ_IF_MAYBE (bulk, accept(untrusted)) {
-    return reach(kj::heap<Channel>(*this, name, exported->second), kj::mv(*bulk), results);
+    return reach(kj::heap<Channel>(service, kj::addRef(*rights), name, exported->second), kj::mv(*bulk), results);
   }
   return KJ_EXCEPTION(DISCONNECTED, "the offered channel breaks the rules");
 }
@@ -138,7 +139,7 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
 // T103
 bool ChannelService::Caller::isFull() const {
   if (service.live.size() >= MAX_EXPORTED_CHANNELS) return true;
-  auto own = service.perCaller.find(keyOf(text));
+  auto own = service.perCaller.find(keyOf(rights->text));
   return own != service.perCaller.end() && own->second >= MAX_CALLER_CHANNELS;
 }
 
@@ -158,23 +159,23 @@ kj::Promise<void> ChannelService::Caller::reach(kj::Own<Channel> channel, kj::Ow
     return ServiceRefusal{ServiceRefusal::Kind::DENIED, kj::str("this guest's configuration changed meanwhile"),
                           kj::String()};
   });
-  auto opening = service.broker.openService(channel->name, text);
+  auto opening = service.broker.openService(channel->name, rights->text);
   return opening.exclusiveJoin(kj::mv(cut))
       .then([this, channel = kj::mv(channel), bulk = kj::mv(bulk), results](Outcome outcome) mutable {
         KJ_IF_MAYBE (refusal, outcome.tryGet<ServiceRefusal>()) {
           refuse(results.initRefusal(), *refusal);
         } else {
-          begin(kj::mv(channel), kj::mv(bulk), kj::mv(outcome.get<OpenedService>()));
+          service.begin(kj::mv(channel), kj::mv(bulk), kj::mv(outcome.get<OpenedService>()));
         }
       });
 }
 
-void ChannelService::Caller::begin(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk, OpenedService opened) {
+void ChannelService::begin(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk, OpenedService opened) {
   auto cut = channel->whenCut();
   auto running = kj::heap<Running>();
   running->channel = kj::mv(channel);
   running->program = kj::mv(opened.program);
-  running->relay = kj::heap<Relay>(kj::mv(bulk), newSocketEnd(service.port, kj::mv(opened.socket)));
+  running->relay = kj::heap<Relay>(kj::mv(bulk), newSocketEnd(port, kj::mv(opened.socket)));
   auto relaying = running->relay->run().ignoreResult();
   tasks.add(relaying.exclusiveJoin(kj::mv(cut)).attach(kj::mv(running)));
 }
@@ -183,13 +184,13 @@ void ChannelService::Caller::services(schema::GuestCalls::ServicesResults::Build
   kj::Vector<kj::StringPtr> granted;
   for (auto& entry : service.exports) {
     kj::StringPtr name(entry.first.c_str(), entry.first.size());
-    if (denialOf(name) == nullptr) granted.add(name);
+    if (rights->denialOf(name) == nullptr) granted.add(name);
   }
   auto list = results.initServices(static_cast<unsigned>(granted.size()));
   for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
 }
 
-void ChannelService::Caller::taskFailed(kj::Exception&& exception) {
+void ChannelService::Failures::taskFailed(kj::Exception&& exception) {
   logWarning("channel-failed", exception.getDescription());
 }
 

@@ -4,10 +4,12 @@
 // between the two (transport/relay/relay.h).
 //
 // At most MAX_EXPORTED_CHANNELS at one time, of all sessions, and MAX_CALLER_CHANNELS of one caller. A channel ends
-// when both its directions have, when either side resets it, when its session ends, when its caller goes, and when a
-// new policy or configuration would not open it as it is.
+// when both its directions have, when either side resets it, when its session ends, and when a new policy or
+// configuration would not open it as it is. Not with its caller: the host lets go of him once it has sent everything,
+// which the target may not have taken yet, and resets the channels that it cuts.
 
 #include <kj/async-unix.h>
+#include <kj/refcount.h>
 
 #include <map>
 #include <set>
@@ -34,34 +36,48 @@ class ChannelService {
   class Caller;
 
   // Both outlive the service, which outlives every caller.
-  ChannelService(BrokerClient& broker, kj::UnixEventPort& port) : broker(broker), port(port) {}
+  ChannelService(BrokerClient& broker, kj::UnixEventPort& port) : broker(broker), port(port), tasks(failures) {}
   KJ_DISALLOW_COPY(ChannelService);
 
   // What is exported from now on; the policy may be a new one as well. Resets the channels, those too that are not yet
   // open, whose caller may not have them any more, or whose service is gone or leads elsewhere; no others.
   void reconsider(kj::Vector<ExportedService> exported);
 
-  // For a caller of a session, by the text that names him to the broker; all are borrowed.
-  kj::Own<Caller> newCaller(Session& session, kj::StringPtr callerText, Decide& decide);
+  // For a caller of a session, which is borrowed, by the text that names him to the broker. `decide` lives as long as
+  // his channels.
+  kj::Own<Caller> newCaller(Session& session, kj::StringPtr callerText, Decide decide);
 
   size_t channels() const { return live.size(); }
 
  private:
   class Channel;
+  struct Running;
+  // Who he is and what he may, for as long as he or a channel of his is there.
+  struct Rights final : public kj::Refcounted {
+    Rights(kj::StringPtr text, Decide decide) : text(kj::str(text)), decide(kj::mv(decide)) {}
+    const kj::String text;
+    Decide decide;
+    kj::Maybe<Denial> denialOf(kj::StringPtr name) { return decide(kj::str("service.", name)); }
+  };
+  struct Failures final : public kj::TaskSet::ErrorHandler {
+    void taskFailed(kj::Exception&& exception) override;
+  };
 
   BrokerClient& broker;
   kj::UnixEventPort& port;
   std::map<std::string, kj::Array<kj::byte>> exports;  // their identities, by name
   std::set<Channel*> live;
   std::map<std::string, size_t> perCaller;  // channels, by the caller's text
+  Failures failures;
+  kj::TaskSet tasks;  // open channels
 
   bool isExported(kj::StringPtr name, kj::ArrayPtr<const kj::byte> identity) const;
+  void begin(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk, OpenedService opened);
 };
 
-// What one caller has under way; dropping it ends that.
-class ChannelService::Caller final : private kj::TaskSet::ErrorHandler {
+class ChannelService::Caller final {
  public:
-  Caller(ChannelService& service, Session& session, kj::StringPtr text, Decide& decide);
+  Caller(ChannelService& service, Session& session, kj::Own<Rights> rights);
   KJ_DISALLOW_COPY(Caller);
 
   // As GuestCalls says. An offer that breaks the rules of bulk channels ends the session.
@@ -70,23 +86,16 @@ class ChannelService::Caller final : private kj::TaskSet::ErrorHandler {
   void services(schema::GuestCalls::ServicesResults::Builder results);
 
  private:
-  friend class Channel;
   using Outcome = kj::OneOf<OpenedService, ServiceRefusal>;
-  struct Running;
 
   ChannelService& service;
   Session& session;
-  const kj::StringPtr text;
-  Decide& decide;
-  kj::TaskSet tasks;
+  kj::Own<Rights> rights;
 
-  kj::Maybe<Denial> denialOf(kj::StringPtr name) { return decide(kj::str("service.", name)); }
   bool isFull() const;
   kj::Maybe<kj::Own<BulkChannel>> accept(schema::GuestCalls::ConnectParams::Reader untrusted);
   kj::Promise<void> reach(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk,
                           schema::GuestCalls::ConnectResults::Builder results);
-  void begin(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk, OpenedService opened);
-  void taskFailed(kj::Exception&& exception) override;
 };
 
 }  // namespace postern::guest

@@ -131,7 +131,11 @@ class CutTest(unittest.TestCase):
         for name, other in live.items():
             if name != "web1 to db1":
                 other.use()
-        self.assertNotEqual(self.lab.run("channel", "close", str(listed[0]["id"])).status, 0)
+        labs.wait_until(lambda: len(self.lab.live()) == len(live) - 1, lambda: self.lab.live(), 5)
+        for number in (str(listed[0]["id"]), "no-number"):
+            again = self.lab.run("channel", "close", number)
+            self.assertEqual(again.status, 2, repr(again))
+            self.assertIn(number, again.err)
 
     def test_a_removed_vms_channels_go_with_it(self):
         live = self.open_all()

@@ -75,6 +75,11 @@ class Service:
         connection.settimeout(labs.PATIENCE)
         return connection
 
+    def turn_away(self):
+        """Who has come and was not accepted."""
+        while not self.is_quiet(0):
+            self.accept().close()
+
     def is_quiet(self, seconds=QUIET_SECONDS):
         """Nobody comes."""
         return not is_ready(self.listener, select.POLLIN, seconds)
@@ -102,8 +107,8 @@ def connect_to(address, seconds=labs.PATIENCE):
         try:
             made.connect(where if kind == "unix" else (where.rpartition(":")[0], int(where.rpartition(":")[2])))
             return made
-        except (FileNotFoundError, ConnectionRefusedError):
-            made.close()
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            made.close()  # the last: so many have come that the kernel does not take more
             return None
 
     return labs.wait_until(attempt, f"nobody listens on {address}", seconds)
@@ -121,7 +126,8 @@ class Vm:
     def export(self, service, kind="unix", more="", target=None):
         """`target`: something else than a socket of the test's. Gives the Service, or None."""
         made = None if target else Service(self.folder, service, kind)
-        self.exports[service] = f"target = {json.dumps(target or made.target)}\nuser = \"{ME}\"\n{more}"
+        user = "" if kind == "tcp" else f'user = "{ME}"\n'
+        self.exports[service] = f"target = {json.dumps(target or made.target)}\n{user}{more}"
         if made:
             self.lab.services.append(made)
         return made
@@ -142,7 +148,10 @@ class Vm:
         self.guest = self.lab.enroll(self.name, **{"grants": "ping", **options})
         self.guest.write("etc/postern/agent.toml", self.settings())
         self.guest.start()
-        self.lab.green(self.name)
+        try:
+            self.lab.green(self.name)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.guest.program.said()[-2000:]}") from None
         return self
 
     def reload(self):
@@ -184,7 +193,8 @@ class ChannelLab(labs.Lab):
         folder = os.path.join(self.folder, "s-host")
         os.makedirs(folder, exist_ok=True)
         made = None if target else Service(folder, service, kind)
-        self.host_exports[service] = f"target = {json.dumps(target or made.target)}\n{more}"
+        user = f'user = "{ME}"\n' if isinstance(target, list) else ""
+        self.host_exports[service] = f"target = {json.dumps(target or made.target)}\n{user}{more}"
         if made:
             self.services.append(made)
         self.write("etc/postern/postern.toml",

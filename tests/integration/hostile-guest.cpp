@@ -87,7 +87,8 @@ kj::String evilText(size_t size) {
 // A session's bulk channels, and what to do on them.
 struct Mischief {
   BulkMux& bulk;
-  kj::StringPtr trick;  // empty: none
+  kj::StringPtr trick;                   // empty: none
+  kj::Vector<kj::Promise<void>>& plays;  // go on for as long as the session
 };
 
 class Calls final : public schema::GuestCalls::Server {
@@ -108,7 +109,7 @@ class Calls final : public schema::GuestCalls::Server {
 
   kj::Promise<void> connect(ConnectContext context) override {
     if (!isChannelTrick(mischief.trick)) return answer([]() {});
-    return playChannelTrick(mischief.trick, mischief.bulk, hangUp, context, plays);
+    return playChannelTrick(mischief.trick, mischief.bulk, hangUp, context, mischief.plays);
   }
   kj::Promise<void> services(ServicesContext context) override {
     if (isChannelTrick(mischief.trick)) listEvilServices(context);
@@ -279,6 +280,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
  private:
   struct Live {
     kj::Own<Session> session;
+    kj::Vector<kj::Promise<void>> plays;
     kj::AutoCloseFd behind;                 // the same socket
     kj::Maybe<kj::Own<RpcConnection>> rpc;  // goes before the session
     schema::Host::Client host = nullptr;
@@ -406,7 +408,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   }
   Live& speak(Mood mood = Mood::PROPER) {
     auto& made = connect();
-    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp, Mischief{made.session->bulk(), trick});
+    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp, Mischief{made.session->bulk(), trick, made.plays});
     auto& connection =
         *made.rpc.emplace(kj::heap<RpcConnection>(*made.session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr) {}));
     made.host = connection.peer().castAs<schema::Host>();

@@ -44,6 +44,7 @@ service = "echo"
 """
 HOST_SETTINGS = """[service.echo]
 target = ["/bin/cat"]
+user = "root"
 """
 HOST_POLICY = f"""policy = 1
 [[allow]]

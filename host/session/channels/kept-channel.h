@@ -17,7 +17,11 @@ namespace postern::host {
 // Who asks, shared by all channels of one grant.
 class ChannelCaller final : public kj::Refcounted {
  public:
-  explicit ChannelCaller(postern::schema::Caller::Reader caller) { message.setRoot(caller); }
+  // As large as it is, and no more: a thousand channels may be open.
+  explicit ChannelCaller(postern::schema::Caller::Reader caller)
+      : message(static_cast<capnp::uint>(caller.totalSize().wordCount) + 1) {
+    message.setRoot(caller);
+  }
   postern::schema::Caller::Reader reader() const {
     return const_cast<capnp::MallocMessageBuilder&>(message).getRoot<postern::schema::Caller>().asReader();
   }

@@ -64,7 +64,7 @@ class Serving {
   bool takePlace();
   kj::Promise<Outcome> ask();
   kj::Promise<Outcome> askFor(GuestEnd& guest);
-  void begin(postern::schema::GuestCalls::Client calls);
+  void begin();
 };
 
 bool Serving::takePlace() {
@@ -97,29 +97,29 @@ kj::Promise<Outcome> Serving::askFor(GuestEnd& guest) {
     request.setChannel(channel->offer.channel);
     request.setCredit(channel->offer.credit);
     auto answered = request.send().then(
-        [this, calls = kj::mv(calls)](auto answer) mutable -> Outcome {
+        [this](auto answer) -> Outcome {
           if (answer.hasRefusal()) return outcomeOf(answer.getRefusal().getReason());
           if (isTaken()) return Outcome::REFUSED;
-          begin(kj::mv(calls));
+          begin();
           return Outcome::REACHED;
         },
         [](kj::Exception&& exception) { return outcomeOf(exception); });
+    // An open channel needs the caller's capability no more, and a thousand of them would be many.
+    answered = answered.attach(kj::mv(calls));
     auto late = hub.timer().afterDelay(SERVED_DEADLINE).then([]() { return Outcome::NOT_REACHED; });
     return answered.exclusiveJoin(kj::mv(late));
   }
   return Outcome::REFUSED;
 }
 
-void Serving::begin(postern::schema::GuestCalls::Client calls) {
+void Serving::begin() {
   auto params = context.getParams();
   KeptChannel channel;
   channel.id = params.getFlow().getId();
   channel.caller = kj::refcounted<ChannelCaller>(params.getCaller());
   channel.service = kj::str(params.getService());
   channel.rule = kj::str(rule());
-  auto running = book.run(kj::mv(place), kj::mv(channel), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(flow.end));
-  // The guest ends what a caller has under way when it is dropped.
-  book.keep(running.attach(kj::mv(calls)));
+  book.keep(book.run(kj::mv(place), kj::mv(channel), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(flow.end)));
 }
 
 }  // namespace
