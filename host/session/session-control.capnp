@@ -228,6 +228,9 @@ interface SessionObserver {
   # Counters since this process began, of the VM's port and of rules with traffic (at most 256, `vm` empty), whenever they
   # have changed: some times a second, and before channelClosed().
 
+  pings @8 (counts :List(UInt64), nanoseconds :UInt64, failures :UInt64) -> ();
+  # Pings of the guest that are over since this was told last (ping-tally.h has the bounds of the buckets), for the metrics.
+
   enum Kind {
     connected @0;
     lost @1;

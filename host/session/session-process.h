@@ -15,6 +15,7 @@
 
 #include "host/local-rpc/local-rpc.h"
 #include "host/session/hub.h"
+#include "host/session/ping-tally.h"
 #include "host/session/vm-calls.h"
 
 namespace postern::host {
@@ -69,6 +70,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   std::deque<KeptEvent> kept;
   uint64_t eventsDropped = 0;
   unsigned unanswered = 0;
+  PingTally pings;  // not told yet
+  bool pingsWait = false;
   unsigned callerCount = 0;
   kj::Own<kj::TaskSet> callers;
   kj::Vector<kj::Promise<void>> earlierCallers;  // whom an earlier posternd introduced
@@ -85,11 +88,13 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);
   void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant);
+  void tellPings();
 
   void stateChanged() override;
   void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;
   void heartbeat(const Report& report) override;
   bool operation(const OperationRecord& record) override;
+  void pinged(kj::Maybe<kj::Duration> took) override;
   void taskFailed(kj::Exception&& exception) override;
 };
 
