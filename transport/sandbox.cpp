@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -117,6 +118,10 @@ void allowThreads(SystemCallFilter& filter) {
   filter.allow(SCMP_SYS(prctl), {argumentIs(0, PR_SET_NAME)});
   // A thread may stand back behind the others, and nothing else.
   filter.allow(SCMP_SYS(sched_setscheduler), {argumentIs(0, 0), argumentIs(1, SCHED_BATCH)});
+}
+
+void allowRelays(SystemCallFilter& filter) {
+  filter.allow(SCMP_SYS(setsockopt), {argumentIs(1, SOL_SOCKET), argumentIs(2, SO_LINGER)});
 }
 
 void allowFileCalls(SystemCallFilter& filter) {

@@ -53,6 +53,9 @@ void allowBasics(SystemCallFilter& filter);
 // implemented", upon which the C library takes clone(2).
 void allowThreads(SystemCallFilter& filter);
 
+// What the ends of relays (transport/relay/relay-end.h) use beside the basics: a socket's close that resets.
+void allowRelays(SystemCallFilter& filter);
+
 // Reading, writing, measuring, shortening, lengthening and syncing files by their descriptors.
 void allowFileCalls(SystemCallFilter& filter);
 // The same for who may have no path looked at, and uses files that somebody else opened (transport/transfer/mover.h). A

@@ -8,7 +8,7 @@
 //   - exactly the environment, working directory and identity that its description says; signal dispositions at default
 //   - a time limit, if one was given: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
 //   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
-//   - an end with this process's own, by the kernel (PR_SET_PDEATHSIG)
+//   - an end with the thread's that started it, by the kernel (PR_SET_PDEATHSIG)
 //
 // A group that SIGKILL does not end (a process in uninterruptible sleep, on a dead disk or network file system) is left
 // behind and counted until it is gone; while MAX_LEFT_BEHIND of them exist, nothing new is started.
@@ -50,6 +50,8 @@ struct ChildDescription {
   bool detached = false;
   kj::Array<gid_t> groups = nullptr;
   kj::Maybe<kj::AutoCloseFd> socket = nullptr;  // its descriptor 3
+  // Its descriptors 0 and 1, in place of `input` and of output that is kept. Made blocking, as programs expect.
+  kj::Maybe<kj::AutoCloseFd> stdio = nullptr;
   // Once nobody waits for it, it may end by itself for so long before SIGTERM.
   kj::Duration grace = 0 * kj::SECONDS;
 };

@@ -6,7 +6,10 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/guest-agent/broker-fixture.h"
 #include "transport/children/process-group.h"
@@ -95,6 +98,48 @@ TEST_CASE("a child that is given a socket has it as its descriptor 3, and no oth
   char bytes[16];
   CHECK(read(ours, bytes, sizeof(bytes)) == 6);
   CHECK(read(ours, bytes, sizeof(bytes)) == 0);  // the end: nobody else has it
+}
+
+// T61
+TEST_CASE("a child that is given a socket as its standard input and output has it there, blocking, and no other") {
+  ChildLab lab;
+  int pair[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+  kj::AutoCloseFd ours(pair[0]);
+  KJ_SYSCALL(fcntl(ours, F_SETFL, 0));
+  // A reader that cannot wait would end at once.
+  auto description = lab.describe("ls -x /proc/self/fd; cat; echo bye; exit 3");
+  description.stdio = kj::AutoCloseFd(pair[1]);
+  auto ending = lab.children.run(kj::mv(description));
+  lab.turn(200 * kj::MILLISECONDS);
+  CHECK(write(ours, "echo\n", 5) == 5);
+  KJ_SYSCALL(shutdown(ours, SHUT_WR));
+  auto ended = lab.port.getTimer().timeoutAfter(30 * kj::SECONDS, kj::mv(ending)).wait(lab.scope);
+  CHECK(ended.get<ChildExited>().status == 3);
+  CHECK(ended.get<ChildExited>().output.size() == 0);
+  std::string said;
+  char bytes[64];
+  for (ssize_t got; (got = read(ours, bytes, sizeof(bytes))) > 0;) said.append(bytes, size_t(got));
+  CHECK(said == "0  1  2  3\necho\nbye\n");
+}
+
+// T61
+TEST_CASE("programs are started beside threads that allocate and take locks, and none hangs before its program") {
+  ChildLab lab;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&stop] {
+      while (!stop) free(malloc(100000));
+    });
+  }
+  for (int i = 0; i < 200; ++i) {
+    auto description = lab.describe("exit 7");
+    description.identity = Identity{geteuid(), getegid()};
+    CHECK(lab.end(kj::mv(description)).get<ChildExited>().status == 7);
+  }
+  stop = true;
+  for (auto& thread : threads) thread.join();
 }
 
 TEST_CASE("a child without a limit lives until nobody waits for it, and then has its grace to end by itself") {

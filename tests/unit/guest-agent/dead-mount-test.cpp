@@ -97,7 +97,7 @@ TEST_CASE("children that SIGKILL does not end are left behind and counted; at ei
   auto refused = run("/").wait(scope);
   REQUIRE(refused.is<ChildNotStarted>());
   CHECK((refused.get<ChildNotStarted>().text ==
-         "too many processes hang in this guest (a dead disk or network file system)"));
+         "too many processes hang (a dead disk or network file system)"));
   dead = nullptr;
   for (int i = 0; i < 100 && children.leftBehind() > 0; ++i) turn(50 * kj::MILLISECONDS);
   CHECK(children.leftBehind() == 0);
