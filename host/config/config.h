@@ -10,11 +10,15 @@
 //   [audit]
 //   file-bytes = 16777216     a file is rotated before it would be larger
 //   files = 10                that are kept
+//   [metrics]
+//   listen = "unix:/run/postern/metrics.sock"     or "tcp:127.0.0.1:9560"; by default there are no metrics to be had
 
 #include <kj/one-of.h>
 #include <kj/string.h>
 #include <kj/vector.h>
 #include <stdint.h>
+
+#include "transport/service/local-address.h"
 
 namespace postern::host {
 
@@ -27,6 +31,7 @@ struct Config {
   kj::String sessionProgram;                 // empty: beside posternd
   uint64_t auditFileBytes = uint64_t(16) << 20;
   unsigned auditFiles = 10;
+  kj::Maybe<LocalAddress> metricsListen;  // of this machine, and no abstract Unix socket: those have no owner
 };
 
 // `mustExist`: named by hand. The lines say what is wrong, each with file and line.

@@ -23,6 +23,11 @@ schema::Rollback rollbackOf(const Config& config) {
   return config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
 }
 
+kj::String textOf(const kj::Maybe<LocalAddress>& address) {
+  KJ_IF_MAYBE (a, address) return kj::str(*a);
+  return kj::String();
+}
+
 kj::Date wallNow() {
   return kj::systemPreciseCalendarClock().now();
 }
@@ -56,6 +61,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       denials(time, 200, 60),
       strangers(time, 5, 1),
       unknownGrants(time, 200, 60),
+      counted(time),
       lookForExpired(time.now()),
       lookedUntil(wallNow()),
       tasks(*this),
@@ -192,6 +198,7 @@ kj::Promise<void> Daemon::serveDoor(VsockDoor& door) {
         KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
       }
       KJ_CASE_ONEOF(turned, TurnedAway) {
+        counted.turned(turned);
         if (turned.why.is<Stranger>()) strange(turned.peer);
       }
     }
@@ -290,6 +297,9 @@ void Daemon::reload(kj::StringPtr configPath, Presence presence) {
     if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
       logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
     }
+    if (textOf(fresh.metricsListen) != textOf(config.metricsListen)) {
+      logEvent(LogLevel::WARNING, "config-needs-restart", "[metrics] listen counts from the next start on");
+    }
     config.rollback = fresh.rollback;
     config.copyLines = fresh.copyLines;
     rollback = rollbackOf(config);
@@ -367,6 +377,7 @@ void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::Str
                             const FileDecision& decided) {
   auto who = caller.name();
   auto& decision = decided.decision;
+  decided.isGranted() ? counted.allowed() : counted.denied(decision.ruleId());
   auto rule = decided.below ? ""_kj : decision.ruleId();
   auto outcome = decision.isAllowed() ? "allowed"_kj : decided.below ? "allowed below"_kj : "denied"_kj;
   if (!repeats.isFirst(time.now(), who, vm, call, rule, outcome, path)) return;
@@ -381,6 +392,7 @@ void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::Str
 }
 
 void Daemon::operation(Vm& vm, const OperationReport& report) {
+  counted.operation(report);
   auto& name = vm.record().name;
   kj::String who;
   kj::StringPtr rule;

@@ -10,6 +10,7 @@
 #include "host/audit/audit-log.h"
 #include "host/board/board-writer.h"
 #include "host/config/config.h"
+#include "host/daemon/daemon-metrics.h"
 #include "host/daemon/damper.h"
 #include "host/daemon/events.h"
 #include "host/daemon/file-grants.h"
@@ -59,6 +60,11 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Events& eventLog() { return events; }
   AuditLog& auditLog() { return *audit; }
   const Paths& filePaths() const { return paths; }
+  // As it counts: what needs a restart stays.
+  const Config& settings() const { return config; }
+  DaemonMetrics& metrics() { return counted; }
+  const BoardWriter& statusBoard() const { return board; }
+  size_t countGrants() const { return grants.size(); }
   kj::Maybe<Vm&> findVm(kj::StringPtr name);
   kj::Vector<Vm*> allVms();
   size_t countVms() const { return vms.size(); }
@@ -120,6 +126,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Damper strangers;                 // by context id
   Damper unknownGrants;             // by VM
   uint64_t auditFailures = 0;
+  DaemonMetrics counted;
   kj::TimePoint lookForExpired;
   kj::Date lookedUntil;  // rules that expire from then on have not been looked for
 
@@ -140,6 +147,7 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
 
   void operation(Vm& vm, const OperationReport& report) override;
+  void turnedAway(const TurnedAway& peer) override { counted.turned(peer); }
   bool stillAllowed(const GrantEntry& grant);
   bool hasExpired();
   void sessionLost(Vm& vm) override;

@@ -5,6 +5,7 @@ namespace postern::host {
 void Events::add(kj::StringPtr vm, kj::StringPtr kind, kj::String text) {
   if (kept.size() == MAX_EVENTS) kept.pop_front();
   kept.push_back(Event{++sequence, kj::systemPreciseCalendarClock().now(), kj::str(vm), kind, kj::mv(text)});
+  counted.add({kind});
   for (auto& waiter : waiting) waiter->fulfill();
   waiting.clear();
 }

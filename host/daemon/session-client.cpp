@@ -91,6 +91,12 @@ class SessionClient::Observer final : public schema::SessionObserver::Server {
     return inTurn(
         [context](Handler& handler) mutable { handler.sessionOperation(parseOperationReport(context.getParams())); });
   }
+  kj::Promise<void> pings(PingsContext context) override {
+    context.allowCancellation();
+    return inTurn([context](Handler& handler) mutable {
+      KJ_IF_MAYBE (report, parsePingReport(context.getParams())) handler.sessionPings(*report);
+    });
+  }
 
  private:
   kj::Own<Self> self;

@@ -13,6 +13,7 @@
 #include "host/config/config.h"
 #include "host/daemon/events.h"
 #include "host/daemon/session-client.h"
+#include "host/daemon/vm-metrics.h"
 #include "host/health/health.h"
 #include "host/qmp/qmp-watch.h"
 #include "host/registry/registry.h"
@@ -27,6 +28,8 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
    public:
     // A session process said so, of a grant that posternd gave.
     virtual void operation(Vm& vm, const OperationReport& report) = 0;
+    // A connection from its address was closed unread.
+    virtual void turnedAway(const TurnedAway& peer) = 0;
     // Its grants have nobody who would honour them.
     virtual void sessionLost(Vm& vm) = 0;
     virtual void event(Vm& vm, kj::StringPtr kind, kj::String text) = 0;
@@ -59,6 +62,13 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   // The guest was put back to an earlier state, and nothing but heartbeats passes until its next session.
   bool isQuarantined() const { return quarantined; }
   kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
+  kj::Maybe<const Report&> lastReport() const {
+    return report.map([](const Report& r) -> const Report& { return r; });
+  }
+  bool isConnected() const { return linkUp; }
+  bool isEnrolled() const { return enrolled; }
+  bool hasSessionProcess() const { return sessionPid != 0; }
+  const VmMetrics& metrics() const { return counted; }
   void describe(schema::Vm::Builder vm) const;
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
 
@@ -93,6 +103,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   bool offerPending = false;
   kj::String hostFingerprint, guestFingerprint, peer;
   uint64_t sessions = 0;
+  VmMetrics counted;
 
   // Null until the session is attached, and while a listener could not be made.
   kj::Maybe<kj::Own<Listener>> listener;
@@ -119,6 +130,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code, uint64_t session) override;
   void sessionReport(const Report& report) override;
   void sessionOperation(const OperationReport& report) override;
+  void sessionPings(const PingReport& report) override { counted.pinged(report); }
   void sessionGone(kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
   schema::Rollback rollback() override;
