@@ -122,7 +122,7 @@ class MetricsTest(unittest.TestCase):
 
     def test_the_page_says_what_was_done_and_is_as_promtool_wants_it(self):
         self.lab.write("etc/postern/policy.d/10-test.toml",
-                       'policy = 1\n[[deny]]\nid = "no-shutdown"\nfrom = "*"\nto = "web1"\ncall = "power.shutdown"\n')
+                       'policy = 1\n[[deny]]\nid = "no-shutdown"\nfrom = "host"\nto = "web1"\ncall = ["power.shutdown"]\n')
         self.start()
         guest = self.lab.pair("web1")
         self.lab.good("ping", "web1", "-c", "7")
