@@ -105,7 +105,9 @@ kj::String Exposition::finish() {
 }
 
 void Exposition::addNumber(uint64_t value) {
-  add(kj::str(value, '\n'));
+  char text[24];
+  page.addAll(text, std::to_chars(text, text + sizeof(text), value).ptr);
+  page.add('\n');
 }
 
 void Exposition::addNumber(double value) {
