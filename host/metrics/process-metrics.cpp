@@ -2,8 +2,8 @@
 
 #include <dirent.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/files/files.h"
@@ -13,10 +13,8 @@ namespace postern::host {
 namespace {
 
 constexpr size_t MAX_STAT_BYTES = 4096;
-// /proc/stat has a line for each processor before the one that is looked for.
-constexpr size_t MAX_MACHINE_STAT_BYTES = 1 << 20;
 
-// The fields of a line of numbers from `first` on, counted from 1.
+// The field with that number, counted from 1, of a line of numbers.
 kj::Maybe<double> field(kj::StringPtr line, unsigned number) {
   for (unsigned i = 1; i < number; ++i) {
     KJ_IF_MAYBE (space, line.findFirst(' ')) {
@@ -34,13 +32,10 @@ kj::Maybe<kj::String> read(kj::StringPtr path, size_t maxBytes) {
   return kj::mv(text.get<kj::String>());
 }
 
-// Seconds since 1970 at which the machine booted.
-kj::Maybe<double> bootTime() {
-  KJ_IF_MAYBE (text, read("/proc/stat", MAX_MACHINE_STAT_BYTES)) {
-    constexpr auto KEY = "\nbtime "_kj;
-    if (auto* at = strstr(text->cStr(), KEY.cStr())) return strtod(at + KEY.size(), nullptr);
-  }
-  return nullptr;
+double secondsOf(clockid_t clock) {
+  struct timespec time;
+  if (clock_gettime(clock, &time) != 0) return 0;
+  return double(time.tv_sec) + double(time.tv_nsec) / 1e9;
 }
 
 // proc(5): the 22nd field of /proc/PID/stat, in ticks since the boot. Behind the name, which may hold anything.
@@ -48,7 +43,8 @@ kj::Maybe<double> startTime() {
   KJ_IF_MAYBE (text, read("/proc/self/stat", MAX_STAT_BYTES)) {
     KJ_IF_MAYBE (end, text->findLast(')')) {
       KJ_IF_MAYBE (ticks, field(text->slice(*end + 2), 20)) {
-        KJ_IF_MAYBE (boot, bootTime()) return *boot + *ticks / double(sysconf(_SC_CLK_TCK));
+        auto age = secondsOf(CLOCK_BOOTTIME) - *ticks / double(sysconf(_SC_CLK_TCK));
+        return secondsOf(CLOCK_REALTIME) - age;
       }
     }
   }
@@ -71,7 +67,7 @@ double seconds(const struct timeval& time) {
 }  // namespace
 
 void writeProcessMetrics(Exposition& to) {
-  static const kj::Maybe<double> STARTED = startTime();  // /proc/stat takes the kernel a while, and this stays as it is
+  static const kj::Maybe<double> STARTED = startTime();  // the same at every look
   KJ_IF_MAYBE (started, STARTED) {
     to.gauge("process_start_time_seconds", "When posternd was started, in seconds since 1970.", *started);
   }
