@@ -82,6 +82,7 @@ kj::String makeMetricsPage(Daemon& daemon) {
   writePolicy(page, daemon.policy());
   writeAudit(page, daemon.recording().auditLog());
   writeVmMetrics(page, daemon);
+  writeChannelMetrics(page, daemon);
   return page.finish();
 }
 

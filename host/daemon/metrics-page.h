@@ -13,5 +13,6 @@ kj::String makeMetricsPage(Daemon& daemon);
 
 // Its parts.
 void writeVmMetrics(Exposition& to, Daemon& daemon);
+void writeChannelMetrics(Exposition& to, Daemon& daemon);
 
 }  // namespace postern::host

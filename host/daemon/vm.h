@@ -81,6 +81,7 @@ class Vm final : public SessionClient::Handler,
   const VmMetrics& metrics() const { return counted; }
   void describe(schema::Vm::Builder vm) const;
   void describe(schema::Port::Builder port) const;
+  BoardPort shownPort() const;
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
 
   // ChannelVm.

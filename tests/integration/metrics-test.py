@@ -21,7 +21,9 @@ import unittest
 import urllib.parse
 import urllib.request
 
+import channels
 import lab as labs
+from channels import allow, connect_to, is_refused, read_exactly
 
 PROGRAMS = labs.Programs(*sys.argv[1:5])
 HERE = pathlib.Path(__file__).resolve().parent
@@ -89,7 +91,7 @@ class Page:
 
 class MetricsTest(unittest.TestCase):
     def setUp(self):
-        self.lab = labs.Lab(PROGRAMS)
+        self.lab = channels.ChannelLab(PROGRAMS)
         self.addCleanup(self.lab.close)
         self.socket = os.path.join(self.lab.folder, "metrics.sock")
 
@@ -205,6 +207,43 @@ class MetricsTest(unittest.TestCase):
         self.lab.run("shutdown", "nobody")
         self.lab.good("info", "web1")
         self.wait_for(lambda page: page.get("postern_audit_failing") == 0)
+
+    def test_channels_show_at_the_ports_of_both_vms(self):
+        self.lab.policy(allow("pair", "web1", "db1", "service.echo"))
+        self.start()
+        web, db = self.lab.vm_of("web1"), self.lab.vm_of("db1")
+        service = db.export("echo")
+        door, forbidden = web.consume("db1", "echo"), web.consume("db1", "other")
+        web.start()
+        db.start()
+        near = connect_to(door)
+        self.addCleanup(near.close)
+        near.sendall(b"x" * 1000)
+        far = service.accept()
+        self.addCleanup(far.close)
+        read_exactly(far, 1000)
+        far.sendall(b"y" * 10)
+        read_exactly(near, 10)
+        self.assertTrue(is_refused(forbidden))
+
+        def wait_for_ports(live, **of_both):
+            def holds(page):
+                ports = [page.get(f"postern_port_{name}", vm=vm) for name in of_both for vm in ("web1", "db1")]
+                bytes_ = [page.get("postern_port_bytes_total", vm=vm, direction=direction)
+                          for vm in ("web1", "db1") for direction in ("out", "in")]
+                wanted = [value for value in of_both.values() for _ in ("web1", "db1")]
+                return page.get("postern_channels") == live and ports == wanted and bytes_ == [1000, 10, 10, 1000]
+            return self.wait_for(holds)
+
+        page = wait_for_ports(1, channels=1, opened_total=1, denied_total=1, refused_total=0)
+        for vm in ("web1", "db1"):
+            self.assertGreaterEqual(page.get("postern_port_messages_total", vm=vm, direction="out"), 1)
+            self.assertEqual(page.get("postern_port_blocked", vm=vm, by="hand"), 0)
+        self.lab.good("channel", "block", "db1")
+        page = wait_for_ports(0, channels=0, opened_total=1, denied_total=1, refused_total=0)
+        self.assertEqual(page.get("postern_port_blocked", vm="db1", by="hand"), 1)
+        self.assertEqual(page.get("postern_port_blocked", vm="db1", by="policy"), 0)
+        self.assertEqual(page.get("postern_port_blocked", vm="web1", by="hand"), 0)
 
     # The socket ------------------------------------------------------------------------------------------------------
 
