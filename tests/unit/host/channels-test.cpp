@@ -5,12 +5,12 @@
 #include <sys/socket.h>
 
 #include "host/control/channel-id.h"
-#include "tests/unit/host/channels-fixture.h"
+#include "tests/unit/host/channel-desk-fixture.h"
 
 namespace postern::host {
 namespace {
 
-using test::ChannelLab;
+using test::ChannelDeskLab;
 using test::isConnected;
 using test::isOver;
 using test::LabAnswer;
@@ -39,7 +39,7 @@ rate = "3 MiB/s"
 bytes = "0 B"
 )";
 
-struct PairLab : ChannelLab {
+struct PairLab : ChannelDeskLab {
   LabVm& web = add("web1");
   LabVm& db = add("db1");
   kj::AutoCloseFd cache = listen("cache.sock");
@@ -388,7 +388,7 @@ TEST_CASE("a channel that is closed by hand says so, and by whom") {
 }
 
 TEST_CASE("a TCP service of a channel that is cut sees a reset, and not an end") {
-  ChannelLab lab;
+  ChannelDeskLab lab;
   auto& web = lab.add("web1");
   kj::AutoCloseFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   struct sockaddr_in address {};
@@ -503,7 +503,7 @@ struct CallerLab : PairLab {
         "[[allow]]\nid = \"ssh\"\nfrom = \"user:alice\"\nto = \"web1\"\ncall = [\"service.ssh\", \"service.web\"]\n");
     grant = add(kj::str("alice"));
   }
-  using ChannelLab::add;
+  using ChannelDeskLab::add;
   uint64_t add(kj::String user) {
     auto caller = kj::atomicRefcounted<LocalCaller>();
     caller->uid = 1000;
@@ -591,7 +591,7 @@ ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service)
   claim.from = kj::str(from);
   return claim;
 }
-void adopt(ChannelLab& lab, LabVm& vm, ChannelClaim claim) {
+void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim) {
   ChannelClaims claims;
   claims.good.add(kj::mv(claim));
   lab.channels->adopt(vm, kj::mv(claims));

@@ -300,7 +300,7 @@ TEST_CASE("several descriptors travel in one message to a peer that trusts the s
   LocalRpc server(*io.lowLevelProvider, kj::mv(pair.first), kj::mv(served), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
                   Descriptors::ANY);
   LocalRpc client(*io.lowLevelProvider, kj::mv(pair.second));
-  constexpr unsigned MIRRORS = 16;
+  constexpr unsigned MIRRORS = MAX_TRUSTED_DESCRIPTORS - 1;
   kj::Vector<SocketPair> carried;
   for (unsigned i = 0; i < MIRRORS + 1; ++i) carried.add(newSocketPair(SOCK_STREAM));
   auto request = client.peer().castAs<schema::SessionControl>().introduceRequest();

@@ -5,13 +5,13 @@
 #include "host/control/channel-id.h"
 #include "host/daemon/limits-in-use.h"
 #include "host/daemon/policy-limits.h"
-#include "tests/unit/host/channels-fixture.h"
+#include "tests/unit/host/channel-desk-fixture.h"
 
 namespace postern::host {
 namespace {
 
 using policy::Reason;
-using test::ChannelLab;
+using test::ChannelDeskLab;
 using test::says;
 
 constexpr const char* RULES = R"(
@@ -39,7 +39,7 @@ kj::Own<const LocalCaller> alice() {
   return caller;
 }
 
-struct DecisionLab : ChannelLab {
+struct DecisionLab : ChannelDeskLab {
   kj::Own<const LocalCaller> who = alice();
   VmRecord web, db;
   DecisionLab() {
@@ -138,7 +138,7 @@ TEST_CASE("a limit says which of its numbers are bounds of 0") {
 }
 
 TEST_CASE("a reload sends each session the numbers of its port, and of the rules that something passes there") {
-  ChannelLab lab;
+  ChannelDeskLab lab;
   lab.policy(R"(
 [[allow]]
 id = "a"

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 
 #include "host/daemon/service-grants.h"
-#include "tests/unit/host/channels-fixture.h"
+#include "tests/unit/host/channel-desk-fixture.h"
 #include "transport/unix-socket.h"
 
 namespace postern::host {
 namespace {
 
-using test::ChannelLab;
+using test::ChannelDeskLab;
 using test::isConnected;
 using test::isOver;
 using test::LabAnswer;
@@ -29,7 +29,7 @@ to = "host"
 call = "service.*"
 )";
 
-struct ServiceLab : ChannelLab {
+struct ServiceLab : ChannelDeskLab {
   LabVm& web = add("web1");
   ServiceLab() { policy(ANYTHING); }
 
@@ -176,7 +176,7 @@ TEST_CASE("a Unix socket is connected to as the user that its service names") {
 
 // Mirrors ----------------------------------------------------------------------------------------------------------
 
-std::string mirrored(ChannelLab& lab, const char* copy) {
+std::string mirrored(ChannelDeskLab& lab, const char* copy) {
   return std::string(
              "[[allow]]\nid = \"all\"\nfrom = \"any\"\nto = \"host\"\ncall = \"service.*\"\nmirror = { to = \"unix:") +
          lab.folder.path("ids.sock").cStr() + "\", copy = \"" + copy + "\" }\n";

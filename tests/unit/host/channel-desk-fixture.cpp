@@ -1,4 +1,4 @@
-#include "tests/unit/host/channels-fixture.h"
+#include "tests/unit/host/channel-desk-fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +26,14 @@ kj::Promise<Outcome> LabVm::serve(Serving serving) {
   });
 }
 
-ChannelLab::ChannelLab()
+ChannelDeskLab::ChannelDeskLab()
     : store((mkdir(folder.path("policy.d").cStr(), 0755), folder.path("policy.d")), folder.path("grants.d")),
       decisions(store),
       records(port.getTimer(), openAudit()),
       grants(port),
       channels(makeChannels()) {}
 
-kj::Own<Channels> ChannelLab::makeChannels() {
+kj::Own<Channels> ChannelDeskLab::makeChannels() {
   return kj::heap<Channels>(Channels::Environment{port, decisions, records, grants},
                             [this](kj::StringPtr name) -> kj::Maybe<ChannelVm&> {
                               KJ_IF_MAYBE (vm, vms.find(name)) return **vm;
@@ -41,26 +41,26 @@ kj::Own<Channels> ChannelLab::makeChannels() {
                             });
 }
 
-kj::Own<AuditLog> ChannelLab::openAudit() {
+kj::Own<AuditLog> ChannelDeskLab::openAudit() {
   auto opened = AuditLog::open(folder.path("audit.log"), port.getTimer(), port);
   KJ_REQUIRE(opened.is<kj::Own<AuditLog>>());
   return kj::mv(opened.get<kj::Own<AuditLog>>());
 }
 
-LabVm& ChannelLab::add(kj::StringPtr name) {
+LabVm& ChannelDeskLab::add(kj::StringPtr name) {
   auto vm = kj::heap<LabVm>(name);
   auto& reference = *vm;
   vms.insert(kj::str(name), kj::mv(vm));
   return reference;
 }
 
-void ChannelLab::policy(const std::string& rules) {
+void ChannelDeskLab::policy(const std::string& rules) {
   auto text = "policy = 1\n" + rules;
   REQUIRE((replaceFile(folder.path("policy.d/p.toml"), text.c_str(), 0644) == nullptr));
   KJ_IF_MAYBE (lines, store.reload()) FAIL(std::string((*lines)[0].cStr()));
 }
 
-kj::Promise<LabAnswer> ChannelLab::asking(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+kj::Promise<LabAnswer> ChannelDeskLab::asking(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service) {
   ChannelQuestion question{id, to == "host" ? kj::String() : kj::str(to), kj::str(service)};
   return channels->ask(vm, kj::mv(question))
       .then([this, &vm](kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) -> kj::Promise<LabAnswer> {
@@ -90,7 +90,7 @@ kj::Promise<LabAnswer> ChannelLab::asking(LabVm& vm, uint64_t id, kj::StringPtr 
       });
 }
 
-void ChannelLab::close(LabVm& vm, uint64_t id, kj::StringPtr why, uint64_t there, uint64_t back) {
+void ChannelDeskLab::close(LabVm& vm, uint64_t id, kj::StringPtr why, uint64_t there, uint64_t back) {
   capnp::MallocMessageBuilder message;
   auto params = message.initRoot<schema::SessionObserver::ChannelClosedParams>();
   params.setId(id);
@@ -101,7 +101,7 @@ void ChannelLab::close(LabVm& vm, uint64_t id, kj::StringPtr why, uint64_t there
   channels->closed(vm, parseClosing(params.asReader()));
 }
 
-kj::AutoCloseFd ChannelLab::listen(kj::StringPtr name) {
+kj::AutoCloseFd ChannelDeskLab::listen(kj::StringPtr name) {
   auto socket = newUnixSocket();
   auto address = unixAddress(folder.path(name));
   KJ_SYSCALL(bind(socket, reinterpret_cast<struct sockaddr*>(&address), sizeof(address)));
@@ -109,7 +109,7 @@ kj::AutoCloseFd ChannelLab::listen(kj::StringPtr name) {
   return socket;
 }
 
-void ChannelLab::serveUnix(kj::StringPtr service, kj::StringPtr socket, bool proxy) {
+void ChannelDeskLab::serveUnix(kj::StringPtr service, kj::StringPtr socket, bool proxy) {
   ServiceTarget target;
   target.name = kj::str(service);
   target.leadsTo = LocalAddress(UnixAddress{folder.path(socket)});
@@ -119,21 +119,21 @@ void ChannelLab::serveUnix(kj::StringPtr service, kj::StringPtr socket, bool pro
   channels->hostServices().set(kj::mv(all));
 }
 
-kj::String ChannelLab::auditText() {
+kj::String ChannelDeskLab::auditText() {
   channels->writeOpened();
   auto read = readFile(folder.path("audit.log"), 64 << 20);
   KJ_REQUIRE(read.is<kj::String>());
   return kj::mv(read.get<kj::String>());
 }
 
-unsigned ChannelLab::linesWith(kj::StringPtr part) {
+unsigned ChannelDeskLab::linesWith(kj::StringPtr part) {
   unsigned count = 0;
   std::string text = auditText().cStr();
   for (size_t at = 0; (at = text.find(part.cStr(), at)) != std::string::npos; at = text.find('\n', at)) ++count;
   return count;
 }
 
-unsigned ChannelLab::eventsOf(kj::StringPtr kind) {
+unsigned ChannelDeskLab::eventsOf(kj::StringPtr kind) {
   unsigned count = 0;
   records.eventLog().forEachAfter(0, [&](const Event& event) { count += event.kind == kind; });
   return count;

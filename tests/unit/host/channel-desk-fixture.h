@@ -1,6 +1,6 @@
 #pragma once
-// ChannelLab: Channels with a real policy, a real audit log, real sockets and programs; and VMs whose session processes
-// are the test's hand (LabVm): what they are asked is kept, and what they answer is told to them.
+// ChannelDeskLab: Channels with a real policy, a real audit log, real sockets and programs; and VMs whose session
+// processes are the test's hand (LabVm): what they are asked is kept, and what they answer is told to them.
 
 #include <doctest/doctest.h>
 #include <kj/async-io.h>
@@ -67,7 +67,7 @@ struct LabAnswer {
   }
 };
 
-class ChannelLab {
+class ChannelDeskLab {
  public:
   postern::test::TemporaryFolder folder;
   kj::AsyncIoContext io = kj::setupAsyncIo();
@@ -79,7 +79,7 @@ class ChannelLab {
   LiveGrants grants;
   kj::Own<Channels> channels;
 
-  ChannelLab();
+  ChannelDeskLab();
   kj::Own<Channels> makeChannels();
   kj::Own<AuditLog> openAudit();
 
