@@ -15,6 +15,8 @@
 //   [audit]
 //   file-bytes = 16777216     a file is rotated before it would be larger
 //   files = 10                that are kept
+//   [metrics]
+//   listen = "unix:/run/postern/metrics.sock"     or "tcp:127.0.0.1:9560"; by default there are no metrics to be had
 
 #include <kj/one-of.h>
 #include <kj/string.h>
@@ -22,6 +24,7 @@
 #include <stdint.h>
 
 #include "transport/service/connect-as.h"
+#include "transport/service/local-address.h"
 #include "transport/service/service-target.h"
 
 namespace postern::host {
@@ -40,6 +43,7 @@ struct Config {
   kj::String sessionProgram;                 // empty: beside posternd
   uint64_t auditFileBytes = uint64_t(16) << 20;
   unsigned auditFiles = 10;
+  kj::Maybe<LocalAddress> metricsListen;  // of this machine, and no abstract Unix socket: those have no owner
   kj::Vector<HostService> services;
 };
 

@@ -1,5 +1,6 @@
 #include "host/daemon/control-calls.h"
 
+#include <capnp/schema.h>
 #include <kj/debug.h>
 #include <unistd.h>
 
@@ -25,10 +26,14 @@ constexpr unsigned MAX_AUDIT_LINES = 1000;
 constexpr unsigned MAX_EVENT_STREAMS = 4;
 constexpr size_t VMS_PER_TURN = 64;
 
+using AnyCall = capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer>;
+
 class ControlCalls final : public schema::Control::Server {
  public:
   ControlCalls(Daemon& daemon, CallBucket& bucket, kj::Promise<kj::Own<const LocalCaller>> caller)
       : daemon(daemon), bucket(bucket), caller(caller.fork()) {}
+
+  DispatchCallResult dispatchCall(uint64_t interface, uint16_t method, AnyCall context) override;
 
   kj::Promise<void> open(OpenContext context) override;
   kj::Promise<void> listVms(ListVmsContext context) override;
@@ -71,6 +76,15 @@ class ControlCalls final : public schema::Control::Server {
     return host::isAllowed(daemon, who, vm, call, nullptr, failure);
   }
 };
+
+// Every call passes here. One that does not exist is refused by what the schema compiler made, and not counted.
+ControlCalls::DispatchCallResult ControlCalls::dispatchCall(uint64_t interface, uint16_t method, AnyCall context) {
+  auto methods = capnp::Schema::from<schema::Control>().getMethods();
+  if (interface == capnp::typeId<schema::Control>() && method < methods.size()) {
+    daemon.metrics().controlCalls.add({methods[method].getProto().getName()});
+  }
+  return Server::dispatchCall(interface, method, kj::mv(context));
+}
 
 kj::Promise<void> ControlCalls::open(OpenContext context) {
   return turn(context).then(

@@ -16,6 +16,11 @@ schema::Rollback rollbackOf(const Config& config) {
   return config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
 }
 
+kj::String textOf(const kj::Maybe<LocalAddress>& address) {
+  KJ_IF_MAYBE (a, address) return kj::str(*a);
+  return kj::String();
+}
+
 kj::Date wallNow() {
   return kj::systemPreciseCalendarClock().now();
 }
@@ -42,6 +47,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       doors(port, admission, *this),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
       unknownGrants(time, 200, 60),
+      counted(time),
       lookForExpired(time.now()),
       lookedUntil(wallNow()),
       tasks(*this),
@@ -268,6 +274,9 @@ void Daemon::reloadConfig(kj::StringPtr path, Presence presence) {
   if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
     logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
   }
+  if (textOf(fresh.metricsListen) != textOf(config.metricsListen)) {
+    logEvent(LogLevel::WARNING, "config-needs-restart", "[metrics] listen counts from the next start on");
+  }
   config.rollback = fresh.rollback;
   config.copyLines = fresh.copyLines;
   rollback = rollbackOf(config);
@@ -335,6 +344,7 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
 
 void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
                             const FileDecision& decided) {
+  decided.isGranted() ? counted.allowed() : counted.denied(decided.decision.ruleId());
   records.decision(caller, vm, call, path, decided);
   if (decided.isGranted()) return;
   KJ_IF_MAYBE (known, findVm(vm)) {
@@ -345,6 +355,7 @@ void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::Str
 }
 
 void Daemon::operation(Vm& vm, const OperationReport& report) {
+  counted.operation(report);
   auto& name = vm.record().name;
   kj::String who;
   kj::StringPtr rule;

@@ -11,6 +11,7 @@
 #include "host/board/board-writer.h"
 #include "host/config/config.h"
 #include "host/daemon/channels.h"
+#include "host/daemon/daemon-metrics.h"
 #include "host/daemon/damper.h"
 #include "host/daemon/decisions.h"
 #include "host/daemon/limits-in-use.h"
@@ -66,6 +67,11 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   Channels& channelDesk() { return channels; }
   Events& eventLog() { return records.eventLog(); }
   const Paths& filePaths() const { return paths; }
+  // As it counts: what needs a restart stays.
+  const Config& settings() const { return config; }
+  DaemonMetrics& metrics() { return counted; }
+  const BoardWriter& statusBoard() const { return board; }
+  size_t countGrants() const { return grants.size(); }
   kj::Maybe<Vm&> findVm(kj::StringPtr name);
   kj::Vector<Vm*> allVms();
   size_t countVms() const { return vms.size(); }
@@ -116,6 +122,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
   Damper unknownGrants;             // by VM
+  DaemonMetrics counted;
   kj::TimePoint lookForExpired;
   kj::Date lookedUntil;  // rules that expire from then on have not been looked for
 
@@ -134,10 +141,12 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
 
   kj::Maybe<kj::String> vmOfCid(uint32_t cid) override;
   void vsockVisitor(Visitor visitor) override;
+  void vsockTurnedAway(const TurnedAway& peer) override { counted.turned(peer); }
   void vsockStranger(const PeerAddress& peer, uint64_t leftOut) override;
   void vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) override;
 
   void operation(Vm& vm, const OperationReport& report) override;
+  void turnedAway(const TurnedAway& peer) override { counted.turned(peer); }
   bool stillAllowed(const GrantEntry& grant);
   bool hasExpired();
   void sessionLost(Vm& vm) override;

@@ -10,6 +10,8 @@
 #include <deque>
 #include <list>
 
+#include "host/metrics/series.h"
+
 namespace postern::host {
 
 constexpr size_t MAX_EVENTS = 4096;
@@ -27,6 +29,9 @@ class Events {
  public:
   void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other = "");
 
+  // How many there were since the start, by kind.
+  const Counters& counts() const { return counted; }
+
   // The kept ones after `sequence`. Valid until the next add().
   template <typename Do>
   void forEachAfter(uint64_t sequence, Do&& what) const {
@@ -41,6 +46,7 @@ class Events {
  private:
   std::deque<Event> kept;
   uint64_t sequence = 0;
+  Counters counted{64, {"kind"}};
   std::list<kj::Own<kj::PromiseFulfiller<void>>> waiting;
 };
 

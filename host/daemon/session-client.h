@@ -27,6 +27,7 @@
 #include "host/daemon/process-watch.h"
 #include "host/daemon/session-start.h"
 #include "host/local-rpc/local-rpc.h"
+#include "host/session/ping-tally.h"
 #include "host/session/report.h"
 #include "host/session/session-control.capnp.h"
 #include "protocol/bundle.h"
@@ -66,6 +67,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
                               uint64_t session) = 0;
     virtual void sessionReport(const Report& report) = 0;
     virtual void sessionOperation(const OperationReport& report) = 0;
+    virtual void sessionPings(const PingReport& report) = 0;
     virtual void sessionGone(kj::StringPtr why) = 0;
     // For the new process: the VM's state file. Null: not now, and why is logged.
     virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;

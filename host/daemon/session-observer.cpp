@@ -42,6 +42,13 @@ kj::Promise<void> SessionClient::Observer::operation(OperationContext context) {
   });
 }
 
+kj::Promise<void> SessionClient::Observer::pings(PingsContext context) {
+  context.allowCancellation();
+  return inTurn(&SessionClient::told, [context](Handler& handler) mutable {
+    KJ_IF_MAYBE (report, parsePingReport(context.getParams())) handler.sessionPings(*report);
+  });
+}
+
 // Channels ---------------------------------------------------------------------------------------------------------
 
 // T110

@@ -13,6 +13,7 @@ class SessionClient::Observer final : public schema::SessionObserver::Server {
   kj::Promise<void> stateChanged(StateChangedContext context) override;
   kj::Promise<void> event(EventContext context) override;
   kj::Promise<void> operation(OperationContext context) override;
+  kj::Promise<void> pings(PingsContext context) override;
 
   kj::Promise<void> connect(ConnectContext context) override;
   kj::Promise<void> channelOpened(ChannelOpenedContext context) override;

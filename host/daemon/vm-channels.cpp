@@ -29,13 +29,15 @@ void Vm::sessionTraffic(PortClaim claim) {
   showPort();
 }
 
+BoardPort Vm::shownPort() const {
+  auto shown = portCounters.forBoard();
+  shown.blockedByPolicy = environment.decisions.isBlockedByPolicy(vmRecord.name);
+  shown.blockedByHand = environment.decisions.isBlockedByHand(vmRecord.name);
+  return shown;
+}
+
 void Vm::showPort() {
-  KJ_IF_MAYBE (s, slot) {
-    auto shown = portCounters.forBoard();
-    shown.blockedByPolicy = environment.decisions.isBlockedByPolicy(vmRecord.name);
-    shown.blockedByHand = environment.decisions.isBlockedByHand(vmRecord.name);
-    environment.board.updatePort(*s, shown);
-  }
+  KJ_IF_MAYBE (s, slot) environment.board.updatePort(*s, shownPort());
 }
 
 void Vm::describe(schema::Port::Builder port) const {

@@ -181,6 +181,7 @@ kj::Promise<void> Vm::listen() {
 kj::Promise<void> Vm::receiveAll() {
   return KJ_ASSERT_NONNULL(doorkeeper)->next().then([this](Doorkeeper::Outcome outcome) {
     KJ_IF_MAYBE (visitor, outcome.tryGet<Visitor>()) visit(kj::mv(*visitor));
+    KJ_IF_MAYBE (peer, outcome.tryGet<TurnedAway>()) environment.handler.turnedAway(*peer);
     return receiveAll();
   });
 }
@@ -270,6 +271,7 @@ void Vm::sessionState(schema::SessionState::Reader state) {
 }
 
 void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_t session) {
+  counted.event(kind, code);
   switch (kind) {
     case EventKind::CONNECTED:
       linkUp = true;
@@ -336,6 +338,7 @@ void Vm::sessionGone(kj::StringPtr why) {
   logEvent(LogLevel::WARNING, "session-gone", why, vmRecord.name);
   sessionPid = 0;
   linkUp = false;
+  ++counted.deadSessionProcesses;
   health.sessionProcessDied(now());
   environment.handler.sessionLost(*this);
   environment.channels.sessionGone(*this);

@@ -14,6 +14,7 @@
 #include "host/daemon/channels.h"
 #include "host/daemon/events.h"
 #include "host/daemon/session-client.h"
+#include "host/daemon/vm-metrics.h"
 #include "host/health/health.h"
 #include "host/qmp/qmp-watch.h"
 #include "host/registry/registry.h"
@@ -31,6 +32,8 @@ class Vm final : public SessionClient::Handler,
    public:
     // A session process said so, of a grant that posternd gave.
     virtual void operation(Vm& vm, const OperationReport& report) = 0;
+    // A connection from its address was closed unread.
+    virtual void turnedAway(const TurnedAway& peer) = 0;
     // Its grants have nobody who would honour them.
     virtual void sessionLost(Vm& vm) = 0;
     // The guest was put back to an earlier state.
@@ -69,8 +72,16 @@ class Vm final : public SessionClient::Handler,
   // The guest was put back to an earlier state, and nothing but heartbeats passes until its next session.
   bool isQuarantined() const override { return quarantined; }
   kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
+  kj::Maybe<const Report&> lastReport() const {
+    return report.map([](const Report& r) -> const Report& { return r; });
+  }
+  bool isConnected() const { return linkUp; }
+  bool isEnrolled() const { return enrolled; }
+  bool hasSessionProcess() const { return sessionPid != 0; }
+  const VmMetrics& metrics() const { return counted; }
   void describe(schema::Vm::Builder vm) const;
   void describe(schema::Port::Builder port) const;
+  BoardPort shownPort() const;
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
 
   // ChannelVm.
@@ -113,6 +124,7 @@ class Vm final : public SessionClient::Handler,
   bool offerPending = false;
   kj::String hostFingerprint, guestFingerprint, peer;
   uint64_t sessions = 0;
+  VmMetrics counted;
 
   // Null until the session is attached, and while a listener could not be made.
   kj::Maybe<kj::Own<Listener>> listener;
@@ -139,6 +151,7 @@ class Vm final : public SessionClient::Handler,
   void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code, uint64_t session) override;
   void sessionReport(const Report& report) override;
   void sessionOperation(const OperationReport& report) override;
+  void sessionPings(const PingReport& report) override { counted.pinged(report); }
   void sessionGone(kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
   schema::Rollback rollback() override;

@@ -42,6 +42,7 @@ kj::Promise<void> VsockDoors::serve(Door& door) {
         handler.vsockVisitor(kj::mv(visitor));
       }
       KJ_CASE_ONEOF(turned, TurnedAway) {
+        handler.vsockTurnedAway(turned);
         if (turned.why.is<Stranger>()) strange(turned.peer);
       }
     }

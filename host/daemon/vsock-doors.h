@@ -17,7 +17,9 @@ class VsockDoors {
    public:
     virtual kj::Maybe<kj::String> vmOfCid(uint32_t cid) = 0;
     virtual void vsockVisitor(Visitor visitor) = 0;
-    // `leftOut`: how many of its before that were not told.
+    // Every connection that was closed unread.
+    virtual void vsockTurnedAway(const TurnedAway& peer) = 0;
+    // Of those, one that is no VM's. `leftOut`: how many of its before that were not told.
     virtual void vsockStranger(const PeerAddress& peer, uint64_t leftOut) = 0;
     virtual void vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) = 0;
   };

@@ -14,7 +14,9 @@
 
 #include "host/daemon/control-server.h"
 #include "host/daemon/daemon.h"
+#include "host/daemon/metrics-page.h"
 #include "host/log/log.h"
+#include "host/metrics/scrape-server.h"
 #include "protocol/limits.h"
 #include "transport/connection.h"
 
@@ -86,6 +88,21 @@ kj::Promise<void> reloadOnHangup(kj::UnixEventPort& port, Daemon& daemon, kj::St
   });
 }
 
+// The metrics of `daemon`, where they are wanted and can be had: monitoring that fails keeps no VM waiting.
+kj::Maybe<kj::Own<ScrapeServer>> serveMetrics(Daemon& daemon, kj::Maybe<gid_t> group, kj::AsyncIoContext& io) {
+  KJ_IF_MAYBE (address, daemon.settings().metricsListen) {
+    auto listening = listenForScrapers(*address, group);
+    KJ_IF_MAYBE (problem, listening.tryGet<kj::String>()) {
+      logEvent(LogLevel::ERROR, "metrics-failed", *problem);
+      return nullptr;
+    }
+    logEvent(LogLevel::INFO, "metrics", kj::str("metrics at ", *address));
+    return kj::heap<ScrapeServer>(io, kj::mv(listening.get<kj::AutoCloseFd>()),
+                                  [&daemon]() { return makeMetricsPage(daemon); });
+  }
+  return nullptr;
+}
+
 enum class Ending { KEEP_SESSIONS, END_SESSIONS };
 
 int serve(const Options& options) {
@@ -138,6 +155,8 @@ int serve(const Options& options) {
   KJ_IF_MAYBE (error, listening.tryGet<FileError>()) return fail(error->text);
   ControlServer control(daemon, io, kj::mv(listening.get<kj::AutoCloseFd>()));
 
+  auto metrics = serveMetrics(daemon, gid, io);
+
   kj::Promise<void> watchdog = nullptr;
   uint64_t watchdogMicroseconds = 0;
   if (sd_watchdog_enabled(0, &watchdogMicroseconds) > 0) {
@@ -160,6 +179,10 @@ int serve(const Options& options) {
   daemon.record("posternd", "", "posternd.stop", "", "done");
   daemon.flush().catch_([](kj::Exception&&) {}).wait(io.waitScope);
   unlink(paths.controlSocket.cStr());
+  if (metrics != nullptr) {
+    metrics = nullptr;
+    removeLocal(KJ_ASSERT_NONNULL(daemon.settings().metricsListen));
+  }
   logEvent(LogLevel::INFO, "stopped", ending == Ending::END_SESSIONS ? "sessions ended, too" : "sessions go on");
   return 0;
 }

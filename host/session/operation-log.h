@@ -39,6 +39,8 @@ class OperationLog {
  public:
   // False: it was not told, because too much was.
   virtual bool operation(const OperationRecord& record) = 0;
+  // A ping, which no line of the audit is for, is over; null: without an answer.
+  virtual void pinged(kj::Maybe<kj::Duration>) {}
 };
 
 // A failure as an outcome.

@@ -240,6 +240,9 @@ interface SessionObserver {
   # have changed: some times a second, and before channelClosed(). All that are kept, each time; a rule that is not among
   # them any more has made room for another one.
 
+  pings @8 (counts :List(UInt64), nanoseconds :UInt64, failures :UInt64) -> ();
+  # Pings of the guest that are over since this was told last (ping-tally.h has the bounds of the buckets), for the metrics.
+
   enum Kind {
     connected @0;
     lost @1;

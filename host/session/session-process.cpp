@@ -272,6 +272,34 @@ bool SessionProcess::operation(const OperationRecord& record) {
   return false;
 }
 
+void SessionProcess::pinged(kj::Maybe<kj::Duration> took) {
+  KJ_IF_MAYBE (t, took) {
+    pings.answered(*t);
+  } else {
+    pings.failed();
+  }
+  if (pingsWait) return;
+  pingsWait = true;
+  tasks.add(timer.afterDelay(PINGS_TOLD_EVERY).then([this]() {
+    pingsWait = false;
+    tellPings();
+  }));
+}
+
+// Without a posternd they are kept, and told after the next ping that comes when there is one.
+void SessionProcess::tellPings() {
+  if (unanswered >= MAX_UNANSWERED) return;
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->pingsRequest();
+      pings.write(request);
+      pings = PingTally();
+      ++unanswered;
+      tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
+    }
+  }
+}
+
 void SessionProcess::taskFailed(kj::Exception&& exception) {
   // A posternd that went away fails what was on its way to it.
   if (exception.getType() == kj::Exception::Type::DISCONNECTED) return;

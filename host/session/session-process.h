@@ -16,6 +16,7 @@
 #include "host/local-rpc/local-rpc.h"
 #include "host/session/channels/service-questions.h"
 #include "host/session/hub.h"
+#include "host/session/ping-tally.h"
 #include "host/session/vm-calls.h"
 
 namespace postern::host {
@@ -73,6 +74,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   std::deque<KeptEvent> kept;
   uint64_t eventsDropped = 0;
   unsigned unanswered = 0;
+  PingTally pings;  // not told yet
+  bool pingsWait = false;
   unsigned callerCount = 0;
   kj::Own<kj::TaskSet> callers;
   kj::Vector<kj::Promise<void>> earlierCallers;  // whom an earlier posternd introduced
@@ -89,6 +92,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);
   void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed);
+  void tellPings();
   kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service);
 
   void stateChanged() override;
@@ -98,6 +102,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
     return questions.connect(guest, kj::mv(question));
   }
   bool operation(const OperationRecord& record) override;
+  void pinged(kj::Maybe<kj::Duration> took) override;
   void taskFailed(kj::Exception&& exception) override;
 };
 

@@ -84,6 +84,11 @@ class VmCallsServer final : public schema::VmCalls::Server {
   uint64_t pings = 0;
   uint64_t pingsFailed = 0;
 
+  void pingFailed() {
+    ++pingsFailed;
+    log.pinged(nullptr);
+  }
+
   schema::Grant::Reader grant() { return copy.getRoot<schema::Grant>().asReader(); }
 
   bool isGranted(kj::StringPtr call) {
@@ -153,10 +158,12 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
     return bounded(kj::mv(call), PING_CALL_DEADLINE, failure).then([this, context]() mutable {
-      if (context.getResults().hasFailure()) ++pingsFailed;
+      auto results = context.getResults();
+      if (results.hasFailure()) return pingFailed();
+      log.pinged(int64_t(results.getLinkNanoseconds()) * kj::NANOSECONDS);
     });
   }
-  ++pingsFailed;
+  pingFailed();
   return kj::READY_NOW;
 }
 

@@ -65,6 +65,12 @@ struct Observed final : public schema::SessionObserver::Server {
     seen.add(kj::str("operation ", params.getGrant(), ' ', params.getCall(), ": ", params.getOutcome()));
     return done();
   }
+  kj::Promise<void> pings(PingsContext context) override {
+    uint64_t count = 0;
+    for (auto n : context.getParams().getCounts()) count += n;
+    seen.add(kj::str("pings ", count, " and ", context.getParams().getFailures()));
+    return done();
+  }
   kj::Promise<void> connect(ConnectContext context) override {
     context.allowCancellation();
     ++told->asked;

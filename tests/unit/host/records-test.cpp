@@ -331,7 +331,7 @@ TEST_CASE("every setting has a default, and is read where it is written") {
   CHECK(readConfig(folder.path("none"), Presence::REQUIRED).is<kj::Vector<kj::String>>());
   auto all = config(
       "rollback = \"deny\"\ngroup = \"vmadmins\"\nsession-program = \"/opt/postern-session\"\n"
-      "[audit]\nfile-bytes = 65536\nfiles = 3\n");
+      "[audit]\nfile-bytes = 65536\nfiles = 3\n[metrics]\nlisten = \"tcp:127.0.0.1:9560\"\n");
   REQUIRE(all.is<Config>());
   auto& read = all.get<Config>();
   CHECK((read.rollback == Config::Rollback::DENY));
@@ -339,6 +339,8 @@ TEST_CASE("every setting has a default, and is read where it is written") {
   CHECK((read.sessionProgram == "/opt/postern-session"));
   CHECK(read.auditFileBytes == 65536);
   CHECK(read.auditFiles == 3);
+  CHECK(kj::str(KJ_REQUIRE_NONNULL(read.metricsListen)) == "tcp:127.0.0.1:9560");
+  CHECK((none.get<Config>().metricsListen == nullptr));
 }
 
 TEST_CASE("each bad setting is an error with its file and line; an unknown key names the nearest") {
@@ -356,6 +358,12 @@ TEST_CASE("each bad setting is an error with its file and line; an unknown key n
       {"[audit]\nfiles = 1001\n", "1000"},
       {"[audit]\nfile = 3\n", "files"},
       {"roll-back = \"allow\"\n", "rollback"},
+      {"[metrics]\nlisten = \"tcp:0.0.0.0:9560\"\n", "postern.toml:2"},
+      {"[metrics]\nlisten = \"tcp:192.168.1.1:9560\"\n", "this machine"},
+      {"[metrics]\nlisten = \"unix:@metrics\"\n", "abstract"},
+      {"[metrics]\nlisten = \"9560\"\n", "postern.toml:2"},
+      {"[metrics]\nlisten = 9560\n", "postern.toml:2"},
+      {"[metrics]\nlistens = \"tcp:127.0.0.1:9560\"\n", "listen"},
       {"audit = 3\n", "postern.toml:1"},
       {"rollback = \"allow\nx", "postern.toml:1"},
   };

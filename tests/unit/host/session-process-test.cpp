@@ -156,6 +156,28 @@ TEST_CASE("of single files a session tells so many a second, and of operations a
   CHECK(operation(""));
 }
 
+TEST_CASE("pings are told once a second, all together, and what was not told is told to the next posternd") {
+  ProcessLab lab;
+  auto& log = static_cast<OperationLog&>(lab.process);
+  auto posternd = kj::heap<Posternd>(lab);
+  for (unsigned i = 0; i < 1000; ++i) log.pinged(100 * kj::MICROSECONDS);
+  log.pinged(nullptr);
+  lab.settle();
+  CHECK_FALSE(has(posternd->seen, "pings"));
+  lab.advance(PINGS_TOLD_EVERY);
+  CHECK(has(posternd->seen, "pings 1000 and 1"));
+  lab.advance(10 * PINGS_TOLD_EVERY);
+  CHECK_FALSE(has(posternd->seen, "pings 0 and 0"));
+  posternd = nullptr;
+  lab.settle();
+  log.pinged(nullptr);
+  lab.advance(PINGS_TOLD_EVERY);
+  Posternd next(lab);
+  log.pinged(1 * kj::SECONDS);
+  lab.advance(PINGS_TOLD_EVERY);
+  CHECK(has(next.seen, "pings 1 and 1"));
+}
+
 TEST_CASE("grants end when no posternd has come back for a minute, and not before") {
   ProcessLab lab;
   auto posternd = kj::heap<Posternd>(lab);
