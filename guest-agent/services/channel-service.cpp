@@ -14,7 +14,7 @@ std::string keyOf(kj::StringPtr text) {
   return std::string(text.begin(), text.size());
 }
 
-void refuse(schema::Refusal::Builder out, const ServiceRefusal& refusal) {
+void refuse(schema::Refusal::Builder out, kj::StringPtr service, const ServiceRefusal& refusal) {
   switch (refusal.kind) {
     case ServiceRefusal::Kind::DENIED:
       return fill(out, Denial{kj::str(refusal.text), kj::str(refusal.rule), kj::String()});
@@ -25,7 +25,7 @@ void refuse(schema::Refusal::Builder out, const ServiceRefusal& refusal) {
     case ServiceRefusal::Kind::NOT_REACHED:
       break;
   }
-  fill(out, Reason::FAILED, refusal.text);
+  fill(out, Reason::FAILED, kj::str("service '", service, "' was not reached: ", refusal.text));
 }
 
 }  // namespace
@@ -123,7 +123,7 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
   }
   auto exported = service.exports.find(keyOf(name));
   if (exported == service.exports.end()) {
-    fill(results.initRefusal(), Reason::UNSUPPORTED, "this guest exports no service of that name");
+    fill(results.initRefusal(), Reason::UNSUPPORTED, kj::str("this guest exports no service '", name, "'"));
     return kj::READY_NOW;
   }
   if (isFull()) {
@@ -163,7 +163,7 @@ kj::Promise<void> ChannelService::Caller::reach(kj::Own<Channel> channel, kj::Ow
   return opening.exclusiveJoin(kj::mv(cut))
       .then([this, channel = kj::mv(channel), bulk = kj::mv(bulk), results](Outcome outcome) mutable {
         KJ_IF_MAYBE (refusal, outcome.tryGet<ServiceRefusal>()) {
-          refuse(results.initRefusal(), *refusal);
+          refuse(results.initRefusal(), channel->name, *refusal);
         } else {
           service.begin(kj::mv(channel), kj::mv(bulk), kj::mv(outcome.get<OpenedService>()));
         }

@@ -19,11 +19,15 @@ std::string keyOf(const LocalAddress& address) {
   return std::string(text.begin(), text.size());
 }
 
-// Of a socket's file, which nobody but root has been able to replace.
+// Of a socket's file, by a handle: where others may write in the folder, something else can be in its place.
 void changeMode(const LocalAddress& address, mode_t mode) {
   auto& path = address.get<UnixAddress>().path;
-  if (path.startsWith("@") || chmod(path.cStr(), mode) == 0) return;
-  int error = errno;
+  if (path.startsWith("@")) return;
+  kj::AutoCloseFd file(open(path.cStr(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info;
+  bool isSocket = file.get() >= 0 && fstat(file, &info) == 0 && S_ISSOCK(info.st_mode);
+  if (isSocket && chmod(kj::str("/proc/self/fd/", file.get()).cStr(), mode) == 0) return;
+  int error = file.get() >= 0 && !isSocket ? ENOTSOCK : errno;
   logWarning("consume-failed", kj::str(address, ": its mode cannot be changed: ", errorWords(error)));
 }
 

@@ -60,11 +60,18 @@ void Consumers::Consumer::become(kj::String newFrom, kj::String newService) {
 kj::Promise<void> Consumers::Consumer::accept() {
   for (unsigned i = 0; i < ACCEPTED_AT_ONCE; ++i) {
     if (count >= MAX_CONSUMER_CHANNELS) return whenRoom().then([this] { return accept(); });
+    if (all.channels() >= MAX_CONSUMERS_CHANNELS) return acceptAfter(ACCEPT_PAUSE);
+    auto wait = all.turn();
+    if (wait > 0 * kj::SECONDS) return acceptAfter(wait);
     int accepted = accept4(socket, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (accepted < 0) return acceptAfterFailure(errno);
     take(kj::AutoCloseFd(accepted));
   }
   return kj::evalLater([this] { return accept(); });
+}
+
+kj::Promise<void> Consumers::Consumer::acceptAfter(kj::Duration pause) {
+  return timer().afterDelay(pause).then([this] { return accept(); });
 }
 
 kj::Promise<void> Consumers::Consumer::acceptAfterFailure(int error) {

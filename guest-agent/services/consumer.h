@@ -37,6 +37,7 @@ class Consumers::Consumer final : private kj::TaskSet::ErrorHandler {
   kj::Own<kj::TaskSet> newTasks() { return kj::heap<kj::TaskSet>(static_cast<kj::TaskSet::ErrorHandler&>(*this)); }
   kj::Timer& timer() { return all.port.getTimer(); }
   kj::Promise<void> accept();
+  kj::Promise<void> acceptAfter(kj::Duration pause);
   kj::Promise<void> acceptAfterFailure(int error);
   kj::Promise<void> whenRoom();
   void take(kj::AutoCloseFd connection);

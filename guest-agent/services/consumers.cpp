@@ -39,6 +39,16 @@ kj::Own<void> Consumers::use(Session& session, schema::Host::Client host) {
   }));
 }
 
+kj::Duration Consumers::turn() {
+  auto now = port.getTimer().now();
+  taken = kj::max(taken, now);
+  auto ahead = taken - now;
+  auto most = CONSUMER_INTERVAL * CONSUMER_BURST;
+  if (ahead >= most) return ahead - most + CONSUMER_INTERVAL;
+  taken += CONSUMER_INTERVAL;
+  return 0 * kj::SECONDS;
+}
+
 size_t Consumers::channels() const {
   size_t sum = 0;
   for (auto& entry : consumers) sum += entry.second->channels();

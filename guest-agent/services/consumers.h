@@ -20,6 +20,11 @@
 namespace postern::guest {
 
 constexpr size_t MAX_CONSUMER_CHANNELS = 1024;
+// Of all consumers together, so that a session always has room for what the host opens (limits::MAX_BULK_CHANNELS).
+constexpr size_t MAX_CONSUMERS_CHANNELS = 1536;
+// Connections that are taken, of all together: below what the host answers of one guest. More wait in their queues.
+constexpr auto CONSUMER_INTERVAL = kj::SECONDS / 800;
+constexpr unsigned CONSUMER_BURST = 800;
 // From Host.connect to its answer. The host's own deadlines, for two sessions and a target, are well within it.
 constexpr auto CONSUMER_CONNECT_DEADLINE = 30 * kj::SECONDS;
 
@@ -47,12 +52,15 @@ class Consumers {
 
  private:
   class Consumer;
+  // How long the next connection has to wait; 0: it is taken now.
+  kj::Duration turn();
   struct Uplink {
     Session& session;
     schema::Host::Client host;
   };
 
   kj::UnixEventPort& port;
+  kj::TimePoint taken = kj::origin<kj::TimePoint>();  // up to when turns are given away
   DampedLog denials;
   DampedLog troubles;
   kj::Maybe<kj::Own<Uplink>> uplink;

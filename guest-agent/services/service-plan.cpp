@@ -70,7 +70,7 @@ kj::OneOf<ServicePlan, ServiceRefusal> planService(const GuestPolicy& policy, co
     plan.user = kj::mv(user.get<OpenerUser>());
     return kj::mv(plan);
   }
-  return ServiceRefusal{Kind::NOT_EXPORTED, kj::str("this guest exports no service of that name"), kj::String()};
+  return ServiceRefusal{Kind::NOT_EXPORTED, kj::str("this guest exports no service '", service, "'"), kj::String()};
 }
 
 kj::String whereTo(const ServiceTarget& target) {

@@ -105,6 +105,9 @@ unsigned maxDescriptors(Descriptors descriptors) {
 class CarriedDescriptor final : public schema::Descriptor::Server {
  public:
   explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
+  ~CarriedDescriptor() noexcept(false) {
+    if (!closesAtOnce(fd)) closeElsewhere(kj::mv(fd));
+  }
   kj::Maybe<int> getFd() override { return fd.get(); }
 
  private:
