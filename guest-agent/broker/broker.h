@@ -15,10 +15,10 @@
 #include <kj/vector.h>
 
 #include "guest-agent/broker/broker-client.h"
-#include "transport/children/children.h"
 #include "guest-agent/files/opener-start.h"
 #include "guest-agent/power/power-way.h"
 #include "protocol/transfer/limits.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 

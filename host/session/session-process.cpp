@@ -6,25 +6,12 @@
 #include <unistd.h>
 
 #include "host/log/log.h"
-#include "host/session/channels/served-channel.h"
+#include "host/session/session-process-control.h"
 #include "protocol/limits.h"
-#include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
-
-// What posternd passes as numbers, checked; null if it is not from this build.
-kj::Maybe<TransportKind> transportFrom(uint8_t number) {
-  switch (static_cast<TransportKind>(number)) {
-    case TransportKind::UNIX:
-    case TransportKind::HYBRID:
-    case TransportKind::SERIAL:
-    case TransportKind::VSOCK:
-      return static_cast<TransportKind>(number);
-  }
-  return nullptr;
-}
 
 void write(const OperationRecord& record, schema::SessionObserver::OperationParams::Builder to) {
   to.setGrant(record.grant);
@@ -47,117 +34,6 @@ void write(const OperationRecord& record, schema::SessionObserver::OperationPara
 }
 
 }  // namespace
-
-// One posternd that has connected.
-struct SessionProcess::Daemon {
-  Control& control;                                     // owned by `rpc`, and by calls that outlive it
-  kj::Maybe<schema::SessionObserver::Client> observer;  // once attached
-  kj::AutoCloseFd reports;
-  kj::Maybe<kj::Own<LocalRpc>> rpc;
-
-  explicit Daemon(Control& control) : control(control) {}
-  ~Daemon() noexcept(false);
-};
-
-class SessionProcess::Control final : public schema::SessionControl::Server {
- public:
-  explicit Control(SessionProcess& process) : process(process) {}
-
-  // Null when it has gone: a call of its may still be carried out.
-  kj::Maybe<Daemon&> daemon;
-
-  kj::Promise<void> attach(AttachContext context) override {
-    auto params = context.getParams();
-    process.hub.setRollback(params.getRollback());
-    auto observer = params.getObserver();
-    return takeDescriptor(params.getReports()).then([this, context, observer](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-      auto& current = KJ_REQUIRE_NONNULL(daemon, "whoever attached has gone");
-      KJ_IF_MAYBE (f, fd) current.reports = kj::mv(*f);
-      current.observer = kj::mv(observer);
-      auto results = context.getResults();
-      results.setPid(static_cast<uint32_t>(getpid()));
-      results.setVersion(POSTERN_VERSION);
-      auto& vm = process.hub.vmKeys().vmId();
-      results.setVm(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
-      process.fill(results.initState());
-      process.channels.list(results);
-      process.attachedNow(current);
-    });
-  }
-
-  kj::Promise<void> link(LinkContext context) override {
-    auto params = context.getParams();
-    auto kind = params.getDescriptorKind() == 0 ? DescriptorKind::SOCKET : DescriptorKind::SERIAL_DEVICE;
-    auto transport = KJ_REQUIRE_NONNULL(transportFrom(params.getTransport()));
-    return takeDescriptor(params.getSocket())
-        .then([this, kind, transport, peer = printable(params.getPeer(), 64)](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-          Connection connection{transport, kind, UnknownPeer(), kj::mv(KJ_REQUIRE_NONNULL(fd))};
-          return process.hub.link(kj::mv(connection), kj::mv(peer));
-        })
-        .then([context](Hub::Outcome outcome) mutable {
-          auto result = context.getResults().initOutcome();
-          result.setProved(outcome.proved);
-          result.setReason(printable(outcome.reason, 256));
-        });
-  }
-
-  kj::Promise<void> introduce(IntroduceContext context) override {
-    auto grant = context.getParams().getGrant();
-    kj::Vector<kj::Promise<kj::AutoCloseFd>> mirrors;
-    for (auto service : grant.getServices()) mirrors.add(takeMirrorSocket(service.getMirror()));
-    return takeDescriptor(context.getParams().getSocket())
-        .then([this, context, grant,
-               mirrors = kj::joinPromises(mirrors.releaseAsArray())](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-          return mirrors.then([this, context, grant,
-                               socket = kj::mv(KJ_REQUIRE_NONNULL(fd))](kj::Array<kj::AutoCloseFd> sockets) mutable {
-            process.introduce(kj::mv(socket), grant, kj::mv(sockets));
-          });
-        });
-  }
-
-  kj::Promise<void> serve(ServeContext context) override {
-    return serveChannel(process.hub, process.channels, context);
-  }
-
-  kj::Promise<void> setLimits(SetLimitsContext context) override {
-    process.limits.set(context.getParams().getPort(), context.getParams().getRules());
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> cutChannel(CutChannelContext context) override {
-    process.channels.cut(context.getParams().getId());
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> channelTraffic(ChannelTrafficContext context) override {
-    process.channels.listTraffic(context.getResults());
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> stop(StopContext) override {
-    process.end();
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> whenSerialFree(WhenSerialFreeContext context) override {
-    context.allowCancellation();
-    return process.hub.whenSerialFree();
-  }
-
-  kj::Promise<void> configure(ConfigureContext context) override {
-    process.hub.setRollback(context.getParams().getRollback());
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> alive(AliveContext) override { return kj::READY_NOW; }
-
- private:
-  SessionProcess& process;
-};
-
-SessionProcess::Daemon::~Daemon() noexcept(false) {
-  control.daemon = nullptr;
-}
 
 // One caller that was introduced.
 struct SessionProcess::Caller {
@@ -280,12 +156,11 @@ void SessionProcess::abandoned() {
   earlierCallers.clear();
 }
 
-void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant,
-                               kj::Array<kj::AutoCloseFd> mirrors) {
+void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
   auto tcp = kj::refcounted<PassedTcp>();
-  auto calls =
-      newVmCalls({hub, vmName, limits, transfers, channels, *this}, grant, {kj::mv(mirrors), kj::addRef(*tcp)});
+  passed.tcp = kj::addRef(*tcp);
+  auto calls = newVmCalls({hub, vmName, transfers, channels, *this}, grant, kj::mv(passed));
   auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls), kj::mv(tcp));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));

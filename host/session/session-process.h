@@ -88,7 +88,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void answered();
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);
-  void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, kj::Array<kj::AutoCloseFd> mirrors);
+  void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed);
   kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service);
 
   void stateChanged() override;

@@ -44,27 +44,6 @@ bool isKnown(wire::FileOrder::Call call) {
   return call <= wire::FileOrder::Call::REMOVE;
 }
 
-kj::TimePoint preciseNow() {
-  return kj::systemPreciseMonotonicClock().now();
-}
-
-// One call, for the audit: what it came to, or that it was given up.
-class Operation {
- public:
-  Operation(OperationLog& log, uint64_t grant, kj::StringPtr call)
-      : log(log), grant(grant), call(call), began(preciseNow()) {}
-  ~Operation() noexcept(false) { log.operation({grant, call, outcome, preciseNow() - began}); }
-  KJ_DISALLOW_COPY(Operation);
-  void came(kj::StringPtr to) { outcome = to; }
-
- private:
-  OperationLog& log;
-  const uint64_t grant;
-  const kj::StringPtr call;
-  const kj::TimePoint began;
-  kj::StringPtr outcome = "given up"_kj;
-};
-
 // A caller that goes away gives up its calls.
 class VmCallsServer final : public schema::VmCalls::Server {
  public:
@@ -73,7 +52,7 @@ class VmCallsServer final : public schema::VmCalls::Server {
         vmName(kj::str(environment.vmName)),
         transfers(environment.transfers),
         log(environment.log),
-        gates(environment.limits.learn(from)),
+        gates(kj::mv(passed.gates)),
         serviceCalls(environment.hub, environment.channels, from, kj::mv(passed.mirrors), kj::mv(passed.tcp)) {
     copy.setRoot(from);
     // Whose sockets were passed beside it.
@@ -168,9 +147,9 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
   }
   ++pings;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
-    auto began = preciseNow();
+    auto began = RunningOperation::now();
     auto call = guest->pingRequest(capnp::MessageSize{2, 0}).send().then([context, began](auto answer) mutable {
-      context.getResults().setLinkNanoseconds(uint64_t((preciseNow() - began) / kj::NANOSECONDS));
+      context.getResults().setLinkNanoseconds(uint64_t((RunningOperation::now() - began) / kj::NANOSECONDS));
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
     return bounded(kj::mv(call), PING_CALL_DEADLINE, failure).then([this, context]() mutable {
@@ -193,7 +172,7 @@ kj::Promise<void> VmCallsServer::info(InfoContext context) {
     deny(failure(), "info");
     return kj::READY_NOW;
   }
-  auto operation = kj::heap<Operation>(log, grant().getId(), "info");
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), "info");
   auto& reference = *operation;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->infoRequest();
@@ -228,7 +207,7 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
     deny(failure(), call);
     return kj::READY_NOW;
   }
-  auto operation = kj::heap<Operation>(log, grant().getId(), call);
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), call);
   auto& reference = *operation;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->powerRequest();
@@ -277,7 +256,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
     deny(context.getResults().initFailure(), "admin.enroll");
     return kj::READY_NOW;
   }
-  Operation operation(log, grant().getId(), call);
+  RunningOperation operation(log, grant().getId(), call);
   auto lifetime = params.getLifetimeSeconds() == 0 ? DEFAULT_TOKEN_SECONDS : params.getLifetimeSeconds();
   if (lifetime > MAX_TOKEN_SECONDS || params.getGrants().size() > MAX_BUNDLE_GRANTS_BYTES ||
       params.getTransport().size() > 256) {
@@ -346,7 +325,14 @@ kj::Promise<void> VmCallsServer::services(ServicesContext context) {
     deny(failure(), "service");
     return kj::READY_NOW;
   }
-  return serviceCalls.services(context, guestCalls(failure));
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), "services");
+  auto& reference = *operation;
+  return serviceCalls.services(context, guestCalls(failure))
+      .then([context, &reference]() mutable {
+        auto results = context.getResults();
+        reference.came(results.hasFailure() ? outcomeOf(results.getFailure().asReader()) : "done"_kj);
+      })
+      .attach(kj::mv(operation));
 }
 
 }  // namespace

@@ -28,7 +28,6 @@ constexpr uint64_t MAX_INFO_WORDS = 12 << 10;  // an answer of the guest to info
 struct VmCallsEnvironment {
   Hub& hub;
   kj::StringPtr vmName;
-  PortLimits& limits;
   TransferLimits& transfers;
   ChannelBook& channels;
   OperationLog& log;
@@ -36,11 +35,12 @@ struct VmCallsEnvironment {
 
 // What a caller's grant brings beside it.
 struct PassedWithGrant {
+  kj::Vector<kj::Own<LimitGate>> gates = {};     // by PortLimits::learn()
   kj::Array<kj::AutoCloseFd> mirrors = nullptr;  // for each of its services; null where it has none
   kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr;   // TCP sockets that he passes
 };
 
-// `grant` is copied, and what it says of limits counts from now on.
+// `grant` is copied.
 schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant,
                                    PassedWithGrant passed = {});
 

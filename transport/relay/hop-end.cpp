@@ -187,6 +187,7 @@ RelayEnd::Result HopEnd::failed() {
 
 // The other process ends its socket only once both directions have ended; and behind its `finished` there is only an
 // end.
+// T97
 bool HopEnd::wasReset() {
   pollfd asked{fd, POLLIN, 0};
   if (poll(&asked, 1, 0) <= 0) return false;

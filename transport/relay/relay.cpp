@@ -73,6 +73,7 @@ void Relay::State::settle(RelayOutcome outcome) {
 // Out: from the end into the link ------------------------------------------------------------------------------------
 
 // Credit first, then something to read, and only then a block: what waits holds none.
+// T94
 kj::Promise<RelayOutcome> Relay::State::sendNext() {
   return channel->whenSendable().then([this](bool canSend) -> kj::Promise<RelayOutcome> {
     if (!canSend) return kj::NEVER_DONE;  // whenBroken() says why

@@ -137,6 +137,7 @@ bool isStreamSocket(int fd) {
   return known && socketOption(fd, SO_TYPE) == SOCK_STREAM && socketOption(fd, SO_ACCEPTCONN) == 0;
 }
 
+// T97
 void cutSocket(int duplicate) {
   if (!isTcp(duplicate)) {
     shutdown(duplicate, SHUT_RDWR);

@@ -83,6 +83,7 @@ kj::OneOf<LocalAddress, LocalAddressError> parseUnix(kj::StringPtr rest) {
 
 }  // namespace
 
+// T96
 kj::OneOf<LocalAddress, LocalAddressError> parseLocalAddress(kj::StringPtr untrusted) {
   // What inet_pton() and others would take for the text's end.
   if (memchr(untrusted.begin(), 0, untrusted.size()) != nullptr) return error("an address without NUL; write ", FORMS);

@@ -161,6 +161,7 @@ void prepareTcp(int socket, int family) {
 
 }  // namespace
 
+// T96
 kj::Promise<Result> connectLocal(kj::UnixEventPort& port, const LocalAddress& address, kj::Duration deadline) {
   KernelAddress kernels(address);
   auto socket = newSocket(kernels.family());

@@ -171,6 +171,7 @@ void appendTlv(kj::Vector<kj::byte>& header, kj::byte type, kj::StringPtr value)
 
 }  // namespace
 
+// T96
 kj::Vector<ServiceTarget> readServices(const TomlEntry& entry, kj::Vector<kj::String>& problems) {
   kj::Vector<ServiceTarget> targets;
   Problems found;

@@ -34,7 +34,7 @@ void ChannelTeller::attach(schema::SessionObserver::Client client) {
     if (item.is<End>()) untold.push_back(kj::mv(item));
   }
   waiting = kj::mv(untold);
-  refusals = 0;
+  refusals.clear();
   posternd = kj::mv(client);
   changed = true;
   pausing = ends > 0;
@@ -52,17 +52,14 @@ void ChannelTeller::opened(uint64_t id, uint64_t grant, kj::StringPtr service) {
 }
 
 void ChannelTeller::refused(uint64_t grant, kj::StringPtr service, kj::StringPtr why, uint32_t count) {
-  for (auto& item : waiting) {
-    KJ_IF_MAYBE (earlier, item.tryGet<Refused>()) {
-      if (earlier->grant == grant && earlier->service == service && earlier->why == why) {
-        earlier->count += count;
-        return;
-      }
+  for (auto& earlier : refusals) {
+    if (earlier.grant == grant && earlier.service == service && earlier.why == why) {
+      earlier.count += count;
+      return;
     }
   }
-  if (refusals >= MAX_WAITING_REFUSALS) return;  // the counters have them
-  ++refusals;
-  waiting.push_back(Refused{grant, kj::str(service), kj::str(why), count});
+  if (refusals.size() >= MAX_WAITING_REFUSALS) return;  // the counters have them
+  refusals.push_back(Refused{grant, kj::str(service), kj::str(why), count});
   sendWaiting();
 }
 
@@ -78,24 +75,32 @@ void ChannelTeller::countersChanged() {
   sendWaiting();
 }
 
-// In order; an end waits for counters, and whatever is behind it too.
 void ChannelTeller::sendWaiting() {
   if (posternd == nullptr || pausing) return;
-  auto now = timer.now();
+  sendChannels();
+  while (sent.size() < MAX_UNHEARD && !refusals.empty()) {
+    auto next = kj::mv(refusals.front());
+    refusals.pop_front();
+    send(kj::mv(next));
+  }
+  if (!changed) return;
+  if (timer.now() < nextTraffic) return wakeAt(nextTraffic);
+  // A posternd that is behind gets the newest of them when it has answered.
+  if (unheardTraffic == 0) sendCounters();
+}
+
+// In order; an end waits for counters, and whatever is behind it too.
+void ChannelTeller::sendChannels() {
   while (sent.size() < MAX_UNHEARD && !waiting.empty()) {
     if (isEndInFront() && changed) {
       auto due = nextTraffic - (TRAFFIC_PERIOD - ENDS_PERIOD);
-      if (now < due) return wakeAt(due);
+      if (timer.now() < due) return wakeAt(due);
       sendCounters();
     }
-    sent.push_back(kj::mv(waiting.front()));
+    auto next = kj::mv(waiting.front());
     waiting.pop_front();
-    send(--sent.end());
+    send(kj::mv(next));
   }
-  if (!changed) return;
-  if (now < nextTraffic) return wakeAt(nextTraffic);
-  // A posternd that is behind gets the newest of them when it has answered.
-  if (unheardTraffic == 0) sendCounters();
 }
 
 void ChannelTeller::wakeAt(kj::TimePoint time) {
@@ -125,7 +130,9 @@ void ChannelTeller::sendCounters() {
   tasks->add(request.send().then([heard](auto) mutable { heard(); }, [heard](kj::Exception&&) mutable { heard(); }));
 }
 
-void ChannelTeller::send(Sent::iterator item) {
+void ChannelTeller::send(Item next) {
+  sent.push_back(kj::mv(next));
+  auto item = --sent.end();
   auto& client = KJ_ASSERT_NONNULL(posternd);
   kj::Promise<void> told = nullptr;
   KJ_SWITCH_ONEOF(*item) {
@@ -137,7 +144,6 @@ void ChannelTeller::send(Sent::iterator item) {
       told = request.send().ignoreResult();
     }
     KJ_CASE_ONEOF(refused, Refused) {
-      --refusals;
       auto request = client.channelRefusedRequest();
       request.setGrant(refused.grant);
       request.setService(refused.service);

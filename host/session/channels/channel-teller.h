@@ -6,9 +6,8 @@
 //  - an end is told until a posternd has heard it: what one that died had not answered, the next one is told, which has
 //    found the channel in attach()'s list;
 //  - counters come before the end of a channel that they have counted, and otherwise TRAFFIC_PERIOD apart;
-//  - a posternd that does not answer has MAX_UNHEARD calls before it. What waits behind them is bounded: ends by those
-//  who
-//    keep channels (they count untoldEnds() as if they were open), refusals here, by counting them together.
+//  - a posternd that does not answer has MAX_UNHEARD calls before it. What waits behind them is bounded: ends by the
+//    book, for which a channel whose end is not told is still one of so many; refusals here, by counting them together.
 // One loop.
 
 #include <kj/async.h>
@@ -35,7 +34,7 @@ constexpr unsigned MAX_WAITING_REFUSALS = 64;
 class ChannelTeller {
  public:
   using Traffic = schema::SessionObserver::TrafficParams::Builder;
-  // `counters` writes the counters of this moment. Both outlive this.
+  // `counters` writes the counters of this moment.
   ChannelTeller(kj::Timer& timer, kj::Function<void(Traffic)> counters);
   ~ChannelTeller() noexcept(false);
   KJ_DISALLOW_COPY(ChannelTeller);
@@ -78,7 +77,7 @@ class ChannelTeller {
     kj::String why;
     uint32_t count;
   };
-  using Item = kj::OneOf<Opened, Refused, End>;
+  using Item = kj::OneOf<Opened, End, Refused>;
   using Sent = std::list<Item>;
 
   kj::Timer& timer;
@@ -86,10 +85,10 @@ class ChannelTeller {
   kj::Maybe<schema::SessionObserver::Client> posternd;
   uint64_t attachment = 0;  // answers of an earlier one come to nothing
   bool pausing = false;
-  std::deque<Item> waiting;
-  Sent sent;  // and not answered
+  std::deque<Item> waiting;      // openings and ends
+  std::deque<Refused> refusals;  // that wait
+  Sent sent;                     // and not answered
   size_t ends = 0;
-  size_t refusals = 0;  // that wait
   bool changed = false;
   kj::TimePoint nextTraffic;  // not before
   unsigned unheardTraffic = 0;
@@ -99,10 +98,11 @@ class ChannelTeller {
   kj::Own<kj::TaskSet> tasks;
 
   void sendWaiting();
+  void sendChannels();
   bool isEndInFront() const { return !waiting.empty() && waiting.front().is<End>(); }
   void sendCounters();
   void wakeAt(kj::TimePoint time);
-  void send(Sent::iterator item);
+  void send(Item item);
   void answered(uint64_t by, Sent::iterator item);
 };
 

@@ -127,6 +127,7 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
     fail(Kind::FAILED, "this VM's session has as many descriptors open as it may");
     return;
   }
+  auto end = newSocketEnd(calls.book.eventPort(), kj::mv(relayed));
   KeptChannel channel;
   channel.id = calls.book.newId();
   channel.grant = calls.grant;
@@ -135,8 +136,7 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   channel.rule = kj::str(service.rule.id);
   context.getResults().setChannel(channel.id);
   calls.book.posternd().opened(channel.id, calls.grant, service.name);
-  auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk),
-                                newSocketEnd(calls.book.eventPort(), kj::mv(relayed)));
+  auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk), kj::mv(end));
   // The guest ends what a caller has under way when it is dropped. The stream is closed last, and elsewhere.
   calls.channels.add(running.attach(kj::mv(guest), kj::mv(stream)));
 }

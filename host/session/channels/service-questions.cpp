@@ -6,28 +6,39 @@
 
 namespace postern::host {
 
-// A target that posternd has reached for the guest. posternd counts the channel as open, and is told of its end if
-// nothing comes of it.
-class ServiceQuestions::Reached {
+// A channel that posternd counts as open from its answer on: it is told of its end if nothing comes of it, whatever the
+// reason.
+class ServiceQuestions::Allowed {
  public:
-  Reached(ChannelBook& book, KeptChannel channel, kj::Own<ChannelBook::Place> place, kj::Own<RelayEnd> end,
-          kj::Maybe<MirroredChannel::Terms> mirror)
-      : book(book), channel(kj::mv(channel)), place(kj::mv(place)), end(kj::mv(end)), mirror(kj::mv(mirror)) {}
-  ~Reached() noexcept(false) {
-    if (end.get() != nullptr) book.neverOpened(kj::mv(channel), "reset");
+  Allowed(ChannelBook& book, KeptChannel channel) : book(book), channel(kj::mv(channel)) {}
+  ~Allowed() noexcept(false) {
+    if (!isTaken) book.neverOpened(kj::mv(channel), why);
   }
-  KJ_DISALLOW_COPY(Reached);
+  KJ_DISALLOW_COPY(Allowed);
 
-  void begin(kj::Own<BulkChannel> bulk) {
-    book.keep(book.run(kj::mv(place), kj::mv(channel), kj::mv(mirror), kj::mv(bulk), kj::mv(end)));
+  KeptChannel take() {
+    isTaken = true;
+    return kj::mv(channel);
   }
 
- private:
   ChannelBook& book;
   KeptChannel channel;
+  kj::StringPtr why = "reset"_kj;
+
+ private:
+  bool isTaken = false;
+};
+
+// What posternd has reached for it.
+struct ServiceQuestions::Reached {
+  kj::Own<Allowed> allowed;
   kj::Own<ChannelBook::Place> place;
-  kj::Own<RelayEnd> end;
-  kj::Maybe<MirroredChannel::Terms> mirror;
+  PassedFlow flow;
+
+  void begin(kj::Own<BulkChannel> bulk) {
+    auto& book = allowed->book;
+    book.keep(book.run(kj::mv(place), allowed->take(), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(flow.end)));
+  }
 };
 
 ServiceQuestions::ServiceQuestions(ChannelBook& book, Ask ask)
@@ -102,32 +113,29 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel 
     kj::Maybe<schema::Descriptor::Client> socket;
     if (answer.hasSocket()) socket = answer.getSocket();
     auto flow = answer.getFlow();
+    auto allowed = kj::heap<Allowed>(book, kj::mv(channel));
     return takeFlow(book, flow, kj::mv(socket))
         .attach(kj::mv(answer))
-        .then([this, channel = kj::mv(channel)](PassedFlow passed) mutable {
-          return judge(kj::mv(channel), kj::mv(passed));
+        .then([this, allowed = kj::mv(allowed)](PassedFlow passed) mutable {
+          return judge(kj::mv(allowed), kj::mv(passed));
         });
   });
 }
 
-ServiceQuestions::MaybeReached ServiceQuestions::judge(KeptChannel channel, PassedFlow flow) {
-  if (flow.end.get() == nullptr) {
-    book.neverOpened(kj::mv(channel), "reset");
-    return nullptr;
-  }
+ServiceQuestions::MaybeReached ServiceQuestions::judge(kj::Own<Allowed> allowed, PassedFlow flow) {
+  if (flow.end.get() == nullptr) return nullptr;
   kj::Maybe<const PassedRule&> rule;
   KJ_IF_MAYBE (r, flow.rule) {
     rule = *r;
-    channel.rule = kj::str(r->id);
+    allowed->channel.rule = kj::str(r->id);
   }
   auto begun = book.begin(rule);
-  if (begun.is<kj::String>()) {
-    book.refused(channel.rule);
-    book.neverOpened(kj::mv(channel), "refused");
-    return nullptr;
+  KJ_IF_MAYBE (place, begun.tryGet<kj::Own<ChannelBook::Place>>()) {
+    return kj::heap(Reached{kj::mv(allowed), kj::mv(*place), kj::mv(flow)});
   }
-  return kj::heap<Reached>(book, kj::mv(channel), kj::mv(begun.get<kj::Own<ChannelBook::Place>>()), kj::mv(flow.end),
-                           kj::mv(flow.mirror));
+  book.refused(allowed->channel.rule);
+  allowed->why = "refused"_kj;
+  return nullptr;
 }
 
 // The guest's channel is looked at once posternd has said yes, and not before: what a no costs is the same for all.

@@ -47,7 +47,8 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
   kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question);
 
  private:
-  class Reached;
+  class Allowed;
+  struct Reached;
   using MaybeReached = kj::Maybe<kj::Own<Reached>>;
 
   ChannelBook& book;
@@ -62,7 +63,7 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
   bool isTooMany();
   kj::Promise<MaybeReached> decide(ServiceQuestion& question);
   kj::Promise<MaybeReached> reach(KeptChannel channel, kj::Promise<Answer> asked);
-  MaybeReached judge(KeptChannel channel, PassedFlow flow);
+  MaybeReached judge(kj::Own<Allowed> allowed, PassedFlow flow);
   bool begin(GuestEnd& guest, const BulkOffer& offer, MaybeReached reached);
   kj::Promise<bool> deny(kj::TimePoint arrived);
   void taskFailed(kj::Exception&& exception) override;

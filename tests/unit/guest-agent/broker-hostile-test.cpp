@@ -6,8 +6,8 @@
 #include <random>
 
 #include "guest-agent/broker/broker-wire.h"
-#include "transport/children/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
+#include "transport/children/process-group.h"
 
 namespace postern::guest::test {
 namespace {

@@ -168,7 +168,9 @@ class Lab : public HubLab {
   }
 
   schema::VmCalls::Client& vm() {
-    if (calls == nullptr) calls = newVmCalls({*hub, "web1", limits, transfers, channels, audit}, grant.asReader());
+    if (calls == nullptr)
+      calls =
+          newVmCalls({*hub, "web1", transfers, channels, audit}, grant.asReader(), {limits.learn(grant.asReader())});
     return KJ_ASSERT_NONNULL(calls);
   }
   // The promise of an answer; the opener's other end is the mover's.

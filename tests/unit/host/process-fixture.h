@@ -50,8 +50,9 @@ struct Observed final : public schema::SessionObserver::Server {
   kj::Vector<kj::String>& seen;
   bool answers;
   ToldOfChannels* told;
+  ToldOfChannels nobody;
   explicit Observed(kj::Vector<kj::String>& seen, bool answers = true, ToldOfChannels* told = nullptr)
-      : seen(seen), answers(answers), told(told) {}
+      : seen(seen), answers(answers), told(told == nullptr ? &nobody : told) {}
 
   kj::Promise<void> done() { return answers ? kj::Promise<void>(kj::READY_NOW) : kj::Promise<void>(kj::NEVER_DONE); }
   kj::Promise<void> stateChanged(StateChangedContext) override { return done(); }
