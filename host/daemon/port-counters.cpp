@@ -20,12 +20,18 @@ void PortCounters::denied(kj::StringPtr by, uint64_t times) {
 void PortCounters::claimed(PortClaim claim) {
   port.latest = claim.counters;
   mirrorDropped = claim.mirrorDropped;
+  for (auto& entry : rules) entry.value.isClaimed = false;
   for (auto& entry : claim.rules) {
     KJ_IF_MAYBE (known, rules.find(entry.rule)) {
       known->latest = entry.counters;
+      known->isClaimed = true;
     } else if (rules.size() < MAX_COUNTED_RULES) {
       rules.insert(kj::mv(entry.rule), Pass{PassClaim(), entry.counters});
     }
+  }
+  // One that has made room in the process begins there at 0 when it comes back.
+  for (auto& entry : rules) {
+    if (!entry.value.isClaimed) entry.value.end();
   }
 }
 

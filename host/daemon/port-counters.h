@@ -37,8 +37,9 @@ class PortCounters {
 
  private:
   struct Pass {
-    PassClaim base;    // of session processes that have ended
-    PassClaim latest;  // of the present one
+    PassClaim base;         // of session processes that have ended
+    PassClaim latest;       // of the present one
+    bool isClaimed = true;  // a rule: with what the process told last
 
     PassClaim sum() const;
     void end();

@@ -176,6 +176,20 @@ TEST_CASE("a port's counters are the session's, and go on when another session p
   CHECK(rules == 1);
 }
 
+TEST_CASE("a rule that makes room for others in the session process keeps what it had when it comes back there") {
+  PortCounters port;
+  port.claimed(counted(3, 100, 7));
+  PortClaim without;
+  without.counters.opened = 4;
+  port.claimed(kj::mv(without));
+  port.claimed(counted(5, 200, 2));
+  port.forEachRule([](kj::StringPtr, const PassClaim& passed) {
+    CHECK(passed.opened == 9);
+    CHECK(passed.traffic.bytesThere == 300);
+  });
+  CHECK(port.forBoard().opened == 5);
+}
+
 TEST_CASE("what posternd turns away itself is counted beside it, with the last rule or reason") {
   PortCounters port;
   port.denied("no-rule");

@@ -15,6 +15,7 @@
 #include "host/daemon/process-watch.h"
 #include "host/local-rpc/local-rpc.h"
 #include "tests/unit/host/hub-fixture.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 namespace {
@@ -319,11 +320,11 @@ TEST_CASE("several descriptors travel in one message to a peer that trusts the s
   }
 }
 
-// A TCP socket that waits for half a minute when the last copy of it is closed, since what it has sent is not taken.
+// A TCP socket that waits so long when the last copy of it is closed, since what it has sent is not taken.
 struct Lingering {
   kj::AutoCloseFd listener, taken, socket;
 
-  Lingering() {
+  explicit Lingering(int seconds) {
     struct sockaddr_in address {};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -343,14 +344,18 @@ struct Lingering {
     kj::byte block[4096] = {};
     while (send(socket, block, sizeof(block), MSG_DONTWAIT) > 0) {
     }
-    struct linger waits = {1, 30};
+    struct linger waits = {1, seconds};
     KJ_SYSCALL(setsockopt(socket, SOL_SOCKET, SO_LINGER, &waits, sizeof(waits)));
   }
 };
 
 TEST_CASE("a descriptor whose close takes its time holds up nobody who receives it") {
   RpcPair rpc;
-  Lingering lingering;
+  // The thread that closes such ones has its hands full, so that the last copy is the one that came, and not the
+  // sender's, who is on this loop, too.
+  Lingering before(3);
+  closeElsewhere(kj::mv(before.socket));
+  Lingering lingering(30);
   rpc.opener->given = kj::mv(lingering.socket);
   auto began = kj::systemPreciseMonotonicClock().now();
   {
