@@ -213,7 +213,7 @@ class ChannelTest(unittest.TestCase):
         for members, passes in (('promiscuous = "web1"\nisolated = ["db1"]', True),
                                 ('promiscuous = "other"\nisolated = ["web1", "db1"]', False),
                                 ('community = { a = ["web1", "db1"] }', True),
-                                ('community = { a = "web1", b = "db1" }', False)):
+                                ('community = { a = ["web1", "x1"], b = ["db1", "x2"] }', False)):
             self.lab.policy(f'[[segment]]\nid = "net"\ncall = "service.postgres"\n{members}\n')
             if passes:
                 near = connect_to(self.to_db["postgres"])
