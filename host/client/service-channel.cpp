@@ -47,13 +47,15 @@ kj::Promise<Outcome<OpenChannel>> connectService(VmClient& vm, kj::StringPtr ser
   request.setService(service);
   request.setStream(host::newDescriptor(kj::mv(stream)));
   request.setObserver(kj::heap<Observer>(kj::mv(told.fulfiller)));
-  return request.send().then([end = kj::mv(told.promise)](Response response) mutable -> Result {
-    if (!response.hasFailure()) return OpenChannel{response.getChannel(), kj::mv(end)};
-    auto failed = failureOf(response.getFailure());
-    // What failed is the other end: a service's target that does not answer.
-    if (failed.kind == FailureKind::FAILED) failed.kind = FailureKind::REFUSED;
-    return kj::mv(failed);
-  });
+  return request.send().then(
+      [name = kj::str(service), end = kj::mv(told.promise)](Response response) mutable -> Result {
+        if (!response.hasFailure()) return OpenChannel{response.getChannel(), kj::mv(end)};
+        auto failed = failureOf(response.getFailure());
+        failed.text = kj::str("service '", name, "': ", failed.text);
+        // What failed is the other end: a service's target that does not answer.
+        if (failed.kind == FailureKind::FAILED) failed.kind = FailureKind::REFUSED;
+        return kj::mv(failed);
+      });
 }
 
 }  // namespace postern::client

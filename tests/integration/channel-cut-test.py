@@ -182,6 +182,18 @@ class CutTest(unittest.TestCase):
         labs.wait_until(lambda: {channel["id"] for channel in self.lab.live()} == numbers, lambda: self.lab.live(), 5)
         self.cuts(live, ["web1 to db1", "db1 to web1"], lambda: self.lab.policy(*self.rules, vm_to_vm=False))
 
+    def test_the_last_bytes_of_a_channel_that_outlived_posternd_arrive(self):
+        live = self.open("web1 to db1")
+        self.lab.posternd.kill()
+        self.lab.start_posternd()
+        self.lab.green("web1")
+        self.lab.green("db1")
+        live.far.shutdown(socket.SHUT_WR)
+        self.assertEqual(live.near.recv(1), b"")
+        sending = channels.Sending(live.near, 4 << 20)
+        time.sleep(0.5)
+        self.assertEqual(channels.Receiving(live.far, rate=4 << 20).digest(), sending.digest())
+
     def test_a_posternd_that_comes_back_cuts_what_is_forbidden_now(self):
         live = self.open_all()
         self.lab.posternd.kill()

@@ -157,6 +157,16 @@ class StreamTest(unittest.TestCase):
 
         self.each(work)
 
+    def test_the_last_bytes_arrive_however_late_they_are_read(self):
+        def work(a, b):
+            b.shutdown(socket.SHUT_WR)
+            self.assertEqual(a.recv(1), b"")
+            sending = Sending(a, 2 * MIB)
+            time.sleep(0.2)
+            self.assertEqual(Receiving(b, rate=16 * MIB).digest(), sending.digest())
+
+        self.each(work)
+
     def test_a_direction_may_end_before_anything_was_said(self):
         def work(a, b):
             a.shutdown(socket.SHUT_WR)

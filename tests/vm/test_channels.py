@@ -129,6 +129,17 @@ class ChannelsBetweenGuests(unittest.TestCase):
     def port(self, vm):
         return json.loads(self.host.postern("channel", "stats", vm, "--json").out)["ports"][0]
 
+    def idle_ports(self):
+        """Both VMs' ports, once no channel is left."""
+
+        def idle():
+            ports = {vm: self.port(vm) for vm in (SERVER, CLIENT)}
+            return ports if all(port["active"] == 0 for port in ports.values()) else None
+
+        wait_until(idle, SOON_SECONDS, "no channel", lambda: "")
+        time.sleep(1)  # counters are told some times a second
+        return idle()
+
     def ssh(self, command, status=0):
         connect = " ".join(self.host.postern_command("connect", SERVER, "ssh"))
         options = ["-F", "none", "-i", self.keys / "user-key", "-o", f"ProxyCommand={connect}", "-o", "BatchMode=yes"]
@@ -146,7 +157,8 @@ class ChannelsBetweenGuests(unittest.TestCase):
             self.assertNotIn("page", done.output)
         self.assertIn("the host's policy", self.host.postern("connect", SERVER, "ssh", status=3).err)
         self.assertIn("vm-to-vm", self.host.postern("policy", "explain", "--from", CLIENT, "--to", SERVER, "--call",
-                                                    "service.http", status=None).out)
+                                                    "service.http",
+                                                    status=None).out)
 
     def test_a_web_server_in_one_guest_serves_a_page_to_the_other(self):
         self.assertEqual(self.fetch().output, PAGE)
@@ -157,8 +169,8 @@ class ChannelsBetweenGuests(unittest.TestCase):
         self.ssh("exit 7", status=7)
 
     def test_a_block_ends_what_is_under_way(self):
-        self.client.run(f"wget -q -O /tmp/large http://{WEB}/large >/tmp/log 2>&1; echo $? >/tmp/status &")
-        size = "wc -c </tmp/large 2>/dev/null || echo 0"
+        self.client.run(f"(wget -q -O /tmp/large http://{WEB}/large; echo $? >/tmp/status) >/dev/null 2>&1 &")
+        size = "stat -c %s /tmp/large 2>/dev/null || echo 0"
         wait_until(lambda: int(self.client.run(size).output) > 100_000, SOON_SECONDS, "some of the page", lambda: "")
         self.host.postern("channel", "block", SERVER)
         try:
@@ -173,15 +185,14 @@ class ChannelsBetweenGuests(unittest.TestCase):
         self.assertEqual(self.fetch().output, PAGE)
 
     def test_counters_equal_what_was_sent(self):
-        before = {vm: self.port(vm) for vm in (SERVER, CLIENT)}
+        before = self.idle_ports()
         address = COUNT.replace(":", " ")
         said = self.client.run(f"head -c {UPLOAD_BYTES} /dev/urandom >/tmp/up && nc {address} </tmp/up", timeout=SOON_SECONDS)
         self.assertEqual(said.output.strip(), str(UPLOAD_BYTES))
         answer = len(str(UPLOAD_BYTES)) + 1
-        wait_until(lambda: self.port(CLIENT)["active"] == 0, SOON_SECONDS, "the end of the channel", lambda: "")
+        after = self.idle_ports()
         for vm, out, back in ((CLIENT, UPLOAD_BYTES, answer), (SERVER, answer, UPLOAD_BYTES)):
-            now = self.port(vm)
-            grown = {key: now[key] - before[vm][key] for key in ("opened", "bytesOut", "bytesIn")}
+            grown = {key: after[vm][key] - before[vm][key] for key in ("opened", "bytesOut", "bytesIn")}
             self.assertEqual(grown, {"opened": 1, "bytesOut": out, "bytesIn": back}, vm)
         self.host.postern("audit", "verify")
 

@@ -1,4 +1,4 @@
-"""How soon a channel is over that is forbidden: from the start of the command that forbids it until both its programs see it."""
+"""How soon a channel is over that is forbidden: from the start of the command that forbids it until its program sees it."""
 
 import time
 
@@ -13,7 +13,7 @@ OTHERS = 20
 
 
 def measure(setting, section):
-    section.title = f"from the command's start until both ends of the channel see it, beside {OTHERS} others"
+    section.title = f"from the command's start until the program that asked for the channel sees its end, beside {OTHERS} others"
     with NativeChannels(setting) as native:
         lab = native.lab
         for _ in range(setting.runs):

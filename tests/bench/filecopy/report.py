@@ -102,7 +102,7 @@ class Section:
             cpu = "".join(f"{'-' if row[side] is None else format(row[side], '.2f'):>7}" for side in ("hostCpu", "guestCpu"))
             lines.append(f"  {row['name']:40}{row['unit']:>8}{row['median']:>10.4g}{spread:>20}{cpu:>26}")
         if self.comparisons:
-            lines += ["", f"  {'':60}{'median':>8}{'min..max':>16}{'target':>10}"]
+            lines += ["", f"  {'':60}{'median':>8}{'min..max':>16}{'target':>12}"]
         for each in self.comparisons:
             lines.append(_comparison_text(each.figures(), judged))
         lines += ["", *(f"  {note}" for note in self.notes)] if self.notes else []
@@ -120,7 +120,7 @@ def _comparison_text(figures, judged):
         target = f"<= {figures['atMost']:g}"
     if judged and target != "-":
         verdict = "  ok" if figures["met"] else "  MISSED"
-    return f"  {figures['name']:60}{figures['median']:>8.3g}{spread:>16}{target:>10}{verdict}"
+    return f"  {figures['name']:60}{figures['median']:>8.3g}{spread:>16}{target:>12}{verdict}"
 
 
 class Report:

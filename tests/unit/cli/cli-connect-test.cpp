@@ -252,7 +252,7 @@ TEST_CASE("connect: whoever refuses, the exit status says how") {
     test.world.session.behaviour.lock = hs::Failure::Lock::GUEST;
     test.world.session.behaviour.suggestion = "[[allow]]\nid = \"x\"";
     CHECK(test.run() == one.status);
-    CHECK(contains(test.world.errors(), "postern: web1: it does not work"));
+    CHECK(contains(test.world.errors(), "postern: web1: service 'ssh': it does not work"));
     CHECK(contains(test.world.errors(), "[[allow]]") == (one.kind == Kind::DENIED));
   }
 }

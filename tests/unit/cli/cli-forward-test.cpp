@@ -215,7 +215,7 @@ TEST_CASE("forward: a channel that is refused is a line, its client sees a reset
     send(fd, "x");
     CHECK((receive(fd, 1) == "x"));
   });
-  CHECK_TEXT(world.errors(), "postern: web1: its target does not answer\n");
+  CHECK_TEXT(world.errors(), "postern: web1: service 'http': its target does not answer\n");
 }
 
 TEST_CASE("forward: when the session process has gone the next connection gets another one") {
