@@ -33,4 +33,4 @@ def measure(setting, section):
         interleave(setting, section, "MB/s", contenders)
     section.compare(ONE, BARE, at_least=ONE_OF_BARE)
     section.compare(FOUR, ONE, at_least=FOUR_OF_ONE)
-    section.notes.append("the bare loop has three processes and two sockets, a stream between VMs six and five")
+    section.notes.append("the bare loop has four processes and three sockets, a stream between VMs six and five")
