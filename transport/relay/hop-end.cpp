@@ -13,8 +13,6 @@ namespace {
 
 enum Kind : kj::byte { BYTES = 0, FINISH = 1, RESETS = 2 };
 
-constexpr size_t MAX_PACKET_BYTES = 1 + MAX_BULK_DATA_BYTES;
-
 bool isNothingNow(int error) {
   return error == EAGAIN || error == EWOULDBLOCK;
 }
