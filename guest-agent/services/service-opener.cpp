@@ -7,7 +7,7 @@
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/log/log.h"
-#include "guest-agent/services/connect-as.h"
+#include "transport/service/connect-as.h"
 
 namespace postern::guest {
 
@@ -35,6 +35,15 @@ bool sendHeader(int socket, const OpenServiceRequest& request) {
   auto header = proxyHeader(peerOf(request.caller), request.service);
   ssize_t sent = send(socket, header.begin(), header.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent == ssize_t(header.size());
+}
+
+// As whom the plan's target is connected to. Null: as this process, or TCP.
+kj::Maybe<ServiceUser> connectsAs(const ServicePlan& plan) {
+  if (plan.target.leadsTo.get<LocalAddress>().is<TcpAddress>()) return nullptr;
+  auto& user = KJ_ASSERT_NONNULL(plan.user);
+  return user.identity.map([&user](const Identity& identity) {
+    return ServiceUser{identity, kj::heapArray(user.groups.asPtr())};
+  });
 }
 
 ChildDescription childFor(const OpenServiceRequest& request, const ServicePlan& plan, kj::AutoCloseFd programEnd) {
@@ -76,12 +85,7 @@ kj::Promise<ServiceOpener::Result> ServiceOpener::open(uint64_t number, const Op
 kj::Promise<ServiceOpener::Result> ServiceOpener::connect(const OpenServiceRequest& request, ServicePlan planParam) {
   auto own = kj::heap(kj::mv(planParam));
   auto& address = own->target.leadsTo.get<LocalAddress>();
-  kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connecting = nullptr;
-  KJ_IF_MAYBE (unix, address.tryGet<UnixAddress>()) {
-    connecting = connectAs(port, *unix, KJ_ASSERT_NONNULL(own->user), SERVICE_CONNECT_DEADLINE);
-  } else {
-    connecting = connectLocal(port, address, SERVICE_CONNECT_DEADLINE);
-  }
+  auto connecting = connectLocalAs(port, address, connectsAs(*own), SERVICE_CONNECT_DEADLINE);
   auto& borrowed = *own;
   auto done =
       connecting.then([this, &request, &borrowed](kj::OneOf<kj::AutoCloseFd, TransportError> outcome) -> Result {

@@ -82,6 +82,7 @@ kj::Promise<Result> tryConnect(kj::Timer& timer, kj::AutoCloseFd socket, Attempt
 
 }  // namespace
 
+// T99
 kj::Promise<Result> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& address,
                                    const kj::Maybe<ServiceUser>& user, kj::Duration deadline) {
   KJ_IF_MAYBE (who, user) {
