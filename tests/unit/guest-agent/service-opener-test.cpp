@@ -91,6 +91,19 @@ TEST_CASE("a program may send on behind the end of what it got") {
   CHECK((stage.receive(*channel) == "all read\n"));
 }
 
+// T94
+TEST_CASE("all that a program said before it ended arrives, whatever it left unread") {
+  Programs stage("head -c 1 > /dev/null; seq 1 100000");
+  auto channel = stage.reach(stage.calls, "program");
+  auto flood = kj::heapArray<char>(size_t(1) << 20);
+  memset(flood.begin(), 'x', flood.size());
+  auto sending = channel->write(flood.asBytes()).eagerlyEvaluate(nullptr);
+  auto said = stage.receive(*channel);
+  CHECK(said.size() == 588895);
+  CHECK(said.endsWith("\n100000\n"));
+  CHECK(stage.wait(channel->whenBroken()) == BulkEnd::RESET);
+}
+
 TEST_CASE("a program that cannot be started is a failure that says why") {
   ServiceStage stage(ALL, kj::str("[service.program]\n", asMe(), "target = [\"/nonexistent/program\"]\n"));
   CHECK(stage.refusalOf(stage.callsFor("alice"), "program")
