@@ -5,6 +5,7 @@ usage: agent-test.py AGENT HOST-END [unittest arguments]
 import contextlib
 import json
 import os
+import pwd
 import queue
 import re
 import resource
@@ -452,7 +453,7 @@ args = {{ path = ["{folder}", "{folder}/**"] }}
                 return b""
 
     def test_services_are_reached_by_who_may_and_a_program_runs_for_each(self):
-        user = 'user = "root"' if os.geteuid() == 0 else ""
+        user = f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"'
         self.configure(f'''[service.echo]
 target = "{self.echo_target()}"
 [service.shell]

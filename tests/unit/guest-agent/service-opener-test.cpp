@@ -22,9 +22,9 @@ from = "web1"
 call = ["service.*"]
 )"_kj;
 
-// The user whom a program runs as without further rights, written as a service's key.
-kj::StringPtr asMe() {
-  return geteuid() == 0 ? "user = \"root\"\n"_kj : ""_kj;
+// The user whom this process runs as, written as a service's key.
+kj::String asMe() {
+  return kj::str("user = \"", getpwuid(geteuid())->pw_name, "\"\n");
 }
 
 kj::String program(kj::StringPtr script) {
@@ -170,8 +170,8 @@ TEST_CASE("a target that wants it gets a PROXY header that says who connects, be
   postern::test::TemporaryFolder folder;
   PlainTarget unix(folder.path("x.sock"));
   for (auto* target : {&tcp, &unix}) {
-    ServiceStage stage(ALL, kj::str("[service.http]\nproxy = \"v2\"\n", target == &unix ? asMe() : ""_kj, "target = \"",
-                                    target->address, "\"\n"));
+    ServiceStage stage(ALL, kj::str("[service.http]\nproxy = \"v2\"\n", target == &unix ? asMe() : kj::String(),
+                                    "target = \"", target->address, "\"\n"));
     auto calls = stage.callsForVm("web1");
     auto channel = stage.reach(calls, "http");
     auto connection = target->accept();
