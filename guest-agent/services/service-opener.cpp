@@ -1,7 +1,6 @@
 #include "guest-agent/services/service-opener.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
 
@@ -37,9 +36,13 @@ bool sendHeader(int socket, const OpenServiceRequest& request) {
   return sent == ssize_t(header.size());
 }
 
-// As whom the plan's target is connected to. Null: as this process, or TCP.
-kj::Maybe<ServiceUser> connectsAs(const ServicePlan& plan) {
-  if (plan.target.leadsTo.get<LocalAddress>().is<TcpAddress>()) return nullptr;
+bool leadsToTcp(const ServiceTarget& target) {
+  return target.leadsTo.is<LocalAddress>() && target.leadsTo.get<LocalAddress>().is<TcpAddress>();
+}
+
+// As whom the target is connected to, or runs. Null: as this process, or TCP.
+kj::Maybe<ServiceUser> userOf(const ServicePlan& plan) {
+  if (leadsToTcp(plan.target)) return nullptr;
   auto& user = KJ_ASSERT_NONNULL(plan.user);
   return user.identity.map([&user](const Identity& identity) {
     return ServiceUser{identity, kj::heapArray(user.groups.asPtr())};
@@ -85,7 +88,7 @@ kj::Promise<ServiceOpener::Result> ServiceOpener::open(uint64_t number, const Op
 kj::Promise<ServiceOpener::Result> ServiceOpener::connect(const OpenServiceRequest& request, ServicePlan planParam) {
   auto own = kj::heap(kj::mv(planParam));
   auto& address = own->target.leadsTo.get<LocalAddress>();
-  auto connecting = connectLocalAs(port, address, connectsAs(*own), SERVICE_CONNECT_DEADLINE);
+  auto connecting = connectLocalAs(port, address, userOf(*own), SERVICE_CONNECT_DEADLINE);
   auto& borrowed = *own;
   auto done =
       connecting.then([this, &request, &borrowed](kj::OneOf<kj::AutoCloseFd, TransportError> outcome) -> Result {
@@ -116,18 +119,17 @@ ServiceOpener::Result ServiceOpener::start(uint64_t number, const OpenServiceReq
   if (programs.running() >= MAX_SERVICE_PROGRAMS) {
     return refuse(request, {Kind::BUSY, kj::str("as many programs serve connections as may"), kj::String()});
   }
-  int fds[2];
-  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
-  kj::AutoCloseFd agentEnd(fds[0]), programEnd(fds[1]);
-  KJ_SYSCALL(fcntl(agentEnd, F_SETFL, O_NONBLOCK));
+  auto pair = newProgramSockets(userOf(made));
+  KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return refuse(request, notReached(kj::mv(error->text)));
+  auto& sockets = pair.get<ProgramSockets>();
   kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(programEnd)), end)) {
+  KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(sockets.programs)), end)) {
     return refuse(request, notReached(kj::mv(why->text)));
   }
   opens.tell(request.service,
              kj::str(describe(request), ": ", whereTo(made.target), ", as ", KJ_ASSERT_NONNULL(made.user).name));
   watch(number, request, made, kj::mv(end));
-  return Opened{kj::mv(agentEnd), true};
+  return Opened{kj::mv(sockets.own), true};
 }
 
 // T100

@@ -98,4 +98,19 @@ kj::Promise<Result> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& 
   return connectLocal(port, address, deadline);
 }
 
+// T99
+kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<ServiceUser>& user) {
+  kj::Maybe<ActingAs> acting;
+  KJ_IF_MAYBE (who, user) {
+    int error = acting.emplace(who->identity, who->groups).error();
+    if (error != 0) return transportError(errorWords(error));
+  }
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0) {
+    int error = errno;
+    return transportError(errorWords(error));
+  }
+  return ProgramSockets{kj::AutoCloseFd(ends[0]), kj::AutoCloseFd(ends[1])};
+}
+
 }  // namespace postern

@@ -1,6 +1,6 @@
 #pragma once
 // Connecting to a service as another user: to a Unix socket with that user's right to it, and told to the other end as
-// that user (SO_PEERCRED). To TCP it makes no difference.
+// that user (SO_PEERCRED), as to a program that is started for it. To TCP it makes no difference.
 
 #include <kj/array.h>
 #include <kj/async-unix.h>
@@ -22,5 +22,12 @@ kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connectLocalAs(kj::UnixE
                                                                        const LocalAddress& address,
                                                                        const kj::Maybe<ServiceUser>& user,
                                                                        kj::Duration deadline);
+
+// The standard input and output of a service's program, and the other end of it. Stream sockets, not blocking,
+// close-on-exec; each end sees the other as `user`, null: as this process.
+struct ProgramSockets {
+  kj::AutoCloseFd own, programs;
+};
+kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<ServiceUser>& user);
 
 }  // namespace postern

@@ -91,6 +91,21 @@ TEST_CASE("a program may send on behind the end of what it got") {
   CHECK((stage.receive(*channel) == "all read\n"));
 }
 
+// T99
+TEST_CASE("a program that looks who is at the other end of its standard input sees its own user") {
+  if (geteuid() != 0) return;
+  auto* daemon = getpwnam("daemon");
+  REQUIRE(daemon != nullptr);
+  ServiceStage stage(ALL, "[service.program]\nuser = \"daemon\"\ntarget = [\"/bin/cat\"]\n");
+  auto opened = stage.wait(stage.brokerClient->openService("program", "user:alice"));
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  // Of a socket pair both ends see the same.
+  REQUIRE(getsockopt(opened.get<OpenedService>().socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0);
+  CHECK(peer.uid == daemon->pw_uid);
+  CHECK(peer.gid == daemon->pw_gid);
+}
+
 // T94
 TEST_CASE("all that a program said before it ended arrives, whatever it left unread") {
   Programs stage("head -c 1 > /dev/null; seq 1 100000");
