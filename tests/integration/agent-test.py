@@ -547,6 +547,13 @@ target = "unix:/nonexistent.sock"
                 for address in (f"tcp:127.0.0.1:{port}", "unix:" + second)))
             self.reload(agent, host)
             self.assertIn(str(port), [line for line in agent.err.all if "consume-failed" in line][0])
+            taken.close()
+            agent.err.wait_for(f'"consume".*{port}')
+            with socket.create_connection(("127.0.0.1", port)) as program:
+                program.settimeout(PATIENCE)
+                program.sendall(b"z")
+                self.assertEqual(program.recv(1), b"z", "the agent has not got it")
+            self.assertEqual(len([line for line in agent.err.all if "consume-failed" in line]), 1)
             stays.sendall(b"y")
             self.assertEqual(stays.recv(1), b"y")
             self.assertEqual(self.consume(second), b"ping")
