@@ -17,7 +17,8 @@ struct ServiceUser {
   kj::Array<gid_t> groups;
 };
 
-// As connectLocal(). The process is `user` only within each attempt's connect(2), which does not block.
+// As connectLocal(). A thread of its own is `user`, for connect(2) alone; a file system that does not answer holds up
+// that thread and not the loop. While 8 of them wait for such a one, no further Unix socket is connected to.
 kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connectLocalAs(kj::UnixEventPort& port,
                                                                        const LocalAddress& address,
                                                                        const kj::Maybe<ServiceUser>& user,
