@@ -11,7 +11,7 @@ namespace postern {
 namespace {
 
 // From the last byte of a peer that takes no more to the reset that tells the writer: time for that byte to arrive.
-constexpr auto LINGER = 5 * kj::SECONDS;
+constexpr auto LINGER = 2 * kj::SECONDS;
 constexpr linger CUT{1, 0};
 
 int socketOption(int fd, int option) {
@@ -61,6 +61,7 @@ class SocketEnd final : public RelayEnd {
   bool isReset() const { return fd.get() < 0; }
   bool hasLingered() const;
   void lingerIfDue();
+  bool hasClosed();
   bool wasReset();
   Result failed();
 };
@@ -97,7 +98,7 @@ RelayEnd::Result SocketEnd::write(kj::ArrayPtr<const kj::byte> bytes) {
     watch.tookSome();
     return {State::OPEN, size_t(sent)};
   }
-  if (errno == EPIPE && !tcp && !isCut(fd)) {
+  if (errno == EPIPE && hasClosed()) {
     takesNoMore = true;
     lingerIfDue();
     return hasLingered() ? failed() : Result{State::OPEN, 0};
@@ -121,6 +122,12 @@ kj::Promise<void> SocketEnd::whenWritable() {
 
 void SocketEnd::lingerIfDue() {
   if (takesNoMore && receivedAll && lingersUntil == nullptr) lingersUntil = timer.now() + LINGER;
+}
+
+// A Unix peer, as a whole: one that reads no more and stays has reset.
+bool SocketEnd::hasClosed() {
+  pollfd asked{fd, 0, 0};
+  return !tcp && poll(&asked, 1, 0) == 1 && (asked.revents & POLLHUP) != 0 && !isCut(fd);
 }
 
 bool SocketEnd::hasLingered() const {
