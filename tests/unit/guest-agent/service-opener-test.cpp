@@ -140,6 +140,16 @@ TEST_CASE("a program that reads its input ends at once with its channel, and one
   CHECK(stage.goes(deafPid, 20 * kj::SECONDS));
 }
 
+TEST_CASE("what a program started ends with it, but for what has left its process group") {
+  Programs stage("sleep 60 & echo $!; setsid sh -c \"echo \\$\\$; exec sleep 60\" & read -r line");
+  auto channel = stage.reach(stage.calls, "program");
+  pid_t inGroup = stage.pidOf(*channel), outside = stage.pidOf(*channel);
+  channel->reset();
+  CHECK(stage.goes(inGroup, 20 * kj::SECONDS));
+  CHECK_FALSE(isGone(outside));
+  kill(outside, SIGKILL);
+}
+
 // T100
 TEST_CASE("a reload that forbids a program's service ends the program, and one that does not leaves it") {
   auto script = "echo $$; exec sleep 60"_kj;
