@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "transport/receive.h"
 #include "transport/relay/relay-end.h"
 #include "transport/relay/socket-watch.h"
 
@@ -23,8 +24,9 @@ bool isTcp(int fd) {
 
 class SocketEnd final : public RelayEnd {
  public:
-  SocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket)
-      : tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {}
+  SocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket) : tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {
+    if (!tcp) refuseDescriptors(fd);
+  }
   ~SocketEnd() noexcept(false) {
     if (!receivedAll || !sentAll) reset();
     watch.stop();
@@ -43,12 +45,12 @@ class SocketEnd final : public RelayEnd {
 
  private:
   const bool tcp;
-  kj::AutoCloseFd fd;  // null: reset
+  StrangersFd fd;  // null: reset
   SocketWatch watch;
   bool receivedAll = false;
   bool sentAll = false;
 
-  bool isReset() const { return fd.get() < 0; }
+  bool isReset() const { return fd < 0; }
   bool wasReset();
   Result failed();
 };
@@ -57,9 +59,7 @@ RelayEnd::Result SocketEnd::read(kj::ArrayPtr<kj::byte> space) {
   if (isReset()) return {State::RESET, 0};
   ssize_t got = 0;
   if (!receivedAll) {
-    do {
-      got = recv(fd, space.begin(), space.size(), MSG_DONTWAIT);
-    } while (got < 0 && errno == EINTR);
+    got = receiveBytes(fd, space);
     if (got > 0) return {State::OPEN, size_t(got)};
     if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return failed();
   }
@@ -108,7 +108,7 @@ void SocketEnd::reset() {
     // Also what others have duplicates of.
     shutdown(fd, SHUT_RDWR);
   }
-  fd = nullptr;
+  fd = {};
 }
 
 // An error is a reset. So is an end of both directions of which this one is not ours, but for a Unix socket: there it

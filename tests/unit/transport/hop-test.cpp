@@ -9,6 +9,8 @@
 
 #include <string>
 
+#include "tests/support/comes-to.h"
+#include "tests/support/lingering-tcp.h"
 #include "tests/unit/transport/relay-lab.h"
 #include "tests/unit/transport/temp-dir.h"
 
@@ -153,28 +155,15 @@ TEST_CASE("anything behind the other's end is a reset, unless both have ended") 
 
 TEST_CASE("descriptors that come along are a reset, and none stays open") {
   for (size_t room : {size_t(100), MAX_BULK_DATA_BYTES}) {
-    HopLab lab;
+    auto io = kj::setupAsyncIo();
+    auto pair = socketPair(SOCK_SEQPACKET);
+    // Before the end refuses them.
+    CHECK(sendAlong(pair.other, kj::arrayPtr("\0hello", 6), kj::AutoCloseFd(dup(2))) == 6);
+    auto end = newHopEnd(io.unixEventPort, kj::mv(pair.one));
     auto before = openDescriptors();
-    {
-      auto gift = socketPair(SOCK_STREAM);
-      char text[] = "\0hello";
-      iovec piece{text, 6};
-      union {
-        cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-      } control{};
-      control.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-      int fd = gift.one;
-      memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-      msghdr message{};
-      message.msg_iov = &piece;
-      message.msg_iovlen = 1;
-      message.msg_control = &control;
-      message.msg_controllen = CMSG_SPACE(sizeof(int));
-      CHECK(sendmsg(lab.pair.other, &message, MSG_NOSIGNAL) == 6);
-    }
-    CHECK(lab.read(room) == "reset");
-    CHECK(openDescriptors() == before - 1);  // the hop's own
+    auto space = kj::heapArray<kj::byte>(room);
+    CHECK((end->read(space).state == State::RESET));
+    CHECK(comesTo(openDescriptors, before - 1));  // the hop's own
   }
 }
 

@@ -1,0 +1,15 @@
+#pragma once
+// What threads of the program under test bring about in their own time.
+
+#include <unistd.h>
+
+namespace postern::test {
+
+// Whether count() is that within ten seconds.
+template <typename Count, typename Expected>
+bool comesTo(Count&& count, const Expected& expected) {
+  for (int i = 0; i < 10'000 && count() != expected; ++i) usleep(1000);
+  return count() == expected;
+}
+
+}  // namespace postern::test
