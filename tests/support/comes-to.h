@@ -12,4 +12,18 @@ bool comesTo(Count&& count, const Expected& expected) {
   return count() == expected;
 }
 
+// What count() stays at for a while.
+template <typename Count>
+auto settled(Count&& count) {
+  auto last = count();
+  for (int quiet = 0; quiet < 50; ++quiet) {
+    usleep(1000);
+    if (auto now = count(); now != last) {
+      last = now;
+      quiet = 0;
+    }
+  }
+  return last;
+}
+
 }  // namespace postern::test

@@ -233,7 +233,7 @@ TEST_CASE("a limited send buffer takes less") {
 // T30
 TEST_CASE("a descriptor that the peer attaches costs no descriptor here, and its bytes arrive") {
   Pair pair;
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   for (int round = 0; round < 3; ++round) {
     kj::AutoCloseFd attached(open("/dev/null", O_RDONLY | O_CLOEXEC));
     REQUIRE(attached.get() >= 0);
@@ -288,7 +288,7 @@ TEST_CASE("destroying a pipe resolves the wait on it and frees the descriptor") 
   kj::byte buffer[8];
   CHECK((pair.read(buffer) == NOTHING));
   auto readable = pair.pipe->whenReadable();
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   pair.pipe = nullptr;
   readable.wait(pair.io.waitScope);
   CHECK(test::comesTo(openDescriptors, before - 1));

@@ -55,7 +55,7 @@ void sendRaw(int socket, kj::StringPtr text, unsigned count) {
 }
 
 TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no other stays open") {
-  size_t atFirst = openDescriptors();
+  size_t atFirst = test::settled(openDescriptors);
   for (unsigned taken = 0; taken <= MAX_PACKET_DESCRIPTORS; ++taken) {
     for (unsigned sent : {0u, 1u, 2u, 3u, 16u}) {
       CAPTURE(taken);
@@ -66,7 +66,7 @@ TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no ot
       sendRaw(ends.other, "hello", sent);
       sendRaw(ends.other, "again", sent);
       PacketSocket socket(kj::mv(ends.one), ends.io.unixEventPort, 100, taken);
-      size_t before = openDescriptors();
+      size_t before = test::settled(openDescriptors);
       {
         auto received = socket.receive().wait(ends.io.waitScope);
         if (taken == 0 && sent > 0) {
@@ -92,7 +92,7 @@ TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no ot
 TEST_CASE("a packet that is too long leaves no descriptor open") {
   Ends ends;
   PacketSocket socket(kj::mv(ends.one), ends.io.unixEventPort, 4, 2);
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   sendRaw(ends.other, "hello", 2);
   CHECK(socket.receive().wait(ends.io.waitScope).is<PacketTooMuch>());
   for (int i = 0; i < 2000 && openDescriptors() > before; ++i) usleep(1000);  // a thread closes them
