@@ -31,9 +31,23 @@ struct LiveChannels::Live {
   kj::Maybe<kj::Promise<void>> program;
   kj::StringPtr cutWhy;  // empty: it was not cut
   kj::Promise<void> cutting = nullptr;
+  // What the first session of one between VMs has said, while it is still on its way through the other one.
+  struct Finished {
+    kj::String vm;
+    ChannelClosing closing;
+  };
+  kj::Maybe<Finished> finished;
 
   Live(ChannelEntry e, kj::AutoCloseFd fd, kj::Maybe<kj::Promise<void>> p)
       : entry(kj::mv(e)), copy(kj::mv(fd)), hadCopy(copy != nullptr), program(kj::mv(p)) {}
+
+  // Without a copy to end it by: a cut would cost what the other session has not passed yet, so it stays listed.
+  bool waitsForOther(kj::StringPtr name, const ChannelClosing& closing) {
+    if (!entry.isBetweenVms() || copy != nullptr || cutWhy.size() > 0) return false;
+    KJ_IF_MAYBE (first, finished) return first->vm == name;
+    finished = Finished{kj::str(name), closing};
+    return true;
+  }
 
   void abort() {
     if (copy == nullptr) return;
@@ -66,8 +80,11 @@ void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
   KJ_IF_MAYBE (found, live.find(closing.id)) {
     auto& channel = **found;
     if (!channel.entry.concerns(vm)) return;
+    if (closing.why == "finished" && channel.waitsForOther(vm, closing)) return;
     // One session's word counts, and holds for the other: nothing passes a channel that is not listed.
-    if (channel.entry.isBetweenVms() && channel.copy == nullptr) tasks.add(handler.cutInSessions(channel.entry));
+    if (channel.entry.isBetweenVms() && channel.copy == nullptr && channel.finished == nullptr) {
+      tasks.add(handler.cutInSessions(channel.entry));
+    }
     if (closing.why == "finished" && channel.copy != nullptr) {
       (void)shutdown(channel.copy, SHUT_RDWR);
       channel.copy = nullptr;
@@ -149,6 +166,8 @@ void LiveChannels::finish(uint64_t id, kj::StringPtr why, kj::Maybe<const Channe
   auto& count = KJ_ASSERT_NONNULL(countByVm.find(channel->entry.vm));
   if (--count == 0) countByVm.erase(channel->entry.vm);
   channel->abort();
+  // The first session's word counts.
+  KJ_IF_MAYBE (first, channel->finished) closing = first->closing;
   handler.channelOver(channel->entry, channel->cutWhy.size() > 0 ? channel->cutWhy : why, closing);
 }
 

@@ -626,6 +626,34 @@ TEST_CASE("a new posternd adopts what is still allowed, and cuts the rest") {
   CHECK(says(lab.auditText(), R"("channel":"0000000000000001","to":"vm:db1","why":"policy","bytes-there":3)"));
 }
 
+TEST_CASE("an adopted channel between VMs that has finished at one is left alone until the other says so too") {
+  PairLab lab;
+  adopt(lab, lab.web, claimed(1, "db1", "postgres"));
+  adopt(lab, lab.db, claimedFrom(1, "web1", "postgres"));
+  lab.close(lab.web, 1, "finished", 3, 4);
+  lab.close(lab.web, 1, "finished", 3, 4);
+  CHECK(lab.db.cuts.size() == 0);  // its guest still gets what is on the way
+  CHECK(lab.channels->living().size() == 1);
+  lab.close(lab.db, 1, "finished", 1, 2);
+  CHECK(lab.channels->living().size() == 0);
+  CHECK(lab.linesWith("channel.close") == 1);
+  CHECK(says(lab.auditText(), R"("why":"finished","bytes-there":3,"bytes-back":4)"));
+  // One that was reset has nothing on the way.
+  adopt(lab, lab.web, claimed(2, "db1", "postgres"));
+  adopt(lab, lab.db, claimedFrom(2, "web1", "postgres"));
+  lab.close(lab.web, 2, "reset");
+  CHECK(lab.channels->living().size() == 0);
+  CHECK((lab.db.cuts.size() == 1 && lab.db.cuts[0] == 2));
+  // One that is waited for is cut like any other.
+  adopt(lab, lab.web, claimed(3, "db1", "postgres"));
+  adopt(lab, lab.db, claimedFrom(3, "web1", "postgres"));
+  lab.close(lab.web, 3, "finished", 5, 6);
+  lab.policy("");
+  CHECK(lab.channels->recheck() == 1);
+  lab.close(lab.db, 3, "cut");
+  CHECK(says(lab.auditText(), R"("why":"policy","bytes-there":5)"));
+}
+
 // T113
 TEST_CASE("a session cannot claim another VM's channel, nor change what a channel is") {
   PairLab lab;
