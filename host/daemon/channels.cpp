@@ -26,9 +26,10 @@ ChannelEntry entryOf(kj::StringPtr vm, ChannelClaim claim, kj::TimePoint now) {
   entry.to = isOfOther ? kj::str(vm) : kj::mv(claim.to);
   entry.caller = kj::mv(claim.caller);
   entry.service = kj::mv(claim.service);
-  entry.rule = kj::mv(claim.rule);
+  if (!isOfOther) entry.rule = kj::mv(claim.rule);
   entry.opened = now - claim.openFor;
   entry.isConfirmed = !isOfOther;
+  entry.isConfirmedByTarget = isOfOther || !entry.isBetweenVms();
   entry.isWritten = true;  // by an earlier posternd
   return entry;
 }
@@ -149,27 +150,50 @@ void Channels::sessionGone(ChannelVm& vm) {
 void Channels::adopt(ChannelVm& vm, ChannelClaims claims) {
   for (auto id : claims.bad) tasks.add(vm.cutChannel(id));
   for (auto& claim : claims.good) adopt(vm, kj::mv(claim));
+  // What another VM's session has claimed together with this one, which holds no such channel.
+  kj::StringPtr name = vm.record().name;
+  live.cutIf([name](const ChannelEntry& channel) -> kj::Maybe<kj::StringPtr> {
+    if (!channel.concerns(name) || channel.isHeldBy(name)) return nullptr;
+    return SESSION_ENDED;
+  });
 }
 
 void Channels::adopt(ChannelVm& vm, ChannelClaim claim) {
   auto id = claim.id;
   auto entry = entryOf(vm.record().name, kj::mv(claim), port.getTimer().now());
-  KJ_IF_MAYBE (known, live.find(id)) {
-    if (!isSame(*known, entry)) {
-      tasks.add(vm.cutChannel(id));
-    } else if (entry.isConfirmed && !known->isConfirmed) {
-      known->isConfirmed = true;
-      known->rule = kj::mv(entry.rule);  // which the other VM's session does not know
-    }
-    return;
-  }
-  if (!live.hasRoomFor(entry.vm)) {
+  auto known = live.find(id);
+  bool agrees = true;
+  KJ_IF_MAYBE (channel, known) agrees = isSame(*channel, entry);
+  bool counts = true;  // for this VM, and has not done so before
+  KJ_IF_MAYBE (channel, known) counts = entry.isConfirmed && !channel->isConfirmed;
+  if (!agrees || (counts && !live.hasRoomFor(entry.holder()))) {
     tasks.add(vm.cutChannel(id));
     return;
+  }
+  KJ_IF_MAYBE (channel, known) {
+    confirm(*channel, kj::mv(entry));
+  } else {
+    adoptNew(kj::mv(entry));
+  }
+}
+
+void Channels::confirm(ChannelEntry& known, ChannelEntry claimed) {
+  if (claimed.isConfirmedByTarget) known.isConfirmedByTarget = true;
+  if (!claimed.isConfirmed || known.isConfirmed) return;
+  live.confirm(known);
+  known.rule = kj::mv(claimed.rule);  // which the other VM's session does not know
+}
+
+void Channels::adoptNew(ChannelEntry entry) {
+  auto id = entry.id;
+  bool isGone = false;
+  KJ_IF_MAYBE (other, find(entry.isConfirmed ? entry.to : entry.vm)) {
+    isGone = other->isAttached() && !entry.isHeldBy(other->record().name);
   }
   bool isOfHost = entry.caller == nullptr && !entry.isBetweenVms();
   if (isOfHost) entry.hostTarget = services.identityOf(entry.service);
   live.add(kj::mv(entry), nullptr);
+  if (isGone) return live.cut(id, SESSION_ENDED);
   recheck(id);
 }
 
@@ -235,6 +259,7 @@ void Channels::forget(kj::StringPtr vm) {
 kj::Promise<void> Channels::cutInSessions(const ChannelEntry& channel) {
   kj::Vector<kj::Promise<void>> answers;
   for (kj::StringPtr name : {channel.vm.asPtr(), channel.to.asPtr()}) {
+    if (!channel.isHeldBy(name)) continue;
     KJ_IF_MAYBE (vm, find(name)) answers.add(vm->cutChannel(channel.id).catch_([](kj::Exception&&) {}));
   }
   return kj::joinPromises(answers.releaseAsArray());

@@ -72,6 +72,8 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
 
   void writeOpened(ChannelEntry& channel);
   void adopt(ChannelVm& vm, ChannelClaim claim);
+  void confirm(ChannelEntry& known, ChannelEntry claimed);
+  void adoptNew(ChannelEntry entry);
   void recheck(uint64_t id);
   kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel);
 

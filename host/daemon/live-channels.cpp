@@ -8,12 +8,6 @@
 
 namespace postern::host {
 
-namespace {
-
-constexpr kj::StringPtr SESSION_ENDED = "session-ended"_kj;
-
-}  // namespace
-
 kj::String ChannelEntry::from() const {
   KJ_IF_MAYBE (c, caller) return (*c)->name();
   return kj::str("vm:", vm);
@@ -66,8 +60,23 @@ bool LiveChannels::hasRoomFor(kj::StringPtr vm) const {
 
 void LiveChannels::add(ChannelEntry entry, kj::AutoCloseFd copy, kj::Maybe<kj::Promise<void>> program) {
   auto id = entry.id;
-  ++countByVm.findOrCreate(entry.vm, [&]() { return kj::HashMap<kj::String, size_t>::Entry{kj::str(entry.vm), 0}; });
+  countFor(entry.holder());
   live.insert(id, kj::heap<Live>(kj::mv(entry), kj::mv(copy), kj::mv(program)));
+}
+
+void LiveChannels::confirm(ChannelEntry& channel) {
+  uncountFor(channel.holder());
+  channel.isConfirmed = true;
+  countFor(channel.holder());
+}
+
+void LiveChannels::countFor(kj::StringPtr vm) {
+  ++countByVm.findOrCreate(vm, [&]() { return kj::HashMap<kj::String, size_t>::Entry{kj::str(vm), 0}; });
+}
+
+void LiveChannels::uncountFor(kj::StringPtr vm) {
+  auto& count = KJ_ASSERT_NONNULL(countByVm.find(vm));
+  if (--count == 0) countByVm.erase(vm);
 }
 
 kj::Maybe<ChannelEntry&> LiveChannels::find(uint64_t id) {
@@ -79,7 +88,7 @@ kj::Maybe<ChannelEntry&> LiveChannels::find(uint64_t id) {
 void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
   KJ_IF_MAYBE (found, live.find(closing.id)) {
     auto& channel = **found;
-    if (!channel.entry.concerns(vm)) return;
+    if (!channel.entry.isHeldBy(vm)) return;
     if (closing.why == "finished" && channel.waitsForOther(vm, closing)) return;
     // One session's word counts, and holds for the other: nothing passes a channel that is not listed.
     if (channel.entry.isBetweenVms() && channel.copy == nullptr && channel.finished == nullptr) {
@@ -163,8 +172,7 @@ void LiveChannels::giveUp(uint64_t id) {
 void LiveChannels::finish(uint64_t id, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
   auto channel = kj::mv(KJ_REQUIRE_NONNULL(live.find(id)));
   live.erase(id);
-  auto& count = KJ_ASSERT_NONNULL(countByVm.find(channel->entry.vm));
-  if (--count == 0) countByVm.erase(channel->entry.vm);
+  uncountFor(channel->entry.holder());
   channel->abort();
   // The first session's word counts.
   KJ_IF_MAYBE (first, channel->finished) closing = first->closing;

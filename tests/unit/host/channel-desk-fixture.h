@@ -22,6 +22,7 @@ class LabVm final : public ChannelVm {
   VmRecord vm;
   bool quarantined = false;
   bool reachable = true;
+  bool attached = false;  // for Channels::adopt()
   PortCounters counters;
   unsigned timesShown = 0;
   kj::Vector<uint64_t> cuts;
@@ -43,6 +44,7 @@ class LabVm final : public ChannelVm {
 
   const VmRecord& record() const override { return vm; }
   bool isQuarantined() const override { return quarantined; }
+  bool isAttached() const override { return attached; }
   bool isReachable() const override { return reachable; }
   PortCounters& port() override { return counters; }
   void showPort() override { ++timesShown; }

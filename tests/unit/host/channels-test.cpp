@@ -617,7 +617,7 @@ TEST_CASE("a new posternd adopts what is still allowed, and cuts the rest") {
   adopt(lab, lab.db, claimedFrom(5, "gone", "postgres"));
   adopt(lab, lab.web, claimed(6, "", "old"));
   CHECK(lab.web.cuts.size() == 3);
-  CHECK(lab.db.cuts.size() == 2);  // 3 and 5
+  CHECK(lab.db.cuts.size() == 1);  // 5; it holds no 3
   // What was adopted is cut like any other: by its session, since there is no copy of it.
   lab.policy("");
   lab.channels->recheck();
@@ -665,14 +665,47 @@ TEST_CASE("a session cannot claim another VM's channel, nor change what a channe
   CHECK(lab.web.cuts.size() == 1);
   CHECK(lab.channels->living().size() == 1);
   CHECK_FALSE(isOver(real.socket));
-  // What it says of others is not shown until they have said so themselves.
-  auto half = claimedFrom(9, "web1", "postgres");
-  half.rule = kj::String();
-  adopt(lab, lab.db, kj::mv(half));
+}
+
+// T113
+TEST_CASE("what one session claims of another VM's counts for itself, is not shown, and goes if the other disagrees") {
+  PairLab lab;
+  adopt(lab, lab.db, claimedFrom(9, "web1", "postgres"));
   CHECK_FALSE(KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).isConfirmed);
   adopt(lab, lab.web, claimed(9, "db1", "postgres"));
   CHECK((KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).rule == "pg"));
   CHECK(KJ_REQUIRE_NONNULL(lab.channels->living().find(9)).isConfirmed);
+  CHECK(lab.web.cuts.size() + lab.db.cuts.size() == 0);
+
+  // A VM whose session holds none of them, or said so before.
+  lab.web.attached = true;
+  auto& other = lab.add("web2");
+  lab.policy(std::string(PAIR) + "[[allow]]\nid = \"x\"\nfrom = \"any\"\nto = \"db1\"\ncall = \"service.x\"\n");
+  adopt(lab, lab.db, claimedFrom(10, "web2", "x"));
+  adopt(lab, lab.db, claimedFrom(11, "web1", "x"));
+  CHECK((lab.db.cuts.size() == 1 && lab.db.cuts[0] == 11));
+  adopt(lab, other, claimed(12, "", "cache"));
+  CHECK((lab.db.cuts.size() == 2 && lab.db.cuts[1] == 10));
+  CHECK(lab.web.cuts.size() + other.cuts.size() == 0);  // what they do not hold they are not asked to end
+  lab.close(other, 10, "cut");                          // nor have they a say in it
+  lab.close(lab.db, 10, "cut", 7, 8);
+  CHECK(says(lab.auditText(), R"("who":"vm:web2","vm":"db1","call":"service.x","outcome":"channel.close",)"));
+  CHECK(says(lab.auditText(), R"("why":"session-ended","claimed-by":"vm:db1","bytes-there":7)"));
+}
+
+// T113
+TEST_CASE("a session that claims as many channels of another VM as there may be takes no room from that VM") {
+  PairLab lab;
+  lab.policy(std::string(PAIR) + "[[allow]]\nid = \"x\"\nfrom = \"any\"\nto = \"db1\"\ncall = \"service.x\"\n");
+  ChannelClaims claims;
+  for (uint64_t id = 1; id <= MAX_CHANNELS_PER_VM; ++id) claims.good.add(claimedFrom(id, "web1", "x"));
+  lab.channels->adopt(lab.db, kj::mv(claims));
+  CHECK(lab.channels->living().size() == MAX_CHANNELS_PER_VM);
+  CHECK(lab.channels->living().hasRoomFor("web1"));
+  CHECK_FALSE(lab.channels->living().hasRoomFor("db1"));
+  adopt(lab, lab.web, claimed(1, "db1", "x"));
+  CHECK(lab.channels->living().hasRoomFor("db1"));
+  CHECK(lab.db.cuts.size() == MAX_CHANNELS_PER_VM - 1);
 }
 
 TEST_CASE(
