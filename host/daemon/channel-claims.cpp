@@ -14,7 +14,7 @@ constexpr uint64_t MAX_MILLISECONDS = uint64_t(1) << 40;
 constexpr size_t MAX_WHY_BYTES = 100;
 constexpr unsigned MAX_CALLER_GROUPS = 64;
 
-constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj, "refused"_kj};
+constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj};
 
 uint64_t bounded(uint64_t untrusted) {
   return kj::min(untrusted, MAX_NUMBER);
@@ -106,7 +106,7 @@ LiveTraffic parseLiveTraffic(capnp::List<schema::ChannelTraffic>::Reader untrust
 kj::Maybe<ChannelQuestion> parseQuestion(schema::SessionObserver::ConnectParams::Reader untrusted) {
   if (!policy::isServiceName(untrusted.getService())) return nullptr;
   KJ_IF_MAYBE (to, targetFrom(untrusted.getTo())) {
-    return ChannelQuestion{untrusted.getId(), kj::mv(*to), kj::str(untrusted.getService())};
+    return ChannelQuestion{untrusted.getId(), kj::mv(*to), kj::str(untrusted.getService()), untrusted.getEntrance()};
   }
   return nullptr;
 }

@@ -30,7 +30,6 @@ ChannelEntry entryOf(kj::StringPtr vm, ChannelClaim claim, kj::TimePoint now) {
   entry.opened = now - claim.openFor;
   entry.isConfirmed = !isOfOther;
   entry.isConfirmedByTarget = isOfOther || !entry.isBetweenVms();
-  entry.isWritten = true;  // by an earlier posternd
   return entry;
 }
 
@@ -65,31 +64,11 @@ kj::Promise<kj::Maybe<kj::Own<Channels::Prospect>>> Channels::ask(ChannelVm& vm,
 
 void Channels::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
                      schema::SessionObserver::ConnectResults::Builder answer) {
-  KJ_IF_MAYBE (id, questions.begin(vm, kj::mv(prospect), answer)) unwritten.push_back(*id);
+  questions.begin(vm, kj::mv(prospect), answer);
 }
 
 void Channels::tick(kj::TimePoint now) {
   records.flush(now);
-  while (!unwritten.empty()) {
-    KJ_IF_MAYBE (channel, live.find(unwritten.front())) {
-      if (now - channel->opened < WRITTEN_AFTER) return;
-      writeOpened(*channel);
-    }
-    unwritten.pop_front();
-  }
-}
-
-void Channels::writeOpened() {
-  for (auto id : unwritten) {
-    KJ_IF_MAYBE (channel, live.find(id)) writeOpened(*channel);
-  }
-  unwritten.clear();
-}
-
-void Channels::writeOpened(ChannelEntry& channel) {
-  if (channel.isWritten) return;
-  channel.isWritten = true;
-  records.opened(channel);
 }
 
 // What sessions say ------------------------------------------------------------------------------------------------
@@ -112,7 +91,7 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
       entry.mirror = kj::str(one.mirror);
     }
     if (isGranted && live.hasRoomFor(entry.vm)) {
-      writeOpened(entry);
+      records.opened(entry);
       live.add(kj::mv(entry), nullptr);
       return recheck(id);
     }
@@ -265,13 +244,7 @@ kj::Promise<void> Channels::cutInSessions(const ChannelEntry& channel) {
   return kj::joinPromises(answers.releaseAsArray());
 }
 
-void Channels::channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
-  if (why == "refused" && !channel.isWritten) {
-    auto denial =
-        GuestDenial{channel.target(), kj::str(channel.service), kj::str(channel.rule), "failed"_kj, "limit"_kj};
-    return records.refused(channel.vm, denial);
-  }
-  writeOpened(channel);
+void Channels::channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
   records.closed(channel, why, closing);
 }
 

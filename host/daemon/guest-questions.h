@@ -3,10 +3,13 @@
 // that the asking VM's session process stands for and by nothing else; reaches the target; hands out the asking
 // session's end of the way, under the terms that count at that moment.
 //
-// Guarantees: what is handed out was allowed when it was handed out, whatever the reaching took; a guest is told yes or
-// no, and everything else goes to the audit, the events and the ports' counters; a VM has at most MAX_QUESTIONS under
-// way, each over within QUESTION_DEADLINE; a question that is given up leaves nothing behind.
-// One loop.
+// A question is judged; then the asking session takes the channel's place at its limits; then the target is reached;
+// and what is allowed is judged again.
+//
+// Guarantees: nothing is reached for what policy or a limit refuses; what is handed out was allowed when it was handed
+// out, whatever the reaching took; a guest is told yes or no, and everything else goes to the audit, the events and the
+// ports' counters; a VM has at most MAX_QUESTIONS under way, each over within QUESTION_DEADLINE; a question that is
+// given up leaves nothing behind. One loop.
 
 #include <kj/async-unix.h>
 #include <kj/refcount.h>
@@ -24,6 +27,8 @@ namespace postern::host {
 constexpr unsigned MAX_QUESTIONS = 256;
 // For another VM's session, which waits for its guest's target.
 constexpr auto QUESTION_DEADLINE = SERVICE_CONNECT_DEADLINE + 3 * kj::SECONDS;
+// For the asking session to say whether its limits let the channel in.
+constexpr auto ENTRANCE_DEADLINE = 2 * kj::SECONDS;
 
 class GuestQuestions {
  public:
@@ -48,9 +53,8 @@ class GuestQuestions {
   void forget(kj::StringPtr vm) { counts.erase(vm); }
   // One whose names are none.
   void refuseNames(ChannelVm& vm);
-  // In the turn in which the answer goes out: decides again, and lists the channel; its id. Null: refused after all.
-  kj::Maybe<uint64_t> begin(ChannelVm& vm, kj::Own<Prospect> prospect,
-                            schema::SessionObserver::ConnectResults::Builder answer);
+  // In the turn in which the answer goes out: decides again, lists the channel and records it; or refuses after all.
+  void begin(ChannelVm& vm, kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer);
 
  private:
   // How many of a VM's are under way. Shared with those, since a call that is cancelled may be destroyed last of all.
@@ -70,6 +74,9 @@ class GuestQuestions {
 
   unsigned underWay(kj::StringPtr vm) const;
   Verdict judge(ChannelVm& vm, const ChannelQuestion& question);
+  // Null: its place is taken.
+  kj::Promise<kj::Maybe<kj::StringPtr>> enter(Prospect& prospect);
+  kj::Promise<kj::Maybe<kj::Own<Prospect>>> reach(kj::Own<Prospect> prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> askHost(kj::Own<Prospect> prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> askVm(kj::Own<Prospect> prospect, ChannelVm& target);
   kj::Maybe<kj::Own<Prospect>> failed(const Prospect& prospect, kj::StringPtr reason, kj::String detail = nullptr);
@@ -78,7 +85,7 @@ class GuestQuestions {
 
 class GuestQuestions::Prospect {
  public:
-  Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question);
+  Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question, ServiceTerms terms);
   ~Prospect() noexcept(false);
   KJ_DISALLOW_COPY(Prospect);
 
@@ -86,7 +93,8 @@ class GuestQuestions::Prospect {
   friend class GuestQuestions;
   kj::Own<Slot> slot;
   const kj::String vm;
-  const ChannelQuestion question;
+  ChannelQuestion question;
+  const ServiceTerms terms;
   kj::AutoCloseFd socket;
   kj::Maybe<kj::Promise<void>> program;
 };

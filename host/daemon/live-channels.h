@@ -41,7 +41,6 @@ struct ChannelEntry {
   bool isConfirmed = true;          // by the session of `vm`
   bool isConfirmedByTarget = true;  // by that of `to`
   kj::String mirror;                // where its records go; empty: nowhere
-  bool isWritten = false;           // that it was opened, in the audit
 
   bool isBetweenVms() const { return to.size() > 0; }
   bool concerns(kj::StringPtr name) const { return vm == name || to == name; }
@@ -59,7 +58,8 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
     // To the session processes that hold it and are there; resolves when they have answered.
     virtual kj::Promise<void> cutInSessions(const ChannelEntry& channel) = 0;
     // It is no longer among them. `closing`: what a session said; null: none did.
-    virtual void channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) = 0;
+    virtual void channelOver(const ChannelEntry& channel, kj::StringPtr why,
+                             kj::Maybe<const ChannelClosing&> closing) = 0;
     virtual void disobeyed(const ChannelEntry& channel) = 0;
   };
 

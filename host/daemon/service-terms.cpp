@@ -36,6 +36,10 @@ ServiceTerms::ServiceTerms(const policy::Decision& decision)
   }
 }
 
+bool ServiceTerms::operator==(const ServiceTerms& other) const {
+  return rule == other.rule && limits == other.limits && mirrorText() == other.mirrorText();
+}
+
 kj::String ServiceTerms::mirrorText() const {
   KJ_IF_MAYBE (m, mirror) return kj::str("unix:", m->path, m->full ? " full" : " meta");
   return kj::String();

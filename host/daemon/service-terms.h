@@ -23,6 +23,7 @@ struct ServiceTerms {
 
   // Of an allowed decision.
   explicit ServiceTerms(const policy::Decision& decision);
+  bool operator==(const ServiceTerms& other) const;
   // For the audit: "unix:/run/ids.sock full"; empty: none.
   kj::String mirrorText() const;
 };

@@ -42,21 +42,20 @@ MirroredChannel::Terms mirrorTerms(kj::UnixEventPort& port, schema::Mirror::Read
           kj::str(mirror.getTo())};
 }
 
-kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow,
-                                 kj::Maybe<schema::Descriptor::Client> socket) {
+kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow) {
   PassedFlow taken;
   auto& limits = book.portLimits();
   if (flow.hasPort()) limits.setPort(flow.getPort());
   kj::StringPtr rule = flow.getRule();
   if (rule.size() > 0) taken.rule = PassedRule{kj::str(rule), limits.setRule(rule, flow.getLimit())};
-  return takeSocket(kj::mv(socket)).then([&book, flow, taken = kj::mv(taken)](kj::AutoCloseFd passed) mutable {
-    taken.end = newEnd(book.eventPort(), kj::mv(passed));
-    return takeMirrorSocket(flow.getMirror())
-        .then([&book, flow, taken = kj::mv(taken)](kj::AutoCloseFd mirror) mutable {
-          if (flow.hasMirror()) taken.mirror = mirrorTerms(book.eventPort(), flow.getMirror(), kj::mv(mirror));
-          return kj::mv(taken);
-        });
+  return takeMirrorSocket(flow.getMirror()).then([&book, flow, taken = kj::mv(taken)](kj::AutoCloseFd mirror) mutable {
+    if (flow.hasMirror()) taken.mirror = mirrorTerms(book.eventPort(), flow.getMirror(), kj::mv(mirror));
+    return kj::mv(taken);
   });
+}
+
+kj::Promise<kj::Own<RelayEnd>> takeEnd(kj::UnixEventPort& port, kj::Maybe<schema::Descriptor::Client> socket) {
+  return takeSocket(kj::mv(socket)).then([&port](kj::AutoCloseFd passed) { return newEnd(port, kj::mv(passed)); });
 }
 
 }  // namespace postern::host

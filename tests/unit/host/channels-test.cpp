@@ -1,6 +1,7 @@
 // Channels: what guests ask for, what is cut, and what is written down of it.
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -150,7 +151,7 @@ blocked = true
     CAPTURE(one.to);
     CAPTURE(one.service);
     CHECK_FALSE(answer.isAllowed());
-    CHECK_FALSE(answer.results().hasFlow());
+    CHECK_FALSE(answer.results().hasSocket());
     auto to = kj::str(one.to) == "host" ? kj::str("host") : kj::str("vm:", one.to);
     CHECK(says(lab.auditText(), kj::str("\"to\":\"", to, "\",\"reason\":\"", one.reason, "\"")));
   }
@@ -274,10 +275,9 @@ TEST_CASE("a flood by ever other names is a few lines, and then a count") {
 // T111
 TEST_CASE("a flood of channels that a limit refuses is a line, and then a count, like any other") {
   PairLab lab;
+  lab.web.letsIn = false;
   for (uint64_t id = 1; id <= 1000; ++id) {
-    REQUIRE(lab.ask(lab.web, id, "host", "cache").isAllowed());
-    lab.close(lab.web, id, "refused");
-    lab.acceptCache();
+    CHECK_FALSE(lab.ask(lab.web, id, "host", "cache").isAllowed());
   }
   CHECK(lab.linesWith("service.cache") == 1);
   CHECK(says(lab.auditText(), R"("rule":"cache","outcome":"failed","to":"host","reason":"limit")"));
@@ -285,30 +285,47 @@ TEST_CASE("a flood of channels that a limit refuses is a line, and then a count,
   CHECK(lab.linesWith("service.cache") == 2);
 }
 
-TEST_CASE("a channel is written down as open when it has lasted, or ended, and once") {
+TEST_CASE("a channel is written down as open in the turn in which it is handed out, and once") {
   PairLab lab;
-  auto raw = [&]() {
-    auto read = readFile(lab.folder.path("audit.log"), 1 << 20);
-    return std::string(read.get<kj::String>().cStr());
-  };
-  auto count = [&](const char* part) {
-    auto text = raw();
-    unsigned n = 0;
-    for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++n;
-    return n;
-  };
   lab.ask(lab.web, 1, "host", "cache");
   lab.ask(lab.web, 2, "host", "cache");
-  lab.channels->tick(lab.port.getTimer().now());
-  CHECK(count("channel.open") == 0);
+  CHECK(lab.linesWith("channel.open") == 2);
   lab.close(lab.web, 1, "finished");
-  CHECK(count("channel.open") == 1);
-  CHECK(count("channel.close") == 1);
-  lab.channels->tick(lab.port.getTimer().now() + WRITTEN_AFTER);
-  CHECK(count("channel.open") == 2);
-  lab.channels->tick(lab.port.getTimer().now() + WRITTEN_AFTER);
-  lab.channels->writeOpened();
-  CHECK(count("channel.open") == 2);
+  lab.ask(lab.web, 1, "host", "cache");  // its id again
+  CHECK(lab.linesWith("channel.open") == 3);
+  CHECK(lab.linesWith("channel.close") == 1);
+}
+
+// T104
+TEST_CASE("nothing is reached for what a limit keeps out, and the place is asked for before the target") {
+  PairLab lab;
+  lab.web.letsIn = false;
+  CHECK_FALSE(lab.ask(lab.web, 1, "db1", "postgres").isAllowed());
+  CHECK((lab.db.served == nullptr));
+  CHECK_FALSE(lab.ask(lab.web, 2, "host", "cache").isAllowed());
+  fcntl(lab.cache, F_SETFL, O_NONBLOCK);
+  CHECK((lab.acceptCache() == nullptr));
+  CHECK(lab.web.entrances == 2);
+  CHECK(says(lab.auditText(), R"("rule":"pg","outcome":"failed","to":"vm:db1","reason":"limit")"));
+  CHECK(lab.web.counters.forBoard().refused == 0);  // its session counts that
+  CHECK_FALSE(lab.ask(lab.web, 3, "db1", "http").isAllowed());
+  CHECK(lab.web.entrances == 2);  // nor is a place taken for what policy denies
+}
+
+// T113
+TEST_CASE("a channel is not handed out under the terms of an earlier policy") {
+  PairLab lab;
+  std::string other = PAIR;
+  other.replace(other.find("1 MiB/s"), 7, "9 MiB/s");
+  auto gate = kj::newPromiseAndFulfiller<void>();
+  lab.db.before = kj::mv(gate.promise);
+  auto asked = lab.asking(lab.web, 1, "db1", "postgres");
+  CHECK_FALSE(asked.poll(lab.io.waitScope));
+  lab.policy(other);
+  gate.fulfiller->fulfill();
+  CHECK_FALSE(asked.wait(lab.io.waitScope).isAllowed());
+  CHECK(says(lab.auditText(), R"("reason":"policy-changed")"));
+  CHECK(lab.ask(lab.web, 2, "db1", "postgres").isAllowed());
 }
 
 // Cutting ----------------------------------------------------------------------------------------------------------
