@@ -120,6 +120,11 @@ unsigned GuestQuestions::underWay(kj::StringPtr vm) const {
   return 0;
 }
 
+bool GuestQuestions::isRegistered(ChannelVm& vm) const {
+  KJ_IF_MAYBE (known, environment.find(vm.record().name)) return known == &vm;
+  return false;
+}
+
 // The order is of no consequence to the guest, who is told nothing; the reason is the first that holds.
 GuestQuestions::Verdict GuestQuestions::judge(ChannelVm& vm, const ChannelQuestion& question) {
   auto denied = [&](kj::StringPtr reason, kj::StringPtr rule = "") -> Verdict {
@@ -129,6 +134,7 @@ GuestQuestions::Verdict GuestQuestions::judge(ChannelVm& vm, const ChannelQuesti
     return Denied{denialOf(question, rule, "failed"_kj, reason), /* byPolicy */ false};
   };
   auto& name = vm.record().name;
+  if (!isRegistered(vm)) return denied("removed"_kj);  // its session has a moment yet
   if (environment.live.find(question.id) != nullptr) return failed("id-in-use"_kj);
   if (underWay(name) >= MAX_QUESTIONS || !environment.live.hasRoomFor(name)) return failed("too-many"_kj);
   if (vm.isQuarantined()) return denied("quarantined"_kj);

@@ -20,11 +20,16 @@
 #include "host/daemon/host-services.h"
 #include "host/daemon/live-channels.h"
 #include "host/daemon/service-terms.h"
+#include "host/session/token-bucket.h"
 
 namespace postern::host {
 
 // Under way at a time, of one VM: as many as its session lets its guest have (session-control.capnp).
 constexpr unsigned MAX_QUESTIONS = 256;
+// Channels that a VM's guest may begin under rules without `calls`: each is two lines of the audit log. At once as
+// many as may live.
+constexpr unsigned OPENS_PER_SECOND = 50;
+constexpr unsigned OPENS_BURST = MAX_CHANNELS_PER_VM;
 // For another VM's session, which waits for its guest's target.
 constexpr auto QUESTION_DEADLINE = SERVICE_CONNECT_DEADLINE + 3 * kj::SECONDS;
 // For the asking session to say whether its limits let the channel in.
@@ -60,6 +65,7 @@ class GuestQuestions {
   // How many of a VM's are under way. Shared with those, since a call that is cancelled may be destroyed last of all.
   struct Count final : public kj::Refcounted {
     unsigned underWay = 0;
+    TokenBucket opens{OPENS_PER_SECOND, OPENS_BURST};
   };
   class Slot;
   struct Denied {
@@ -73,6 +79,7 @@ class GuestQuestions {
   kj::HashMap<kj::String, kj::Own<Count>> counts;  // by VM
 
   unsigned underWay(kj::StringPtr vm) const;
+  bool isRegistered(ChannelVm& vm) const;
   Verdict judge(ChannelVm& vm, const ChannelQuestion& question);
   // Null: its place is taken.
   kj::Promise<kj::Maybe<kj::StringPtr>> enter(Prospect& prospect);

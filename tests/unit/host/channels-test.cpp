@@ -198,6 +198,24 @@ TEST_CASE("what the other VM's session answers is a refusal, whatever it is") {
 }
 
 // T113
+TEST_CASE("a VM that is removed gets nothing, while its session is not yet gone") {
+  PairLab lab;
+  auto gate = kj::newPromiseAndFulfiller<void>();
+  lab.db.before = kj::mv(gate.promise);
+  auto asked = lab.asking(lab.web, 1, "db1", "postgres");
+  CHECK_FALSE(asked.poll(lab.io.waitScope));
+  auto removed = kj::mv(KJ_REQUIRE_NONNULL(lab.vms.find("web1")));
+  lab.vms.erase("web1");
+  gate.fulfiller->fulfill();
+  CHECK_FALSE(asked.wait(lab.io.waitScope).isAllowed());
+  CHECK_FALSE(lab.ask(*removed, 2, "host", "cache").isAllowed());
+  CHECK(lab.linesWith(R"("reason":"removed")") == 2);
+  // Nor by another VM of its name.
+  lab.add("web1");
+  CHECK_FALSE(lab.ask(*removed, 3, "host", "cache").isAllowed());
+}
+
+// T113
 TEST_CASE("a policy that changes while a target is being reached counts: nothing is handed out") {
   PairLab lab;
   auto gate = kj::newPromiseAndFulfiller<void>();
