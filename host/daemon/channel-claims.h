@@ -91,6 +91,7 @@ struct ChannelClaim {
   kj::Maybe<kj::Own<const LocalCaller>> caller;  // as the process was told; never an administrator
   kj::String service;
   kj::String rule;
+  kj::String mirror;  // ServiceTerms::mirrorText(), or what is not
   kj::Duration openFor;
 };
 struct ChannelClaims {

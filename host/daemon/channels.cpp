@@ -9,8 +9,13 @@ namespace postern::host {
 
 namespace {
 
-kj::StringPtr whyDenied(const policy::Decision& decision) {
-  return decision.reason == policy::Reason::BLOCKED_PORT ? "blocked"_kj : "policy"_kj;
+// T114
+kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel, const policy::Decision& decision) {
+  if (decision.reason == policy::Reason::BLOCKED_PORT) return "blocked"_kj;
+  if (!decision.isAllowed()) return "policy"_kj;
+  // It has its mirror for life. What is not confirmed is mirrored by a session that has not said how.
+  if (channel.isConfirmed && ServiceTerms(decision).mirrorText() != channel.mirror) return "policy"_kj;
+  return nullptr;
 }
 
 bool isSame(const ChannelEntry& known, const ChannelEntry& claimed) {
@@ -26,7 +31,10 @@ ChannelEntry entryOf(kj::StringPtr vm, ChannelClaim claim, kj::TimePoint now) {
   entry.to = isOfOther ? kj::str(vm) : kj::mv(claim.to);
   entry.caller = kj::mv(claim.caller);
   entry.service = kj::mv(claim.service);
-  if (!isOfOther) entry.rule = kj::mv(claim.rule);
+  if (!isOfOther) {
+    entry.rule = kj::mv(claim.rule);
+    entry.mirror = kj::mv(claim.mirror);
+  }
   entry.opened = now - claim.openFor;
   entry.isConfirmed = !isOfOther;
   entry.isConfirmedByTarget = isOfOther || !entry.isBetweenVms();
@@ -160,7 +168,10 @@ void Channels::confirm(ChannelEntry& known, ChannelEntry claimed) {
   if (claimed.isConfirmedByTarget) known.isConfirmedByTarget = true;
   if (!claimed.isConfirmed || known.isConfirmed) return;
   live.confirm(known);
-  known.rule = kj::mv(claimed.rule);  // which the other VM's session does not know
+  // Which the other VM's session does not know.
+  known.rule = kj::mv(claimed.rule);
+  known.mirror = kj::mv(claimed.mirror);
+  recheck(known.id);
 }
 
 void Channels::adoptNew(ChannelEntry entry) {
@@ -185,8 +196,7 @@ kj::Maybe<kj::StringPtr> Channels::whyForbidden(const ChannelEntry& channel) {
     KJ_IF_MAYBE (caller, channel.caller) {
       auto call = kj::str(SERVICE_PREFIX, channel.service);
       auto decided = environment.decisions.decide(**caller, own->record(), call);
-      if (decided.isGranted()) return nullptr;
-      return whyDenied(decided.decision);
+      return host::whyForbidden(channel, decided.decision);
     }
     kj::Maybe<const VmRecord&> target;
     if (channel.isBetweenVms()) {
@@ -200,8 +210,7 @@ kj::Maybe<kj::StringPtr> Channels::whyForbidden(const ChannelEntry& channel) {
       return "service-changed"_kj;
     }
     auto decision = environment.decisions.decideService(own->record(), target, channel.service);
-    if (decision.isAllowed()) return nullptr;
-    return whyDenied(decision);
+    return host::whyForbidden(channel, decision);
   }
   return "removed"_kj;
 }

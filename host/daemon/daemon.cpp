@@ -207,7 +207,8 @@ bool Daemon::stillAllowed(const GrantEntry& grant) {
       } else if (isFileCall(call)) {
         allowed = deciding.decide(*grant.caller, record, call, granted.path.asPtr()).isGranted();
       } else {
-        allowed = deciding.decide(*grant.caller, record, call).isGranted();
+        auto decided = deciding.decide(*grant.caller, record, call);
+        allowed = decided.isGranted() && (!isServiceCall(call) || isAsTold(granted, call, decided.decision));
       }
       if (!allowed) return false;
     }

@@ -41,8 +41,12 @@ bool ServiceTerms::operator==(const ServiceTerms& other) const {
 }
 
 kj::String ServiceTerms::mirrorText() const {
-  KJ_IF_MAYBE (m, mirror) return kj::str("unix:", m->path, m->full ? " full" : " meta");
+  KJ_IF_MAYBE (m, mirror) return m->text();
   return kj::String();
+}
+
+kj::String ServiceTerms::MirrorTerms::text() const {
+  return kj::str("unix:", path, full ? " full" : " meta");
 }
 
 kj::Maybe<kj::AutoCloseFd> Mirrors::connect(const ServiceTerms::MirrorTerms& mirror, kj::StringPtr vm,
@@ -64,6 +68,7 @@ void Mirrors::fill(const ServiceTerms::MirrorTerms& mirror, kj::StringPtr vm, kj
   out.setFull(mirror.full);
   out.setWho(who);
   out.setTo(to);
+  out.setTerms(mirror.text());
 }
 
 }  // namespace postern::host

@@ -79,6 +79,8 @@ struct Mirror {
   # "user:alice", "vm:web1", for the records.
   to @3 :Text;
   # "vm:db1", "host"
+  terms @4 :Text;
+  # "unix:/run/ids.sock full", for LiveChannel.
 }
 
 enum ServeOutcome {
@@ -130,6 +132,8 @@ struct LiveChannel {
   service @4 :Text;
   rule @5 :Text;
   openForMilliseconds @6 :UInt64;
+  mirror @7 :Text;
+  # Its terms; empty: none, or the other session's.
 }
 
 struct LinkOutcome {

@@ -39,7 +39,7 @@ kj::Promise<kj::AutoCloseFd> takeMirrorSocket(schema::Mirror::Reader mirror) {
 
 MirroredChannel::Terms mirrorTerms(kj::UnixEventPort& port, schema::Mirror::Reader mirror, kj::AutoCloseFd socket) {
   return {kj::refcounted<Mirror>(port, kj::mv(socket)), mirror.getFull(), kj::str(mirror.getWho()),
-          kj::str(mirror.getTo())};
+          kj::str(mirror.getTo()), kj::str(mirror.getTerms())};
 }
 
 kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow) {

@@ -166,6 +166,7 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel 
         .then([allowed = kj::mv(allowed), entered = kj::mv(entered)](kj::Own<RelayEnd> end) mutable -> MaybeReached {
           if (end.get() == nullptr || entered->place.get() == nullptr) return nullptr;
           allowed->channel.rule = kj::str(entered->place->rule());
+          KJ_IF_MAYBE (m, entered->mirror) allowed->channel.mirror = kj::str(m->text);
           return kj::heap(Reached{kj::mv(allowed), kj::mv(entered), kj::mv(end)});
         });
   });

@@ -52,6 +52,29 @@ struct PairLab : ChannelDeskLab {
   kj::AutoCloseFd acceptCache() { return kj::AutoCloseFd(accept4(cache, nullptr, nullptr, SOCK_CLOEXEC)); }
 };
 
+// What a session says to a new posternd.
+ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+  ChannelClaim claim;
+  claim.id = id;
+  claim.way = ChannelClaim::Way::ASKED;
+  claim.to = kj::str(to);
+  claim.service = kj::str(service);
+  claim.rule = kj::str("pg");
+  claim.openFor = 10 * kj::SECONDS;
+  return claim;
+}
+ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service) {
+  auto claim = claimed(id, "", service);
+  claim.way = ChannelClaim::Way::FROM_VM;
+  claim.from = kj::str(from);
+  return claim;
+}
+void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim) {
+  ChannelClaims claims;
+  claims.good.add(kj::mv(claim));
+  lab.channels->adopt(vm, kj::mv(claims));
+}
+
 // Questions --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a guest reaches a service of the host that it was granted, under its rule's limits and its port's") {
@@ -462,6 +485,38 @@ TEST_CASE("a service of the host that is another one after a reload is cut; one 
   CHECK(says(lab.auditText(), R"("why":"service-changed")"));
 }
 
+// T114
+TEST_CASE("a channel whose rule has another mirror than it was opened with is cut; one whose rule has moved is not") {
+  PairLab lab;
+  auto rule = [](kj::StringPtr id, kj::StringPtr mirror) {
+    return std::string(
+        kj::str("[[allow]]\nid = \"", id, "\"\nfrom = \"any\"\nto = \"host\"\ncall = \"service.cache\"\n", mirror)
+            .cStr());
+  };
+  constexpr auto META = "mirror = { to = \"unix:/run/ids\", copy = \"meta\" }\n"_kj;
+  constexpr auto FULL = "mirror = { to = \"unix:/run/ids\", copy = \"full\" }\n"_kj;
+  uint64_t id = 0;
+  for (auto& change : {std::pair(""_kj, META), std::pair(META, FULL), std::pair(META, ""_kj)}) {
+    lab.policy(rule("a", change.first));
+    REQUIRE(lab.ask(lab.web, ++id, "host", "cache").isAllowed());
+    lab.policy("vm-to-vm = \"enabled\"\n" + rule("a", change.first));
+    CHECK(lab.channels->recheck() == 0);
+    lab.policy(rule("b", change.first));  // it lives on by another rule
+    CHECK(lab.channels->recheck() == 0);
+    lab.policy(rule("a", change.second));
+    CHECK(lab.channels->recheck() == 1);
+    lab.close(lab.web, id, "cut");
+  }
+  CHECK(lab.linesWith(R"("why":"policy")") == 3);
+  // Also of an earlier posternd: its session knows.
+  lab.policy(rule("a", META));
+  auto mirrored = claimed(10, "", "cache");
+  mirrored.mirror = kj::str("unix:/run/ids meta");
+  adopt(lab, lab.web, kj::mv(mirrored));
+  adopt(lab, lab.web, claimed(11, "", "cache"));
+  CHECK((lab.web.cuts.size() == 4 && lab.web.cuts.back() == 11));
+}
+
 TEST_CASE("a rule that expires cuts what it allowed") {
   PairLab lab;
   lab.policy("[[allow]]\nid = \"cache\"\nfrom = \"any\"\nto = \"host\"\ncall = \"service.cache\"\n");
@@ -535,7 +590,8 @@ struct CallerLab : PairLab {
 
   CallerLab() {
     policy(
-        "[[allow]]\nid = \"ssh\"\nfrom = \"user:alice\"\nto = \"web1\"\ncall = [\"service.ssh\", \"service.web\"]\n");
+        "[[allow]]\nid = \"ssh\"\nfrom = \"user:alice\"\nto = \"web1\"\ncall = [\"service.ssh\", \"service.web\"]\n"
+        "mirror = { to = \"unix:/run/ids\", copy = \"full\" }\n");
     grant = add(kj::str("alice"));
   }
   using ChannelDeskLab::add;
@@ -609,28 +665,6 @@ TEST_CASE("what a session refused a program of the host is written down, damped,
 }
 
 // Adoption ---------------------------------------------------------------------------------------------------------
-
-ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service) {
-  ChannelClaim claim;
-  claim.id = id;
-  claim.way = ChannelClaim::Way::ASKED;
-  claim.to = kj::str(to);
-  claim.service = kj::str(service);
-  claim.rule = kj::str("pg");
-  claim.openFor = 10 * kj::SECONDS;
-  return claim;
-}
-ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service) {
-  auto claim = claimed(id, "", service);
-  claim.way = ChannelClaim::Way::FROM_VM;
-  claim.from = kj::str(from);
-  return claim;
-}
-void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim) {
-  ChannelClaims claims;
-  claims.good.add(kj::mv(claim));
-  lab.channels->adopt(vm, kj::mv(claims));
-}
 
 // T113
 TEST_CASE("a new posternd adopts what is still allowed, and cuts the rest") {
