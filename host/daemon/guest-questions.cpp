@@ -71,8 +71,13 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(Ch
   auto& count = counts.findOrCreate(name, [&]() {
     return kj::HashMap<kj::String, kj::Own<Count>>::Entry{kj::str(name), kj::refcounted<Count>()};
   });
-  auto prospect =
-      kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question), kj::mv(verdict.get<ServiceTerms>()));
+  auto& terms = verdict.get<ServiceTerms>();
+  // T111
+  if (terms.limits.callsPerHour == nullptr && !count->opens.tryTake(1, environment.port.getTimer().now())) {
+    refuse(name, question, Denied{denialOf(question, terms.rule, "failed"_kj, "too-fast"_kj), /* byPolicy */ false});
+    return kj::Maybe<kj::Own<Prospect>>();
+  }
+  auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question), kj::mv(terms));
   auto entering = enter(*prospect);
   return entering.then([this, prospect = kj::mv(prospect)](
                            kj::Maybe<kj::StringPtr> why) mutable -> kj::Promise<kj::Maybe<kj::Own<Prospect>>> {

@@ -51,11 +51,15 @@ struct LiveChannels::Live {
 };
 
 LiveChannels::LiveChannels(kj::UnixEventPort& port, Handler& handler, size_t most)
-    : port(port), handler(handler), most(most), tasks(*this) {}
+    : port(port),
+      handler(handler),
+      most(most),
+      mostPerVm(kj::min(size_t(MAX_CHANNELS_PER_VM), most / 2)),
+      tasks(*this) {}
 LiveChannels::~LiveChannels() noexcept(false) {}
 
 bool LiveChannels::hasRoomFor(kj::StringPtr vm) const {
-  return live.size() < most && countByVm.find(vm).orDefault(0) < MAX_CHANNELS_PER_VM;
+  return live.size() < most && countByVm.find(vm).orDefault(0) < mostPerVm;
 }
 
 void LiveChannels::add(ChannelEntry entry, kj::AutoCloseFd copy, kj::Maybe<kj::Promise<void>> program) {

@@ -96,6 +96,7 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
   kj::UnixEventPort& port;
   Handler& handler;
   const size_t most;
+  const size_t mostPerVm;  // one VM leaves room for others, however few descriptors there are
   kj::HashMap<uint64_t, kj::Own<Live>> live;
   kj::HashMap<kj::String, size_t> countByVm;
   kj::TaskSet tasks;

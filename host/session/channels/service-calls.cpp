@@ -105,7 +105,7 @@ kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
 }
 
 bool ServiceCalls::Connecting::takePlace() {
-  auto begun = calls.book.begin(service.rule);
+  auto begun = calls.book.begin(service.rule, calls.caller->reader().getUser().getUid());
   KJ_IF_MAYBE (tooMany, begun.tryGet<kj::String>()) return fail(Kind::REFUSED, *tooMany);
   place = kj::mv(begun.get<kj::Own<ChannelBook::Place>>());
   return true;

@@ -326,6 +326,28 @@ TEST_CASE("a flood of channels that a limit refuses is a line, and then a count,
   CHECK(lab.linesWith("service.cache") == 2);
 }
 
+// T111
+TEST_CASE("short channels without end fill no log: above a rate they are refused, with a line and a count") {
+  PairLab lab;
+  lab.policy(std::string(PAIR) + "[[allow]]\nid = \"x\"\nfrom = \"any\"\nto = \"db1\"\ncall = \"service.x\"\n");
+  auto openAndClose = [&](uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+    if (!lab.ask(lab.web, id, to, service).isAllowed()) return false;
+    lab.close(lab.web, id, "finished");
+    return true;
+  };
+  unsigned opened = 0;
+  for (uint64_t id = 1; id <= OPENS_BURST + 1000; ++id) opened += openAndClose(id, "db1", "x");
+  CHECK(opened >= OPENS_BURST);
+  CHECK(opened < OPENS_BURST + 500);  // some came in meanwhile
+  CHECK(lab.linesWith("channel.open") == opened);
+  CHECK(lab.linesWith("channel.close") == opened);
+  CHECK(lab.linesWith("too-fast") == 1);
+  lab.channels->tick(lab.port.getTimer().now() + 6 * kj::SECONDS);
+  CHECK(says(lab.auditText(), kj::str("failed (", OPENS_BURST + 1000 - opened - 1, " more)")));
+  // A rule's own rate counts in its place.
+  CHECK(openAndClose(100'000, "host", "cache"));
+}
+
 TEST_CASE("a channel is written down as open in the turn in which it is handed out, and once") {
   PairLab lab;
   lab.ask(lab.web, 1, "host", "cache");

@@ -116,6 +116,27 @@ TEST_CASE("a channel to a program that is cut ends, and the program with it") {
   CHECK(lab.soon([&]() { return isOver(answer.socket) && !lives(pid); }));
 }
 
+// T115
+TEST_CASE("one VM has a share of the programs, and another one its own") {
+  ServiceLab lab;
+  lab.shell("cat >/dev/null");
+  kj::Vector<LabAnswer> open;
+  for (uint64_t id = 1; id <= MAX_HOST_PROGRAMS_PER_VM; ++id) {
+    open.add(lab.ask(lab.web, id, "host", "prog"));
+    REQUIRE(open.back().isAllowed());
+  }
+  CHECK_FALSE(lab.ask(lab.web, 1000, "host", "prog").isAllowed());
+  CHECK(says(lab.auditText(), R"("reason":"too-many")"));
+  bool isTold = false;
+  lab.records.eventLog().forEachAfter(0, [&](const Event& event) {
+    isTold |= says(event.text, "64 programs serve vm:web1, as many as may for one VM");
+  });
+  CHECK(isTold);
+  CHECK(lab.ask(lab.add("web2"), 1001, "host", "prog").isAllowed());
+  lab.close(lab.web, 1, "finished");
+  CHECK(lab.soon([&]() { return lab.ask(lab.web, 1002, "host", "prog").isAllowed(); }));
+}
+
 TEST_CASE("a program that cannot be started is a refusal, which says why to the administrator alone") {
   ServiceLab lab;
   lab.program("prog", {"/nowhere/at-all"_kj});
