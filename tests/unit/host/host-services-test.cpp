@@ -298,5 +298,25 @@ mirror = { to = "unix:)") +
   CHECK(says(entry.granted.services[1].mirror, "ids.sock full"));
 }
 
+// T114
+TEST_CASE(
+    "what a grant's session was told of a service is compared with what would be told now, by rule and by mirror") {
+  ServiceLab lab;
+  auto isAsToldUnder = [&](kj::StringPtr id, kj::StringPtr mirror) {
+    lab.policy(std::string(kj::str("[[allow]]\nid = \"", id, "\"\nfrom = \"user:alice\"\nto = \"web1\"\n",
+                                   "call = \"service.web\"\n", mirror)
+                               .cStr()));
+    auto caller = kj::atomicRefcounted<LocalCaller>();
+    caller->user = kj::str("alice");
+    Grantable granted;
+    granted.services.add(GrantedService{kj::str("web"), kj::str("two"), kj::str("unix:/run/ids meta")});
+    return isAsTold(granted, "service.web", lab.decisions.decide(*caller, lab.web.vm, "service.web").decision);
+  };
+  CHECK(isAsToldUnder("two", "mirror = { to = \"unix:/run/ids\", copy = \"meta\" }\n"));
+  CHECK_FALSE(isAsToldUnder("one", "mirror = { to = \"unix:/run/ids\", copy = \"meta\" }\n"));
+  CHECK_FALSE(isAsToldUnder("two", "mirror = { to = \"unix:/run/ids\", copy = \"full\" }\n"));
+  CHECK_FALSE(isAsToldUnder("two", ""));
+}
+
 }  // namespace
 }  // namespace postern::host
