@@ -12,9 +12,10 @@ constexpr uint64_t MAX_NUMBER = uint64_t(1) << 62;
 constexpr uint64_t MAX_MICROSECONDS = uint64_t(1) << 50;
 constexpr uint64_t MAX_MILLISECONDS = uint64_t(1) << 40;
 constexpr size_t MAX_WHY_BYTES = 100;
+constexpr size_t MAX_MIRROR_BYTES = 256;  // a socket's path and a word
 constexpr unsigned MAX_CALLER_GROUPS = 64;
 
-constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj, "refused"_kj};
+constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj};
 
 uint64_t bounded(uint64_t untrusted) {
   return kj::min(untrusted, MAX_NUMBER);
@@ -49,6 +50,7 @@ kj::Maybe<ChannelClaim> claimFrom(schema::LiveChannel::Reader untrusted) {
   claim.id = untrusted.getId();
   claim.service = kj::str(untrusted.getService());
   if (policy::isRuleId(untrusted.getRule())) claim.rule = kj::str(untrusted.getRule());
+  claim.mirror = printable(untrusted.getMirror(), MAX_MIRROR_BYTES);
   claim.openFor = int64_t(kj::min(untrusted.getOpenForMilliseconds(), MAX_MILLISECONDS)) * kj::MILLISECONDS;
   auto caller = untrusted.getCaller();
   if (untrusted.getAsked()) {
@@ -106,7 +108,7 @@ LiveTraffic parseLiveTraffic(capnp::List<schema::ChannelTraffic>::Reader untrust
 kj::Maybe<ChannelQuestion> parseQuestion(schema::SessionObserver::ConnectParams::Reader untrusted) {
   if (!policy::isServiceName(untrusted.getService())) return nullptr;
   KJ_IF_MAYBE (to, targetFrom(untrusted.getTo())) {
-    return ChannelQuestion{untrusted.getId(), kj::mv(*to), kj::str(untrusted.getService())};
+    return ChannelQuestion{untrusted.getId(), kj::mv(*to), kj::str(untrusted.getService()), untrusted.getEntrance()};
   }
   return nullptr;
 }

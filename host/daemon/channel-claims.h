@@ -38,6 +38,7 @@ struct ChannelQuestion {
   uint64_t id;
   kj::String to;  // a VM's name, which may be nobody's; empty: the host
   kj::String service;
+  schema::SessionObserver::Entrance::Client entrance = nullptr;  // may be none that works
 };
 // Null: a name is none.
 kj::Maybe<ChannelQuestion> parseQuestion(schema::SessionObserver::ConnectParams::Reader untrusted);
@@ -90,6 +91,7 @@ struct ChannelClaim {
   kj::Maybe<kj::Own<const LocalCaller>> caller;  // as the process was told; never an administrator
   kj::String service;
   kj::String rule;
+  kj::String mirror;  // ServiceTerms::mirrorText(), or what is not
   kj::Duration openFor;
 };
 struct ChannelClaims {

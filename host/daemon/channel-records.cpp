@@ -49,6 +49,7 @@ void ChannelRecords::closed(const ChannelEntry& channel, kj::StringPtr why, kj::
   fields.add(AuditField{"channel", id.asPtr()});
   fields.add(AuditField{"to", to.asPtr()});
   fields.add(AuditField{"why", why});
+  if (!channel.isConfirmed) fields.add(AuditField{"claimed-by", to.asPtr()});
   AuditEvent line;
   line.who = who;
   line.vm = vmOf(to);

@@ -6,6 +6,7 @@
 //   channel.open    channel, to, mirror
 //   channel.close   channel, to, why, and, as the session has told them: bytes-there, bytes-back, messages-there,
 //                   messages-back, throttled-us, duration-us
+//                   claimed-by: after a restart of posternd, the VM whose session alone says that there was it
 //   denied, failed, ...   to, reason: the true one, which the guest is not told
 
 #include "host/daemon/guest-denials.h"

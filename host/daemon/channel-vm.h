@@ -15,7 +15,9 @@ class ChannelVm {
  public:
   virtual const VmRecord& record() const = 0;
   virtual bool isQuarantined() const = 0;
-  // Its session process is there, and a guest is connected with it.
+  // Its session process is there, and has said which channels it holds.
+  virtual bool isAttached() const = 0;
+  // And a guest is connected with it.
   virtual bool isReachable() const = 0;
 
   virtual PortCounters& port() = 0;

@@ -9,8 +9,13 @@ namespace postern::host {
 
 namespace {
 
-kj::StringPtr whyDenied(const policy::Decision& decision) {
-  return decision.reason == policy::Reason::BLOCKED_PORT ? "blocked"_kj : "policy"_kj;
+// T114
+kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel, const policy::Decision& decision) {
+  if (decision.reason == policy::Reason::BLOCKED_PORT) return "blocked"_kj;
+  if (!decision.isAllowed()) return "policy"_kj;
+  // It has its mirror for life. What is not confirmed is mirrored by a session that has not said how.
+  if (channel.isConfirmed && ServiceTerms(decision).mirrorText() != channel.mirror) return "policy"_kj;
+  return nullptr;
 }
 
 bool isSame(const ChannelEntry& known, const ChannelEntry& claimed) {
@@ -26,10 +31,13 @@ ChannelEntry entryOf(kj::StringPtr vm, ChannelClaim claim, kj::TimePoint now) {
   entry.to = isOfOther ? kj::str(vm) : kj::mv(claim.to);
   entry.caller = kj::mv(claim.caller);
   entry.service = kj::mv(claim.service);
-  entry.rule = kj::mv(claim.rule);
+  if (!isOfOther) {
+    entry.rule = kj::mv(claim.rule);
+    entry.mirror = kj::mv(claim.mirror);
+  }
   entry.opened = now - claim.openFor;
   entry.isConfirmed = !isOfOther;
-  entry.isWritten = true;  // by an earlier posternd
+  entry.isConfirmedByTarget = isOfOther || !entry.isBetweenVms();
   return entry;
 }
 
@@ -64,31 +72,11 @@ kj::Promise<kj::Maybe<kj::Own<Channels::Prospect>>> Channels::ask(ChannelVm& vm,
 
 void Channels::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
                      schema::SessionObserver::ConnectResults::Builder answer) {
-  KJ_IF_MAYBE (id, questions.begin(vm, kj::mv(prospect), answer)) unwritten.push_back(*id);
+  questions.begin(vm, kj::mv(prospect), answer);
 }
 
 void Channels::tick(kj::TimePoint now) {
   records.flush(now);
-  while (!unwritten.empty()) {
-    KJ_IF_MAYBE (channel, live.find(unwritten.front())) {
-      if (now - channel->opened < WRITTEN_AFTER) return;
-      writeOpened(*channel);
-    }
-    unwritten.pop_front();
-  }
-}
-
-void Channels::writeOpened() {
-  for (auto id : unwritten) {
-    KJ_IF_MAYBE (channel, live.find(id)) writeOpened(*channel);
-  }
-  unwritten.clear();
-}
-
-void Channels::writeOpened(ChannelEntry& channel) {
-  if (channel.isWritten) return;
-  channel.isWritten = true;
-  records.opened(channel);
 }
 
 // What sessions say ------------------------------------------------------------------------------------------------
@@ -111,7 +99,7 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
       entry.mirror = kj::str(one.mirror);
     }
     if (isGranted && live.hasRoomFor(entry.vm)) {
-      writeOpened(entry);
+      records.opened(entry);
       live.add(kj::mv(entry), nullptr);
       return recheck(id);
     }
@@ -149,27 +137,53 @@ void Channels::sessionGone(ChannelVm& vm) {
 void Channels::adopt(ChannelVm& vm, ChannelClaims claims) {
   for (auto id : claims.bad) tasks.add(vm.cutChannel(id));
   for (auto& claim : claims.good) adopt(vm, kj::mv(claim));
+  // What another VM's session has claimed together with this one, which holds no such channel.
+  kj::StringPtr name = vm.record().name;
+  live.cutIf([name](const ChannelEntry& channel) -> kj::Maybe<kj::StringPtr> {
+    if (!channel.concerns(name) || channel.isHeldBy(name)) return nullptr;
+    return SESSION_ENDED;
+  });
 }
 
 void Channels::adopt(ChannelVm& vm, ChannelClaim claim) {
   auto id = claim.id;
   auto entry = entryOf(vm.record().name, kj::mv(claim), port.getTimer().now());
-  KJ_IF_MAYBE (known, live.find(id)) {
-    if (!isSame(*known, entry)) {
-      tasks.add(vm.cutChannel(id));
-    } else if (entry.isConfirmed && !known->isConfirmed) {
-      known->isConfirmed = true;
-      known->rule = kj::mv(entry.rule);  // which the other VM's session does not know
-    }
-    return;
-  }
-  if (!live.hasRoomFor(entry.vm)) {
+  auto known = live.find(id);
+  bool agrees = true;
+  KJ_IF_MAYBE (channel, known) agrees = isSame(*channel, entry);
+  bool counts = true;  // for this VM, and has not done so before
+  KJ_IF_MAYBE (channel, known) counts = entry.isConfirmed && !channel->isConfirmed;
+  if (!agrees || (counts && !live.hasRoomFor(entry.holder()))) {
     tasks.add(vm.cutChannel(id));
     return;
+  }
+  KJ_IF_MAYBE (channel, known) {
+    confirm(*channel, kj::mv(entry));
+  } else {
+    adoptNew(kj::mv(entry));
+  }
+}
+
+void Channels::confirm(ChannelEntry& known, ChannelEntry claimed) {
+  if (claimed.isConfirmedByTarget) known.isConfirmedByTarget = true;
+  if (!claimed.isConfirmed || known.isConfirmed) return;
+  live.confirm(known);
+  // Which the other VM's session does not know.
+  known.rule = kj::mv(claimed.rule);
+  known.mirror = kj::mv(claimed.mirror);
+  recheck(known.id);
+}
+
+void Channels::adoptNew(ChannelEntry entry) {
+  auto id = entry.id;
+  bool isGone = false;
+  KJ_IF_MAYBE (other, find(entry.isConfirmed ? entry.to : entry.vm)) {
+    isGone = other->isAttached() && !entry.isHeldBy(other->record().name);
   }
   bool isOfHost = entry.caller == nullptr && !entry.isBetweenVms();
   if (isOfHost) entry.hostTarget = services.identityOf(entry.service);
   live.add(kj::mv(entry), nullptr);
+  if (isGone) return live.cut(id, SESSION_ENDED);
   recheck(id);
 }
 
@@ -182,8 +196,7 @@ kj::Maybe<kj::StringPtr> Channels::whyForbidden(const ChannelEntry& channel) {
     KJ_IF_MAYBE (caller, channel.caller) {
       auto call = kj::str(SERVICE_PREFIX, channel.service);
       auto decided = environment.decisions.decide(**caller, own->record(), call);
-      if (decided.isGranted()) return nullptr;
-      return whyDenied(decided.decision);
+      return host::whyForbidden(channel, decided.decision);
     }
     kj::Maybe<const VmRecord&> target;
     if (channel.isBetweenVms()) {
@@ -197,8 +210,7 @@ kj::Maybe<kj::StringPtr> Channels::whyForbidden(const ChannelEntry& channel) {
       return "service-changed"_kj;
     }
     auto decision = environment.decisions.decideService(own->record(), target, channel.service);
-    if (decision.isAllowed()) return nullptr;
-    return whyDenied(decision);
+    return host::whyForbidden(channel, decision);
   }
   return "removed"_kj;
 }
@@ -235,18 +247,13 @@ void Channels::forget(kj::StringPtr vm) {
 kj::Promise<void> Channels::cutInSessions(const ChannelEntry& channel) {
   kj::Vector<kj::Promise<void>> answers;
   for (kj::StringPtr name : {channel.vm.asPtr(), channel.to.asPtr()}) {
+    if (!channel.isHeldBy(name)) continue;
     KJ_IF_MAYBE (vm, find(name)) answers.add(vm->cutChannel(channel.id).catch_([](kj::Exception&&) {}));
   }
   return kj::joinPromises(answers.releaseAsArray());
 }
 
-void Channels::channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
-  if (why == "refused" && !channel.isWritten) {
-    auto denial =
-        GuestDenial{channel.target(), kj::str(channel.service), kj::str(channel.rule), "failed"_kj, "limit"_kj};
-    return records.refused(channel.vm, denial);
-  }
-  writeOpened(channel);
+void Channels::channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
   records.closed(channel, why, closing);
 }
 

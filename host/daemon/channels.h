@@ -5,16 +5,10 @@
 // What is forbidden, by a new policy, a blocked port, an expired rule, a quarantine or a VM's removal, is cut, within
 // 100 ms, and nothing else is (T114). One loop; owned by the Daemon.
 
-#include <deque>
-
 #include "host/daemon/guest-questions.h"
 #include "host/daemon/live-grants.h"
 
 namespace postern::host {
-
-// A channel that a guest has opened is written down when it has lasted so long, or ends: by then its session has said
-// if a limit has refused it, and a flood of such ones is a line and a count like any other.
-constexpr auto WRITTEN_AFTER = 300 * kj::MILLISECONDS;
 
 class Channels final : private LiveChannels::Handler, private kj::TaskSet::ErrorHandler {
  public:
@@ -53,10 +47,8 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
   void cutByHand(kj::StringPtr who, uint64_t id);
   // What is counted of a VM that goes.
   void forget(kj::StringPtr vm);
-  // A few times a second: writes down what has waited for it.
+  // A few times a second: writes down what was counted of refusals.
   void tick(kj::TimePoint now);
-  // All of it, before posternd ends.
-  void writeOpened();
 
  private:
   const Environment environment;
@@ -67,16 +59,16 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
   Mirrors mirrors;
   LiveChannels live;
   GuestQuestions questions;
-  std::deque<uint64_t> unwritten;  // channels that guests opened, in their order
   kj::TaskSet tasks;
 
-  void writeOpened(ChannelEntry& channel);
   void adopt(ChannelVm& vm, ChannelClaim claim);
+  void confirm(ChannelEntry& known, ChannelEntry claimed);
+  void adoptNew(ChannelEntry entry);
   void recheck(uint64_t id);
   kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel);
 
   kj::Promise<void> cutInSessions(const ChannelEntry& channel) override;
-  void channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) override;
+  void channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) override;
   void disobeyed(const ChannelEntry& channel) override;
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -116,7 +116,6 @@ kj::Maybe<FileError> Daemon::changeVm(VmRecord record) {
 kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
   channels.cutAllOf(name, "removed");  // while its session can be asked
   channels.forget(name);
-  deciding.setBlocked(name, false);
   auto vm = kj::mv(KJ_REQUIRE_NONNULL(vms.find(name)));
   vms.erase(name);
   leaving.insert(kj::str(name));
@@ -126,6 +125,7 @@ kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
       .catch_([](kj::Exception&&) {})
       .then([this, name = kj::str(name), vm = kj::mv(vm)]() mutable -> kj::Maybe<FileError> {
         vm = nullptr;
+        deciding.setBlocked(name, false);
         leaving.eraseMatch(name);
         KJ_IF_MAYBE (error, registry->remove(name)) return kj::mv(*error);
         for (auto ending : {".sock", ".pid"}) {
@@ -207,7 +207,8 @@ bool Daemon::stillAllowed(const GrantEntry& grant) {
       } else if (isFileCall(call)) {
         allowed = deciding.decide(*grant.caller, record, call, granted.path.asPtr()).isGranted();
       } else {
-        allowed = deciding.decide(*grant.caller, record, call).isGranted();
+        auto decided = deciding.decide(*grant.caller, record, call);
+        allowed = decided.isGranted() && (!isServiceCall(call) || isAsTold(granted, call, decided.decision));
       }
       if (!allowed) return false;
     }

@@ -52,10 +52,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   // Ends all sessions, for a host that stops for good.
   kj::Promise<void> stopSessions();
   // The audit log is whole, and on the disk.
-  kj::Promise<void> flush() {
-    channels.writeOpened();
-    return records.auditLog().flush();
-  }
+  kj::Promise<void> flush() { return records.auditLog().flush(); }
 
   // For the control socket -----------------------------------------------------------------------------------------
 

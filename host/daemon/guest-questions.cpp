@@ -56,8 +56,8 @@ class GuestQuestions::Slot {
   kj::Own<Count> count;
 };
 
-GuestQuestions::Prospect::Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question)
-    : slot(kj::mv(slot)), vm(kj::str(vm)), question(kj::mv(question)) {}
+GuestQuestions::Prospect::Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question, ServiceTerms terms)
+    : slot(kj::mv(slot)), vm(kj::str(vm)), question(kj::mv(question)), terms(kj::mv(terms)) {}
 GuestQuestions::Prospect::~Prospect() noexcept(false) {}
 
 // T110
@@ -71,15 +71,63 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(Ch
   auto& count = counts.findOrCreate(name, [&]() {
     return kj::HashMap<kj::String, kj::Own<Count>>::Entry{kj::str(name), kj::refcounted<Count>()};
   });
-  auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question));
-  if (prospect->question.to.size() == 0) return askHost(kj::mv(prospect));
-  auto& target = KJ_ASSERT_NONNULL(environment.find(prospect->question.to));
-  return askVm(kj::mv(prospect), target);
+  auto& terms = verdict.get<ServiceTerms>();
+  // T111
+  if (terms.limits.callsPerHour == nullptr && !count->opens.tryTake(1, environment.port.getTimer().now())) {
+    refuse(name, question, Denied{denialOf(question, terms.rule, "failed"_kj, "too-fast"_kj), /* byPolicy */ false});
+    return kj::Maybe<kj::Own<Prospect>>();
+  }
+  auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question), kj::mv(terms));
+  auto entering = enter(*prospect);
+  return entering.then([this, prospect = kj::mv(prospect)](
+                           kj::Maybe<kj::StringPtr> why) mutable -> kj::Promise<kj::Maybe<kj::Own<Prospect>>> {
+    KJ_IF_MAYBE (reason, why) {
+      // The session counts it for its port.
+      auto& asked = *prospect;
+      environment.records.refused(asked.vm, denialOf(asked.question, asked.terms.rule, "failed"_kj, *reason));
+      return kj::Maybe<kj::Own<Prospect>>();
+    }
+    return reach(kj::mv(prospect));
+  });
+}
+
+// T104
+kj::Promise<kj::Maybe<kj::StringPtr>> GuestQuestions::enter(Prospect& prospect) {
+  auto request = prospect.question.entrance.enterRequest();
+  auto flow = request.initFlow();
+  auto& terms = prospect.terms;
+  flow.setId(prospect.question.id);
+  flow.setRule(terms.rule);
+  writeLimit(terms.limits, terms.rule, flow.initLimit());
+  writePortLimit(environment.decisions.policy(), prospect.vm, flow.initPort());
+  auto who = kj::str("vm:", prospect.vm);
+  environment.mirrors.write(terms, prospect.vm, who, targetText(prospect.question),
+                            [&]() { return flow.initMirror(); });
+  return environment.port.getTimer()
+      .timeoutAfter(ENTRANCE_DEADLINE, request.send())
+      .then(
+          [](auto answer) -> kj::Maybe<kj::StringPtr> {
+            if (answer.getEntered()) return nullptr;
+            return "limit"_kj;
+          },
+          [](kj::Exception&&) -> kj::Maybe<kj::StringPtr> { return "session-ended"_kj; });
+}
+
+kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::reach(kj::Own<Prospect> prospect) {
+  auto& to = prospect->question.to;
+  if (to.size() == 0) return askHost(kj::mv(prospect));
+  KJ_IF_MAYBE (target, environment.find(to)) return askVm(kj::mv(prospect), *target);
+  return failed(*prospect, "not-connected"_kj);
 }
 
 unsigned GuestQuestions::underWay(kj::StringPtr vm) const {
   KJ_IF_MAYBE (count, counts.find(vm)) return (*count)->underWay;
   return 0;
+}
+
+bool GuestQuestions::isRegistered(ChannelVm& vm) const {
+  KJ_IF_MAYBE (known, environment.find(vm.record().name)) return known == &vm;
+  return false;
 }
 
 // The order is of no consequence to the guest, who is told nothing; the reason is the first that holds.
@@ -91,6 +139,7 @@ GuestQuestions::Verdict GuestQuestions::judge(ChannelVm& vm, const ChannelQuesti
     return Denied{denialOf(question, rule, "failed"_kj, reason), /* byPolicy */ false};
   };
   auto& name = vm.record().name;
+  if (!isRegistered(vm)) return denied("removed"_kj);  // its session has a moment yet
   if (environment.live.find(question.id) != nullptr) return failed("id-in-use"_kj);
   if (underWay(name) >= MAX_QUESTIONS || !environment.live.hasRoomFor(name)) return failed("too-many"_kj);
   if (vm.isQuarantined()) return denied("quarantined"_kj);
@@ -157,21 +206,18 @@ kj::Maybe<kj::Own<GuestQuestions::Prospect>> GuestQuestions::failed(const Prospe
 }
 
 // T113
-kj::Maybe<uint64_t> GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
-                                          schema::SessionObserver::ConnectResults::Builder answer) {
+void GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
+                           schema::SessionObserver::ConnectResults::Builder answer) {
   auto& question = prospect->question;
   prospect->slot = nullptr;
   auto verdict = judge(vm, question);
   KJ_IF_MAYBE (denied, verdict.tryGet<Denied>()) {
-    refuse(prospect->vm, question, *denied);
-    return nullptr;
+    return refuse(prospect->vm, question, *denied);
   }
+  auto& terms = prospect->terms;
+  if (verdict.get<ServiceTerms>() != terms) return (void)failed(*prospect, "policy-changed"_kj);
   auto copy = copyOf(prospect->socket);
-  if (copy == nullptr) {
-    failed(*prospect, "too-many"_kj);
-    return nullptr;
-  }
-  auto& terms = verdict.get<ServiceTerms>();
+  if (copy == nullptr) return (void)failed(*prospect, "too-many"_kj);
   ChannelEntry entry;
   entry.id = question.id;
   entry.vm = kj::str(prospect->vm);
@@ -179,19 +225,13 @@ kj::Maybe<uint64_t> GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prosp
   entry.service = kj::str(question.service);
   entry.rule = kj::str(terms.rule);
   entry.opened = environment.port.getTimer().now();
+  entry.mirror = terms.mirrorText();
   if (!entry.isBetweenVms()) entry.hostTarget = environment.services.identityOf(question.service);
 
   answer.setAllowed(true);
   answer.setSocket(newDescriptor(kj::mv(prospect->socket)));
-  auto flow = answer.initFlow();
-  flow.setId(entry.id);
-  flow.setRule(terms.rule);
-  writeLimit(terms.limits, terms.rule, flow.initLimit());
-  writePortLimit(environment.decisions.policy(), entry.vm, flow.initPort());
-  environment.mirrors.write(terms, entry.vm, entry.from(), entry.target(), [&]() { return flow.initMirror(); });
-  entry.mirror = terms.mirrorText();
+  environment.records.opened(entry);
   environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
-  return question.id;
 }
 
 void GuestQuestions::refuseNames(ChannelVm& vm) {

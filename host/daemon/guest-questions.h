@@ -3,10 +3,13 @@
 // that the asking VM's session process stands for and by nothing else; reaches the target; hands out the asking
 // session's end of the way, under the terms that count at that moment.
 //
-// Guarantees: what is handed out was allowed when it was handed out, whatever the reaching took; a guest is told yes or
-// no, and everything else goes to the audit, the events and the ports' counters; a VM has at most MAX_QUESTIONS under
-// way, each over within QUESTION_DEADLINE; a question that is given up leaves nothing behind.
-// One loop.
+// A question is judged; then the asking session takes the channel's place at its limits; then the target is reached;
+// and what is allowed is judged again.
+//
+// Guarantees: nothing is reached for what policy or a limit refuses; what is handed out was allowed when it was handed
+// out, whatever the reaching took; a guest is told yes or no, and everything else goes to the audit, the events and the
+// ports' counters; a VM has at most MAX_QUESTIONS under way, each over within QUESTION_DEADLINE; a question that is
+// given up leaves nothing behind. One loop.
 
 #include <kj/async-unix.h>
 #include <kj/refcount.h>
@@ -17,13 +20,20 @@
 #include "host/daemon/host-services.h"
 #include "host/daemon/live-channels.h"
 #include "host/daemon/service-terms.h"
+#include "host/session/token-bucket.h"
 
 namespace postern::host {
 
 // Under way at a time, of one VM: as many as its session lets its guest have (session-control.capnp).
 constexpr unsigned MAX_QUESTIONS = 256;
+// Channels that a VM's guest may begin under rules without `calls`: each is two lines of the audit log. At once as
+// many as may live.
+constexpr unsigned OPENS_PER_SECOND = 50;
+constexpr unsigned OPENS_BURST = MAX_CHANNELS_PER_VM;
 // For another VM's session, which waits for its guest's target.
 constexpr auto QUESTION_DEADLINE = SERVICE_CONNECT_DEADLINE + 3 * kj::SECONDS;
+// For the asking session to say whether its limits let the channel in.
+constexpr auto ENTRANCE_DEADLINE = 2 * kj::SECONDS;
 
 class GuestQuestions {
  public:
@@ -48,14 +58,14 @@ class GuestQuestions {
   void forget(kj::StringPtr vm) { counts.erase(vm); }
   // One whose names are none.
   void refuseNames(ChannelVm& vm);
-  // In the turn in which the answer goes out: decides again, and lists the channel; its id. Null: refused after all.
-  kj::Maybe<uint64_t> begin(ChannelVm& vm, kj::Own<Prospect> prospect,
-                            schema::SessionObserver::ConnectResults::Builder answer);
+  // In the turn in which the answer goes out: decides again, lists the channel and records it; or refuses after all.
+  void begin(ChannelVm& vm, kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer);
 
  private:
   // How many of a VM's are under way. Shared with those, since a call that is cancelled may be destroyed last of all.
   struct Count final : public kj::Refcounted {
     unsigned underWay = 0;
+    TokenBucket opens{OPENS_PER_SECOND, OPENS_BURST};
   };
   class Slot;
   struct Denied {
@@ -69,7 +79,11 @@ class GuestQuestions {
   kj::HashMap<kj::String, kj::Own<Count>> counts;  // by VM
 
   unsigned underWay(kj::StringPtr vm) const;
+  bool isRegistered(ChannelVm& vm) const;
   Verdict judge(ChannelVm& vm, const ChannelQuestion& question);
+  // Null: its place is taken.
+  kj::Promise<kj::Maybe<kj::StringPtr>> enter(Prospect& prospect);
+  kj::Promise<kj::Maybe<kj::Own<Prospect>>> reach(kj::Own<Prospect> prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> askHost(kj::Own<Prospect> prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> askVm(kj::Own<Prospect> prospect, ChannelVm& target);
   kj::Maybe<kj::Own<Prospect>> failed(const Prospect& prospect, kj::StringPtr reason, kj::String detail = nullptr);
@@ -78,7 +92,7 @@ class GuestQuestions {
 
 class GuestQuestions::Prospect {
  public:
-  Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question);
+  Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question, ServiceTerms terms);
   ~Prospect() noexcept(false);
   KJ_DISALLOW_COPY(Prospect);
 
@@ -86,7 +100,8 @@ class GuestQuestions::Prospect {
   friend class GuestQuestions;
   kj::Own<Slot> slot;
   const kj::String vm;
-  const ChannelQuestion question;
+  ChannelQuestion question;
+  const ServiceTerms terms;
   kj::AutoCloseFd socket;
   kj::Maybe<kj::Promise<void>> program;
 };

@@ -36,8 +36,7 @@ kj::String argumentsOf(const ServiceProgram& program) {
 
 }  // namespace
 
-HostServices::HostServices(kj::UnixEventPort& port, Children::Tell tell)
-    : port(port), programs(port, kj::mv(tell), MAX_HOST_PROGRAMS) {}
+HostServices::HostServices(kj::UnixEventPort& port, Children::Tell tell) : port(port), tell(kj::mv(tell)) {}
 
 void HostServices::set(kj::Vector<HostService> fresh) {
   services = {};
@@ -73,11 +72,29 @@ kj::Promise<HostServices::Outcome> HostServices::connect(kj::Own<Service> servic
   return connecting.attach(kj::mv(service));  // which may be another one, or none, by then
 }
 
+kj::OneOf<Children*, HostServices::Refused> HostServices::roomFor(kj::StringPtr peer) {
+  programs.eraseAll([](auto&, kj::Own<Children>& idle) { return idle->running() == 0 && idle->leftBehind() == 0; });
+  size_t running = 0;
+  for (auto& entry : programs) running += entry.value->running();
+  if (running >= MAX_HOST_PROGRAMS) {
+    return Refused{"too-many"_kj, kj::str(MAX_HOST_PROGRAMS, " programs serve guests, as many as may")};
+  }
+  auto& own = *programs.findOrCreate(peer, [&]() {
+    auto children = kj::heap<Children>(
+        port, [this](kj::StringPtr line) { tell(line); }, MAX_HOST_PROGRAMS_PER_VM);
+    return kj::HashMap<kj::String, kj::Own<Children>>::Entry{kj::str(peer), kj::mv(children)};
+  });
+  if (own.running() >= MAX_HOST_PROGRAMS_PER_VM) {
+    return Refused{"too-many"_kj,
+                   kj::str(MAX_HOST_PROGRAMS_PER_VM, " programs serve ", peer, ", as many as may for one VM")};
+  }
+  return &own;
+}
+
 // T115
 HostServices::Outcome HostServices::start(const Service& service, const ServiceProgram& program, kj::StringPtr peer) {
-  if (programs.running() >= MAX_HOST_PROGRAMS) {
-    return Refused{"too-many"_kj, kj::str("as many programs serve guests as may")};
-  }
+  auto room = roomFor(peer);
+  KJ_IF_MAYBE (refused, room.tryGet<Refused>()) return kj::mv(*refused);
   auto pair = newProgramSockets(service.runAs);
   KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return notReached(kj::mv(error->text));
   auto& sockets = pair.get<ProgramSockets>();
@@ -94,7 +111,7 @@ HostServices::Outcome HostServices::start(const Service& service, const ServiceP
   child.stdio = kj::mv(sockets.programs);
   child.grace = PROGRAM_GRACE;
   kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, programs.start(kj::mv(child), end)) return notReached(kj::mv(why->text));
+  KJ_IF_MAYBE (why, room.get<Children*>()->start(kj::mv(child), end)) return notReached(kj::mv(why->text));
   return Opened{kj::mv(sockets.own), end.ignoreResult()};
 }
 

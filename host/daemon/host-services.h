@@ -19,6 +19,8 @@ namespace postern::host {
 constexpr auto PROGRAM_GRACE = 5 * kj::SECONDS;
 // Programs that serve guests at one time, those included that are about to end.
 constexpr size_t MAX_HOST_PROGRAMS = 256;
+// Of those for one VM, so that it takes four to leave none for the others.
+constexpr size_t MAX_HOST_PROGRAMS_PER_VM = MAX_HOST_PROGRAMS / 4;
 
 class HostServices {
  public:
@@ -51,10 +53,12 @@ class HostServices {
   };
 
   kj::UnixEventPort& port;
-  Children programs;
+  Children::Tell tell;
+  kj::HashMap<kj::String, kj::Own<Children>> programs;  // by peer
   kj::HashMap<kj::String, kj::Own<Service>> services;
 
   kj::Promise<Outcome> connect(kj::Own<Service> service, const LocalAddress& address, kj::StringPtr peer);
+  kj::OneOf<Children*, Refused> roomFor(kj::StringPtr peer);
   Outcome start(const Service& service, const ServiceProgram& program, kj::StringPtr peer);
 };
 

@@ -9,12 +9,6 @@
 
 namespace postern::host {
 
-namespace {
-
-constexpr kj::StringPtr SESSION_ENDED = "session-ended"_kj;
-
-}  // namespace
-
 kj::String ChannelEntry::from() const {
   KJ_IF_MAYBE (c, caller) return (*c)->name();
   return kj::str("vm:", vm);
@@ -32,9 +26,23 @@ struct LiveChannels::Live {
   kj::Maybe<kj::Promise<void>> program;
   kj::StringPtr cutWhy;  // empty: it was not cut
   kj::Promise<void> cutting = nullptr;
+  // What the first session of one between VMs has said, while it is still on its way through the other one.
+  struct Finished {
+    kj::String vm;
+    ChannelClosing closing;
+  };
+  kj::Maybe<Finished> finished;
 
   Live(ChannelEntry e, kj::AutoCloseFd fd, kj::Maybe<kj::Promise<void>> p)
       : entry(kj::mv(e)), copy(kj::mv(fd)), hadCopy(copy >= 0), program(kj::mv(p)) {}
+
+  // Without a copy to end it by: a cut would cost what the other session has not passed yet, so it stays listed.
+  bool waitsForOther(kj::StringPtr name, const ChannelClosing& closing) {
+    if (!entry.isBetweenVms() || copy >= 0 || cutWhy.size() > 0) return false;
+    KJ_IF_MAYBE (first, finished) return first->vm == name;
+    finished = Finished{kj::str(name), closing};
+    return true;
+  }
 
   void abort() {
     if (copy < 0) return;
@@ -44,17 +52,36 @@ struct LiveChannels::Live {
 };
 
 LiveChannels::LiveChannels(kj::UnixEventPort& port, Handler& handler, size_t most)
-    : port(port), handler(handler), most(most), tasks(*this) {}
+    : port(port),
+      handler(handler),
+      most(most),
+      mostPerVm(kj::min(size_t(MAX_CHANNELS_PER_VM), most / 2)),
+      tasks(*this) {}
 LiveChannels::~LiveChannels() noexcept(false) {}
 
 bool LiveChannels::hasRoomFor(kj::StringPtr vm) const {
-  return live.size() < most && countByVm.find(vm).orDefault(0) < MAX_CHANNELS_PER_VM;
+  return live.size() < most && countByVm.find(vm).orDefault(0) < mostPerVm;
 }
 
 void LiveChannels::add(ChannelEntry entry, kj::AutoCloseFd copy, kj::Maybe<kj::Promise<void>> program) {
   auto id = entry.id;
-  ++countByVm.findOrCreate(entry.vm, [&]() { return kj::HashMap<kj::String, size_t>::Entry{kj::str(entry.vm), 0}; });
+  countFor(entry.holder());
   live.insert(id, kj::heap<Live>(kj::mv(entry), kj::mv(copy), kj::mv(program)));
+}
+
+void LiveChannels::confirm(ChannelEntry& channel) {
+  uncountFor(channel.holder());
+  channel.isConfirmed = true;
+  countFor(channel.holder());
+}
+
+void LiveChannels::countFor(kj::StringPtr vm) {
+  ++countByVm.findOrCreate(vm, [&]() { return kj::HashMap<kj::String, size_t>::Entry{kj::str(vm), 0}; });
+}
+
+void LiveChannels::uncountFor(kj::StringPtr vm) {
+  auto& count = KJ_ASSERT_NONNULL(countByVm.find(vm));
+  if (--count == 0) countByVm.erase(vm);
 }
 
 kj::Maybe<ChannelEntry&> LiveChannels::find(uint64_t id) {
@@ -66,9 +93,12 @@ kj::Maybe<ChannelEntry&> LiveChannels::find(uint64_t id) {
 void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
   KJ_IF_MAYBE (found, live.find(closing.id)) {
     auto& channel = **found;
-    if (!channel.entry.concerns(vm)) return;
+    if (!channel.entry.isHeldBy(vm)) return;
+    if (closing.why == "finished" && channel.waitsForOther(vm, closing)) return;
     // One session's word counts, and holds for the other: nothing passes a channel that is not listed.
-    if (channel.entry.isBetweenVms() && channel.copy < 0) tasks.add(handler.cutInSessions(channel.entry));
+    if (channel.entry.isBetweenVms() && channel.copy < 0 && channel.finished == nullptr) {
+      tasks.add(handler.cutInSessions(channel.entry));
+    }
     if (closing.why == "finished" && channel.copy >= 0) {
       (void)shutdown(channel.copy, SHUT_RDWR);
       channel.copy = {};
@@ -147,9 +177,10 @@ void LiveChannels::giveUp(uint64_t id) {
 void LiveChannels::finish(uint64_t id, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {
   auto channel = kj::mv(KJ_REQUIRE_NONNULL(live.find(id)));
   live.erase(id);
-  auto& count = KJ_ASSERT_NONNULL(countByVm.find(channel->entry.vm));
-  if (--count == 0) countByVm.erase(channel->entry.vm);
+  uncountFor(channel->entry.holder());
   channel->abort();
+  // The first session's word counts.
+  KJ_IF_MAYBE (first, channel->finished) closing = first->closing;
   handler.channelOver(channel->entry, channel->cutWhy.size() > 0 ? channel->cutWhy : why, closing);
 }
 

@@ -23,6 +23,9 @@ constexpr auto CUT_BY_FORCE = 50 * kj::MILLISECONDS;
 // For a session to tell what has passed a channel that was cut.
 constexpr auto CLOSING_PATIENCE = 2 * kj::SECONDS;
 
+// Why a channel was cut whose session process has gone.
+constexpr kj::StringPtr SESSION_ENDED = "session-ended"_kj;
+
 struct ChannelEntry {
   uint64_t id = 0;
   // Whose session has made it: whose guest asked, or whose service a program of the host uses.
@@ -34,13 +37,16 @@ struct ChannelEntry {
   kj::String rule;
   kj::String hostTarget;  // of a service of the host: what it led to (HostServices::identityOf())
   kj::TimePoint opened = kj::origin<kj::TimePoint>();
-  // False: only the VM that it leads to has claimed it, after a restart.
-  bool isConfirmed = true;
-  kj::String mirror;       // where its records go; empty: nowhere
-  bool isWritten = false;  // that it was opened, in the audit
+  // False: after a restart, that VM's session has not claimed it. The other one's word binds nobody but itself.
+  bool isConfirmed = true;          // by the session of `vm`
+  bool isConfirmedByTarget = true;  // by that of `to`
+  kj::String mirror;                // where its records go; empty: nowhere
 
   bool isBetweenVms() const { return to.size() > 0; }
   bool concerns(kj::StringPtr name) const { return vm == name || to == name; }
+  bool isHeldBy(kj::StringPtr name) const { return (vm == name && isConfirmed) || (to == name && isConfirmedByTarget); }
+  // For whom it counts.
+  kj::StringPtr holder() const { return isConfirmed ? vm : to; }
   kj::String from() const;    // "user:alice", "vm:web1"
   kj::String target() const;  // "vm:db1", "host"
 };
@@ -49,10 +55,11 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
  public:
   class Handler {
    public:
-    // To the session processes of its VMs that are there; resolves when they have answered.
+    // To the session processes that hold it and are there; resolves when they have answered.
     virtual kj::Promise<void> cutInSessions(const ChannelEntry& channel) = 0;
     // It is no longer among them. `closing`: what a session said; null: none did.
-    virtual void channelOver(ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) = 0;
+    virtual void channelOver(const ChannelEntry& channel, kj::StringPtr why,
+                             kj::Maybe<const ChannelClosing&> closing) = 0;
     virtual void disobeyed(const ChannelEntry& channel) = 0;
   };
 
@@ -61,14 +68,17 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
   ~LiveChannels() noexcept(false);
   KJ_DISALLOW_COPY(LiveChannels);
 
-  // For one more that this VM's session makes.
+  // For one more that counts for this VM.
   bool hasRoomFor(kj::StringPtr vm) const;
   // Under an id that none of them has. `copy`: of what was handed out, null if there is none. `program`: runs for the
   // channel, and is ended with it.
   void add(ChannelEntry entry, kj::AutoCloseFd copy, kj::Maybe<kj::Promise<void>> program = nullptr);
   kj::Maybe<ChannelEntry&> find(uint64_t id);
+  // One that is known, by the session of the VM that asked: it counts for that VM from now on.
+  void confirm(ChannelEntry& channel);
 
-  // A session of this VM says so. Of a channel that is none of its, or not known, it is ignored.
+  // A session of this VM says so. Of a channel that is none of its, or not known, it is ignored. One between VMs that
+  // has finished and of which there is no copy is over when both sessions have said so.
   void closed(kj::StringPtr vm, const ChannelClosing& closing);
   // `why` is static. Nothing happens to one that is not known, or is being cut.
   void cut(uint64_t id, kj::StringPtr why);
@@ -86,10 +96,13 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
   kj::UnixEventPort& port;
   Handler& handler;
   const size_t most;
+  const size_t mostPerVm;  // one VM leaves room for others, however few descriptors there are
   kj::HashMap<uint64_t, kj::Own<Live>> live;
   kj::HashMap<kj::String, size_t> countByVm;
   kj::TaskSet tasks;
 
+  void countFor(kj::StringPtr vm);
+  void uncountFor(kj::StringPtr vm);
   void cut(Live& channel, kj::StringPtr why);
   kj::Promise<void> cutNow(Live& channel);
   void giveUp(uint64_t id);

@@ -37,4 +37,14 @@ void setServiceGrants(schema::Grant::Builder grant, GrantEntry& entry, const VmR
   }
 }
 
+bool isAsTold(const Grantable& granted, kj::StringPtr call, const policy::Decision& decision) {
+  ServiceTerms terms(decision);
+  for (auto& told : granted.services) {
+    if (call == kj::str(SERVICE_PREFIX, told.service)) {
+      return told.rule == terms.rule && told.mirror == terms.mirrorText();
+    }
+  }
+  return true;
+}
+
 }  // namespace postern::host

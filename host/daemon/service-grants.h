@@ -14,4 +14,7 @@ bool isServiceCall(kj::StringPtr call);
 void setServiceGrants(schema::Grant::Builder grant, GrantEntry& entry, const VmRecord& vm, const Decisions& decisions,
                       Mirrors& mirrors);
 
+// Of a service.* call that is allowed now: whether its session has been told the same rule and mirror, or nothing yet.
+bool isAsTold(const Grantable& granted, kj::StringPtr call, const policy::Decision& decision);
+
 }  // namespace postern::host

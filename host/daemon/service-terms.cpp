@@ -36,9 +36,17 @@ ServiceTerms::ServiceTerms(const policy::Decision& decision)
   }
 }
 
+bool ServiceTerms::operator==(const ServiceTerms& other) const {
+  return rule == other.rule && limits == other.limits && mirrorText() == other.mirrorText();
+}
+
 kj::String ServiceTerms::mirrorText() const {
-  KJ_IF_MAYBE (m, mirror) return kj::str("unix:", m->path, m->full ? " full" : " meta");
+  KJ_IF_MAYBE (m, mirror) return m->text();
   return kj::String();
+}
+
+kj::String ServiceTerms::MirrorTerms::text() const {
+  return kj::str("unix:", path, full ? " full" : " meta");
 }
 
 kj::Maybe<kj::AutoCloseFd> Mirrors::connect(const ServiceTerms::MirrorTerms& mirror, kj::StringPtr vm,
@@ -60,6 +68,7 @@ void Mirrors::fill(const ServiceTerms::MirrorTerms& mirror, kj::StringPtr vm, kj
   out.setFull(mirror.full);
   out.setWho(who);
   out.setTo(to);
+  out.setTerms(mirror.text());
 }
 
 }  // namespace postern::host

@@ -18,12 +18,15 @@ struct ServiceTerms {
   struct MirrorTerms {
     kj::String path;
     bool full;
+    // For the audit: "unix:/run/ids.sock full".
+    kj::String text() const;
   };
   kj::Maybe<MirrorTerms> mirror;
 
   // Of an allowed decision.
   explicit ServiceTerms(const policy::Decision& decision);
-  // For the audit: "unix:/run/ids.sock full"; empty: none.
+  bool operator==(const ServiceTerms& other) const;
+  // Empty: none.
   kj::String mirrorText() const;
 };
 

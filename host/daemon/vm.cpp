@@ -283,7 +283,7 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       break;
     case EventKind::LOST:
       linkUp = false;
-      quarantined = false;
+      quarantined = quarantinedSession > session;
       endedSession = kj::max(endedSession, session);
       health.linkLost(now(), code == static_cast<uint16_t>(schema::SessionObserver::Loss::PROTOCOL_ERROR)
                                  ? LinkLoss::PROTOCOL_ERROR
@@ -296,6 +296,7 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       // Comes before CONNECTED of the session that it is about.
       if (environment.config.rollback == Config::Rollback::QUARANTINE) {
         quarantinedSession = session + 1;
+        quarantined = true;  // from now on: other news of that session may come before CONNECTED
         environment.handler.guestQuarantined(*this);  // cuts what is under way
       }
       break;

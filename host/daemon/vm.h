@@ -85,6 +85,7 @@ class Vm final : public SessionClient::Handler,
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
 
   // ChannelVm.
+  bool isAttached() const override { return client.isAttached(); }
   bool isReachable() const override { return client.isAttached() && linkUp; }
   PortCounters& port() override { return portCounters; }
   void showPort() override;

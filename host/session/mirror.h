@@ -56,9 +56,10 @@ class MirroredChannel {
  public:
   struct Terms {
     kj::Own<Mirror> mirror;
-    bool full;       // bytes as well as records
-    kj::String who;  // "user:alice", "vm:web1"
-    kj::String to;   // "vm:db1", "host"
+    bool full;          // bytes as well as records
+    kj::String who;     // "user:alice", "vm:web1"
+    kj::String to;      // "vm:db1", "host"
+    kj::String text{};  // posternd's of these terms
   };
   // `dropped` counts frames; it and the clock outlive this.
   MirroredChannel(Terms terms, uint64_t id, const kj::Clock& clock, uint64_t& dropped);

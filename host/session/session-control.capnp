@@ -79,6 +79,8 @@ struct Mirror {
   # "user:alice", "vm:web1", for the records.
   to @3 :Text;
   # "vm:db1", "host"
+  terms @4 :Text;
+  # "unix:/run/ids.sock full", for LiveChannel.
 }
 
 enum ServeOutcome {
@@ -130,6 +132,8 @@ struct LiveChannel {
   service @4 :Text;
   rule @5 :Text;
   openForMilliseconds @6 :UInt64;
+  mirror @7 :Text;
+  # Its terms; empty: none, or the other session's.
 }
 
 struct LinkOutcome {
@@ -221,9 +225,10 @@ interface SessionObserver {
     hash @8 :Data;
     # Of a single file that was verified: BLAKE2b-256.
   }
-  connect @3 (id :UInt64, to :Text, service :Text) -> (allowed :Bool, flow :Flow, socket :Control.Descriptor);
-  # The guest asks for a channel, which gets this id. `allowed` when the target was reached: then `socket` is a SOCK_SEQPACKET
-  # end (to another session) or, to a service of the host, a stream socket.
+  connect @3 (id :UInt64, to :Text, service :Text, entrance :Entrance) -> (allowed :Bool, socket :Control.Descriptor);
+  # The guest asks for a channel, which gets this id. What policy allows has to come in by `entrance` before its target is
+  # reached. `allowed` when that was: then `socket` is a SOCK_SEQPACKET end (to another session) or, to a service of the host,
+  # a stream socket.
 
   channelOpened @4 (id :UInt64, grant :UInt64, service :Text) -> ();
   # For a program of the host.
@@ -233,7 +238,7 @@ interface SessionObserver {
 
   channelClosed @6 (id :UInt64, why :Text, microseconds :UInt64, traffic :Control.Traffic) -> ();
   # By the session of the VM that asked, or that was asked for by a program of the host; of one between VMs, by both, and the
-  # first one counts. `why`: finished, reset, cut, link-ended; refused, of one that connect() has allowed and a limit has not.
+  # first one counts. `why`: finished, reset, cut, link-ended.
 
   traffic @7 (active :UInt32, opened :UInt64, refused :UInt64, outOf :Control.Traffic, mirrorDropped :UInt64, rules :List(Control.RuleTraffic)) -> ();
   # Counters since this process began, of the VM's port and of rules with traffic (at most 256, `vm` empty), whenever they
@@ -242,6 +247,14 @@ interface SessionObserver {
 
   pings @8 (counts :List(UInt64), nanoseconds :UInt64, failures :UInt64) -> ();
   # Pings of the guest that are over since this was told last (ping-tally.h has the bounds of the buckets), for the metrics.
+
+  interface Entrance {
+    # For one question: the limits that the asking VM's session keeps.
+
+    enter @0 (flow :Flow) -> (entered :Bool);
+    # Once. Takes the channel's place at each limit, which is given back if connect() does not return `allowed`. False: one of
+    # them keeps it out, and has counted it.
+  }
 
   enum Kind {
     connected @0;

@@ -62,7 +62,8 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
       transfers(limits),
       channels({port, timer, environment.session.random, kj::systemPreciseCalendarClock()}, limits),
       questions(channels,
-                [this](uint64_t id, kj::StringPtr to, kj::StringPtr service) { return ask(id, to, service); }),
+                [this](uint64_t id, kj::StringPtr to, kj::StringPtr service,
+                       ServiceQuestions::Entrance::Client entrance) { return ask(id, to, service, kj::mv(entrance)); }),
       hub(keys, *this, environment),
       callers(kj::heap<kj::TaskSet>(*this)),
       ended(nullptr),
@@ -166,13 +167,15 @@ void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader gra
 }
 
 kj::Maybe<kj::Promise<ServiceQuestions::Answer>> SessionProcess::ask(uint64_t id, kj::StringPtr to,
-                                                                     kj::StringPtr service) {
+                                                                     kj::StringPtr service,
+                                                                     ServiceQuestions::Entrance::Client entrance) {
   KJ_IF_MAYBE (daemon, attached) {
     KJ_IF_MAYBE (observer, daemon->observer) {
       auto request = observer->connectRequest();
       request.setId(id);
       request.setTo(to);
       request.setService(service);
+      request.setEntrance(kj::mv(entrance));
       return request.send().then([](ServiceQuestions::Answer answer) { return answer; });
     }
   }

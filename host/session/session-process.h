@@ -96,7 +96,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed);
   void tellState();
   void tellPings();
-  kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service);
+  kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service,
+                                                       ServiceQuestions::Entrance::Client entrance);
 
   void stateChanged() override;
   void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;

@@ -45,6 +45,7 @@ struct Limits {
   kj::Maybe<uint64_t> callsPerHour;  // calls begun
   kj::Maybe<uint64_t> bytes;         // bytes under way: sent and not yet taken by the receiver
 
+  bool operator==(const Limits& other) const = default;
   bool isEmpty() const;
 };
 

@@ -26,24 +26,39 @@ uint64_t ChannelBook::newId() {
 // Places -----------------------------------------------------------------------------------------------------------
 
 // T104
-kj::OneOf<kj::Own<ChannelBook::Place>, kj::String> ChannelBook::begin(kj::Maybe<const PassedRule&> rule) {
+kj::OneOf<kj::Own<ChannelBook::Place>, kj::String> ChannelBook::begin(kj::Maybe<const PassedRule&> rule,
+                                                                      kj::Maybe<uint32_t> caller) {
   kj::StringPtr ruleId = ""_kj;
   KJ_IF_MAYBE (r, rule) ruleId = r->id;
   if (places + teller.untoldEnds() >= MAX_VM_CHANNELS) {
     return kj::str(MAX_VM_CHANNELS, " channels of this VM are open, as many as may be; try again when one has ended");
   }
+  KJ_IF_MAYBE (uid, caller) {
+    if (placesByCaller.find(*uid).orDefault(0) >= MAX_CALLER_CHANNELS) {
+      return kj::str(MAX_CALLER_CHANNELS,
+                     " channels of this VM are yours, as many as one user may have; try again when "
+                     "one has ended");
+    }
+  }
   auto begun = ChannelPassage::begin(limits, rule);
   KJ_IF_MAYBE (tooMany, begun.tryGet<kj::String>()) return kj::mv(*tooMany);
-  return kj::heap<Place>(*this, kj::mv(begun.get<kj::Own<ChannelPassage>>()), ruleId);
+  return kj::heap<Place>(*this, kj::mv(begun.get<kj::Own<ChannelPassage>>()), ruleId, caller);
 }
 
-ChannelBook::Place::Place(ChannelBook& book, kj::Own<ChannelPassage> passage, kj::StringPtr rule)
-    : book(book), ruleId(kj::str(rule)), way(kj::mv(passage)) {
+ChannelBook::Place::Place(ChannelBook& book, kj::Own<ChannelPassage> passage, kj::StringPtr rule,
+                          kj::Maybe<uint32_t> caller)
+    : book(book), ruleId(kj::str(rule)), caller(caller), way(kj::mv(passage)) {
   ++book.places;
+  KJ_IF_MAYBE (uid, caller) {
+    ++book.placesByCaller.findOrCreate(*uid, [&]() { return kj::HashMap<uint32_t, size_t>::Entry{*uid, 0}; });
+  }
 }
 
 ChannelBook::Place::~Place() noexcept(false) {
   --book.places;
+  KJ_IF_MAYBE (uid, caller) {
+    if (--KJ_ASSERT_NONNULL(book.placesByCaller.find(*uid)) == 0) book.placesByCaller.erase(*uid);
+  }
 }
 
 void ChannelBook::refused(kj::StringPtr rule) {

@@ -20,6 +20,8 @@ class LiveChannel;
 
 // As many as a link has room for.
 constexpr size_t MAX_VM_CHANNELS = 4096;
+// Of those of one user on the host, whatever he is granted: it takes four to leave none for the guest and the others.
+constexpr size_t MAX_CALLER_CHANNELS = MAX_VM_CHANNELS / 4;
 // Whose counters are told; what passes others counts for the port alone. One that nothing passes makes room.
 constexpr size_t MAX_TOLD_RULES = 256;
 // What attach() may list: half of what a message may have (SESSION_MESSAGE_WORDS).
@@ -61,7 +63,8 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
 
   // Room for one, with its places at the gates. Or a line for a person.
   class Place;
-  kj::OneOf<kj::Own<Place>, kj::String> begin(kj::Maybe<const PassedRule&> rule);
+  // `caller`: the user on the host whose it is.
+  kj::OneOf<kj::Own<Place>, kj::String> begin(kj::Maybe<const PassedRule&> rule, kj::Maybe<uint32_t> caller = nullptr);
   // Counts one that was not opened. `rule`: empty if it is not known.
   void refused(kj::StringPtr rule);
 
@@ -94,6 +97,7 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
   PortLimits& limits;
   kj::HashMap<uint64_t, LiveChannel*> live;
   size_t places = 0;
+  kj::HashMap<uint32_t, size_t> placesByCaller;
   PassCounters port;
   kj::HashMap<kj::String, kj::Own<PassCounters>> rules;
   uint64_t mirrorDropped = 0;
@@ -109,7 +113,7 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
 
 class ChannelBook::Place {
  public:
-  Place(ChannelBook& book, kj::Own<ChannelPassage> passage, kj::StringPtr rule);
+  Place(ChannelBook& book, kj::Own<ChannelPassage> passage, kj::StringPtr rule, kj::Maybe<uint32_t> caller);
   ~Place() noexcept(false);
   KJ_DISALLOW_COPY(Place);
 
@@ -119,6 +123,7 @@ class ChannelBook::Place {
  private:
   ChannelBook& book;
   const kj::String ruleId;  // empty: none here
+  const kj::Maybe<uint32_t> caller;
   kj::Own<ChannelPassage> way;
 };
 

@@ -36,7 +36,8 @@ struct KeptChannel {
   kj::Maybe<kj::Own<ChannelCaller>> caller;  // of a channel that comes to this VM's guest; null: it has asked
   kj::String to;                             // then: a VM, or "host"
   kj::String service;
-  kj::String rule;  // empty where another session keeps to it
+  kj::String rule;    // empty where another session keeps to it
+  kj::String mirror;  // its terms' text; likewise
   kj::TimePoint opened = kj::origin<kj::TimePoint>();
 
   bool asked() const { return caller == nullptr; }
@@ -47,6 +48,7 @@ struct KeptChannel {
     out.setTo(to);
     out.setService(service);
     out.setRule(rule);
+    out.setMirror(mirror);
     out.setOpenForMilliseconds(uint64_t((now - opened) / kj::MILLISECONDS));
   }
 };

@@ -11,15 +11,14 @@
 namespace postern::host {
 
 struct PassedFlow {
-  kj::Own<RelayEnd> end;  // null: what was passed is no socket of a channel
   kj::Maybe<PassedRule> rule;
   kj::Maybe<MirroredChannel::Terms> mirror;
 };
 
-// `socket` and the mirror's are taken; a null reader of `flow` has neither. What the flow says of limits counts from
-// now on. `book` and what the readers belong to outlive the promise.
-kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow,
-                                 kj::Maybe<schema::Descriptor::Client> socket);
+// What the flow says of limits counts from now on. `book` and what the reader belongs to outlive the promise.
+kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow);
+// Null: what was passed is no socket of a channel.
+kj::Promise<kj::Maybe<kj::Own<RelayEnd>>> takeEnd(kj::UnixEventPort& port, kj::Maybe<schema::Descriptor::Client> socket);
 
 // Null: none was passed.
 kj::Promise<kj::AutoCloseFd> takeSocket(kj::Maybe<schema::Descriptor::Client> descriptor);

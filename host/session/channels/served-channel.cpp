@@ -41,10 +41,15 @@ class Serving {
     auto params = context.getParams();
     kj::Maybe<schema::Descriptor::Client> socket;
     if (params.hasSocket()) socket = params.getSocket();
-    return takeFlow(book, params.getFlow(), kj::mv(socket)).then([this](PassedFlow passed) -> kj::Promise<Outcome> {
-      flow = kj::mv(passed);
-      return ask();
-    });
+    return takeFlow(book, params.getFlow())
+        .then([this, socket = kj::mv(socket)](PassedFlow passed) mutable {
+          flow = kj::mv(passed);
+          return takeEnd(book.eventPort(), kj::mv(socket));
+        })
+        .then([this](kj::Maybe<kj::Own<RelayEnd>> taken) {
+          end = kj::mv(KJ_REQUIRE_NONNULL(taken, "no socket for the channel"));
+          return ask();
+        });
   }
 
  private:
@@ -52,6 +57,7 @@ class Serving {
   ChannelBook& book;
   ServeContext context;
   PassedFlow flow;
+  kj::Own<RelayEnd> end;
   kj::Own<ChannelBook::Place> place;
   kj::Own<BulkChannel> bulk;
 
@@ -77,7 +83,6 @@ bool Serving::takePlace() {
 }
 
 kj::Promise<Outcome> Serving::ask() {
-  KJ_REQUIRE(flow.end.get() != nullptr, "no socket for the channel");
   KJ_IF_MAYBE (guest, hub.connected()) {
     if (isTaken() || !takePlace()) return Outcome::REFUSED;
     return askFor(*guest);
@@ -119,7 +124,7 @@ void Serving::begin() {
   channel.caller = kj::refcounted<ChannelCaller>(params.getCaller());
   channel.service = kj::str(params.getService());
   channel.rule = kj::str(rule());
-  book.keep(book.run(kj::mv(place), kj::mv(channel), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(flow.end)));
+  book.keep(book.run(kj::mv(place), kj::mv(channel), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(end)));
 }
 
 }  // namespace

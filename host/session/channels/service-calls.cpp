@@ -22,8 +22,8 @@ constexpr kj::StringPtr PREFIX = "service."_kj;
 
 kj::Maybe<MirroredChannel::Terms> copyOf(const kj::Maybe<MirroredChannel::Terms>& mirror) {
   KJ_IF_MAYBE (m, mirror) {
-    return MirroredChannel::Terms{kj::addRef(const_cast<Mirror&>(*m->mirror)), m->full, kj::str(m->who),
-                                  kj::str(m->to)};
+    return MirroredChannel::Terms{kj::addRef(const_cast<Mirror&>(*m->mirror)), m->full, kj::str(m->who), kj::str(m->to),
+                                  kj::str(m->text)};
   }
   return nullptr;
 }
@@ -105,7 +105,7 @@ kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
 }
 
 bool ServiceCalls::Connecting::takePlace() {
-  auto begun = calls.book.begin(service.rule);
+  auto begun = calls.book.begin(service.rule, calls.caller->reader().getUser().getUid());
   KJ_IF_MAYBE (tooMany, begun.tryGet<kj::String>()) return fail(Kind::REFUSED, *tooMany);
   place = kj::mv(begun.get<kj::Own<ChannelBook::Place>>());
   return true;
@@ -132,6 +132,7 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   channel.caller = kj::addRef(*calls.caller);
   channel.service = kj::str(service.name);
   channel.rule = kj::str(service.rule.id);
+  KJ_IF_MAYBE (m, service.mirror) channel.mirror = kj::str(m->text);
   context.getResults().setChannel(channel.id);
   calls.book.posternd().opened(channel.id, calls.grant, service.name);
   auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk), kj::mv(end));

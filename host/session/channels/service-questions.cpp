@@ -12,7 +12,7 @@ class ServiceQuestions::Allowed {
  public:
   Allowed(ChannelBook& book, KeptChannel channel) : book(book), channel(kj::mv(channel)) {}
   ~Allowed() noexcept(false) {
-    if (!isTaken) book.neverOpened(kj::mv(channel), why);
+    if (!isTaken) book.neverOpened(kj::mv(channel), "reset"_kj);
   }
   KJ_DISALLOW_COPY(Allowed);
 
@@ -23,21 +23,65 @@ class ServiceQuestions::Allowed {
 
   ChannelBook& book;
   KeptChannel channel;
-  kj::StringPtr why = "reset"_kj;
 
  private:
   bool isTaken = false;
 };
 
+// What a question has at the limits.
+struct ServiceQuestions::Entered final : public kj::Refcounted {
+  kj::Own<ChannelBook::Place> place;  // null: none
+  kj::Maybe<MirroredChannel::Terms> mirror;
+};
+
+class ServiceQuestions::Gate final : public Entrance::Server {
+ public:
+  Gate(ChannelBook& book, kj::Own<Entered> entered) : book(book), entered(kj::mv(entered)) {}
+
+  kj::Promise<void> enter(EnterContext context) override {
+    KJ_REQUIRE(!wasAsked, "a channel enters once");
+    wasAsked = true;
+    return takeFlow(book, context.getParams().getFlow()).then([this, context](PassedFlow flow) mutable {
+      context.getResults().setEntered(take(kj::mv(flow)));
+    });
+  }
+
+ private:
+  ChannelBook& book;
+  kj::Own<Entered> entered;
+  bool wasAsked = false;
+
+  bool take(PassedFlow flow);
+};
+
+// T104
+bool ServiceQuestions::Gate::take(PassedFlow flow) {
+  if (!entered->isShared()) return false;  // nobody asks any more
+  kj::Maybe<const PassedRule&> rule;
+  KJ_IF_MAYBE (r, flow.rule) rule = *r;
+  auto begun = book.begin(rule);
+  KJ_IF_MAYBE (place, begun.tryGet<kj::Own<ChannelBook::Place>>()) {
+    entered->place = kj::mv(*place);
+    entered->mirror = kj::mv(flow.mirror);
+    return true;
+  }
+  KJ_IF_MAYBE (r, rule) {
+    book.refused(r->id);
+  } else {
+    book.refused("");
+  }
+  return false;
+}
+
 // What posternd has reached for it.
 struct ServiceQuestions::Reached {
   kj::Own<Allowed> allowed;
-  kj::Own<ChannelBook::Place> place;
-  PassedFlow flow;
+  kj::Own<Entered> entered;
+  kj::Own<RelayEnd> end;
 
   void begin(kj::Own<BulkChannel> bulk) {
     auto& book = allowed->book;
-    book.keep(book.run(kj::mv(place), allowed->take(), kj::mv(flow.mirror), kj::mv(bulk), kj::mv(flow.end)));
+    book.keep(book.run(kj::mv(entered->place), allowed->take(), kj::mv(entered->mirror), kj::mv(bulk), kj::mv(end)));
   }
 };
 
@@ -91,11 +135,13 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::decide(ServiceQues
   channel.id = book.newId();
   channel.to = kj::mv(question.to);
   channel.service = kj::mv(question.service);
-  KJ_IF_MAYBE (asked, ask(channel.id, channel.to, channel.service)) {
+  auto entered = kj::refcounted<Entered>();
+  auto gate = kj::heap<Gate>(book, kj::addRef(*entered));
+  KJ_IF_MAYBE (asked, ask(channel.id, channel.to, channel.service, kj::mv(gate))) {
     ++open;
     auto waiting = kj::newPromiseAndFulfiller<MaybeReached>();
     // It goes on when the guest gives up: posternd may have opened what has to be told as ended.
-    auto reached = reach(kj::mv(channel), kj::mv(*asked))
+    auto reached = reach(kj::mv(channel), kj::mv(entered), kj::mv(*asked))
                        .catch_([](kj::Exception&&) { return MaybeReached(nullptr); })
                        .then([fulfiller = kj::mv(waiting.fulfiller)](MaybeReached result) mutable {
                          fulfiller->fulfill(kj::mv(result));
@@ -107,35 +153,26 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::decide(ServiceQues
   return MaybeReached(nullptr);
 }
 
-kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel channel, kj::Promise<Answer> asked) {
-  return asked.then([this, channel = kj::mv(channel)](Answer answer) mutable -> kj::Promise<MaybeReached> {
+kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel channel, kj::Own<Entered> entered,
+                                                                    kj::Promise<Answer> asked) {
+  return asked.then([this, channel = kj::mv(channel),
+                     entered = kj::mv(entered)](Answer answer) mutable -> kj::Promise<MaybeReached> {
     if (!answer.getAllowed()) return MaybeReached(nullptr);
     kj::Maybe<schema::Descriptor::Client> socket;
     if (answer.hasSocket()) socket = answer.getSocket();
-    auto flow = answer.getFlow();
     auto allowed = kj::heap<Allowed>(book, kj::mv(channel));
-    return takeFlow(book, flow, kj::mv(socket))
+    return takeEnd(book.eventPort(), kj::mv(socket))
         .attach(kj::mv(answer))
-        .then([this, allowed = kj::mv(allowed)](PassedFlow passed) mutable {
-          return judge(kj::mv(allowed), kj::mv(passed));
+        .then([allowed = kj::mv(allowed), entered = kj::mv(entered)](kj::Maybe<kj::Own<RelayEnd>> taken) mutable -> MaybeReached {
+          if (entered->place.get() == nullptr) return nullptr;
+          KJ_IF_MAYBE (end, taken) {
+            allowed->channel.rule = kj::str(entered->place->rule());
+            KJ_IF_MAYBE (m, entered->mirror) allowed->channel.mirror = kj::str(m->text);
+            return kj::heap(Reached{kj::mv(allowed), kj::mv(entered), kj::mv(*end)});
+          }
+          return nullptr;
         });
   });
-}
-
-ServiceQuestions::MaybeReached ServiceQuestions::judge(kj::Own<Allowed> allowed, PassedFlow flow) {
-  if (flow.end.get() == nullptr) return nullptr;
-  kj::Maybe<const PassedRule&> rule;
-  KJ_IF_MAYBE (r, flow.rule) {
-    rule = *r;
-    allowed->channel.rule = kj::str(r->id);
-  }
-  auto begun = book.begin(rule);
-  KJ_IF_MAYBE (place, begun.tryGet<kj::Own<ChannelBook::Place>>()) {
-    return kj::heap(Reached{kj::mv(allowed), kj::mv(*place), kj::mv(flow)});
-  }
-  book.refused(allowed->channel.rule);
-  allowed->why = "refused"_kj;
-  return nullptr;
 }
 
 // The guest's channel is looked at once posternd has said yes, and not before: what a no costs is the same for all.

@@ -1,6 +1,7 @@
 #pragma once
 // ServiceQuestions: what a VM's guest asks of Host.connect: one connection to a service of another VM or of the host.
-// posternd decides and reaches the target; here the guest's channel is taken and the bytes are relayed.
+// posternd decides and reaches the target; here, before that, the channel gets its place at the limits, and after it
+// the guest's channel is taken and the bytes are relayed.
 //
 // No discovery: a guest learns from an answer nothing but yes or no.
 //  - Every no is the same, byte by byte: names that are none, what posternd refuses for whatever reason, a limit, too
@@ -36,7 +37,9 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
  public:
   using Answer = capnp::Response<schema::SessionObserver::ConnectResults>;
   // Asks posternd; null if none is attached.
-  using Ask = kj::Function<kj::Maybe<kj::Promise<Answer>>(uint64_t id, kj::StringPtr to, kj::StringPtr service)>;
+  using Entrance = schema::SessionObserver::Entrance;
+  using Ask = kj::Function<kj::Maybe<kj::Promise<Answer>>(uint64_t id, kj::StringPtr to, kj::StringPtr service,
+                                                          Entrance::Client entrance)>;
 
   // `book` outlives this.
   ServiceQuestions(ChannelBook& book, Ask ask);
@@ -48,6 +51,8 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
 
  private:
   class Allowed;
+  struct Entered;
+  class Gate;
   struct Reached;
   using MaybeReached = kj::Maybe<kj::Own<Reached>>;
 
@@ -62,8 +67,7 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
 
   bool isTooMany();
   kj::Promise<MaybeReached> decide(ServiceQuestion& question);
-  kj::Promise<MaybeReached> reach(KeptChannel channel, kj::Promise<Answer> asked);
-  MaybeReached judge(kj::Own<Allowed> allowed, PassedFlow flow);
+  kj::Promise<MaybeReached> reach(KeptChannel channel, kj::Own<Entered> entered, kj::Promise<Answer> asked);
   bool begin(GuestEnd& guest, const BulkOffer& offer, MaybeReached reached);
   kj::Promise<bool> deny(kj::TimePoint arrived);
   void taskFailed(kj::Exception&& exception) override;

@@ -186,5 +186,22 @@ TEST_CASE("attach() lists no more than a message has room for") {
   CHECK(answer.sizeInWords() < SESSION_MESSAGE_WORDS);
 }
 
+TEST_CASE("a user on the host has a share of a VM's channels, and others have theirs") {
+  Lab lab;
+  kj::Vector<kj::Own<ChannelBook::Place>> places;
+  auto begin = [&](kj::Maybe<uint32_t> caller) {
+    auto begun = lab.book.begin(nullptr, caller);
+    if (begun.is<kj::String>()) return false;
+    places.add(kj::mv(begun.get<kj::Own<ChannelBook::Place>>()));
+    return true;
+  };
+  for (size_t i = 0; i < MAX_CALLER_CHANNELS; ++i) REQUIRE(begin(uint32_t(1000)));
+  CHECK_FALSE(begin(uint32_t(1000)));
+  CHECK(begin(uint32_t(0)));
+  CHECK(begin(nullptr));
+  places[0] = nullptr;
+  CHECK(begin(uint32_t(1000)));
+}
+
 }  // namespace
 }  // namespace postern::host

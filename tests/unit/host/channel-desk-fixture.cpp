@@ -26,6 +26,37 @@ kj::Promise<Outcome> LabVm::serve(Serving serving) {
   });
 }
 
+namespace {
+
+struct LabEntered final : public kj::Refcounted {
+  kj::Own<capnp::MallocMessageBuilder> flow = kj::heap<capnp::MallocMessageBuilder>();
+  kj::AutoCloseFd mirror;
+};
+
+class LabEntrance final : public schema::SessionObserver::Entrance::Server {
+ public:
+  LabEntrance(LabVm& vm, kj::Own<LabEntered> entered) : vm(vm), entered(kj::mv(entered)) {}
+
+  kj::Promise<void> enter(EnterContext context) override {
+    ++vm.entrances;
+    auto flow = context.getParams().getFlow();
+    entered->flow->setRoot(flow);
+    context.getResults().setEntered(vm.letsIn);
+    if (!flow.getMirror().hasSocket()) return kj::READY_NOW;
+    return takeDescriptor(flow.getMirror().getSocket()).then([this](auto fd) {
+      KJ_IF_MAYBE (f, fd) entered->mirror = kj::mv(*f);
+      auto copied = entered->flow->getRoot<schema::Flow>();
+      copied.getMirror().disownSocket();
+    });
+  }
+
+ private:
+  LabVm& vm;
+  kj::Own<LabEntered> entered;
+};
+
+}  // namespace
+
 ChannelDeskLab::ChannelDeskLab()
     : store((mkdir(folder.path("policy.d").cStr(), 0755), folder.path("policy.d")), folder.path("grants.d")),
       decisions(store),
@@ -61,28 +92,24 @@ void ChannelDeskLab::policy(const std::string& rules) {
 }
 
 kj::Promise<LabAnswer> ChannelDeskLab::asking(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service) {
-  ChannelQuestion question{id, to == "host" ? kj::String() : kj::str(to), kj::str(service)};
+  LabAnswer answer{kj::heap<capnp::MallocMessageBuilder>(), kj::Own<capnp::MallocMessageBuilder>(), nullptr, nullptr};
+  auto entered = kj::refcounted<LabEntered>();
+  ChannelQuestion question{id, to == "host" ? kj::String() : kj::str(to), kj::str(service),
+                           kj::heap<LabEntrance>(vm, kj::addRef(*entered))};
   return channels->ask(vm, kj::mv(question))
-      .then([this, &vm](kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) -> kj::Promise<LabAnswer> {
-        LabAnswer answer{kj::heap<capnp::MallocMessageBuilder>(), nullptr, nullptr};
+      .then([this, &vm, answer = kj::mv(answer), entered = kj::mv(entered)](
+                kj::Maybe<kj::Own<GuestQuestions::Prospect>> prospect) mutable -> kj::Promise<LabAnswer> {
+        answer.passed = kj::mv(entered->flow);
+        answer.mirror = kj::mv(entered->mirror);
         auto results = answer.message->initRoot<schema::SessionObserver::ConnectResults>();
         KJ_IF_MAYBE (p, prospect) {
           channels->begin(vm, kj::mv(*p), results);
           if (results.getAllowed()) {
-            bool hasMirror = results.getFlow().hasMirror() && results.getFlow().getMirror().hasSocket();
-            auto mirror = hasMirror ? takeDescriptor(results.getFlow().getMirror().getSocket())
-                                    : kj::Promise<kj::Maybe<kj::AutoCloseFd>>(kj::Maybe<kj::AutoCloseFd>());
-            auto socket = takeDescriptor(results.getSocket());
-            return socket.then([mirror = kj::mv(mirror), answer = kj::mv(answer)](auto fd) mutable {
+            return takeDescriptor(results.getSocket()).then([answer = kj::mv(answer)](auto fd) mutable {
               answer.socket = kj::mv(KJ_REQUIRE_NONNULL(fd));
-              return mirror.then([answer = kj::mv(answer)](auto fd) mutable {
-                // As a message that has gone: what it carried is the receiver's.
-                auto results = answer.message->template getRoot<schema::SessionObserver::ConnectResults>();
-                results.disownSocket();
-                if (results.getFlow().hasMirror()) results.getFlow().getMirror().disownSocket();
-                KJ_IF_MAYBE (f, fd) answer.mirror = kj::mv(*f);
-                return kj::mv(answer);
-              });
+              // As a message that has gone: what it carried is the receiver's.
+              answer.message->template getRoot<schema::SessionObserver::ConnectResults>().disownSocket();
+              return kj::mv(answer);
             });
           }
         }
@@ -120,7 +147,6 @@ void ChannelDeskLab::serveUnix(kj::StringPtr service, kj::StringPtr socket, bool
 }
 
 kj::String ChannelDeskLab::auditText() {
-  channels->writeOpened();
   auto read = readFile(folder.path("audit.log"), 64 << 20);
   KJ_REQUIRE(read.is<kj::String>());
   return kj::mv(read.get<kj::String>());

@@ -22,11 +22,14 @@ class LabVm final : public ChannelVm {
   VmRecord vm;
   bool quarantined = false;
   bool reachable = true;
+  bool attached = false;  // for Channels::adopt()
   PortCounters counters;
   unsigned timesShown = 0;
   kj::Vector<uint64_t> cuts;
   kj::Vector<kj::String> restarts;
   bool answersCuts = true;
+  bool letsIn = true;      // its limits do
+  unsigned entrances = 0;  // that were asked for
 
   // The last that came by serve().
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> served;
@@ -43,6 +46,7 @@ class LabVm final : public ChannelVm {
 
   const VmRecord& record() const override { return vm; }
   bool isQuarantined() const override { return quarantined; }
+  bool isAttached() const override { return attached; }
   bool isReachable() const override { return reachable; }
   PortCounters& port() override { return counters; }
   void showPort() override { ++timesShown; }
@@ -57,11 +61,12 @@ class LabVm final : public ChannelVm {
 // What posternd answered to a question.
 struct LabAnswer {
   kj::Own<capnp::MallocMessageBuilder> message;
+  kj::Own<capnp::MallocMessageBuilder> passed;  // by its entrance
   kj::AutoCloseFd socket;
   kj::AutoCloseFd mirror;  // null: none, or not reached
 
   bool isAllowed() { return results().getAllowed(); }
-  schema::Flow::Reader flow() { return results().getFlow(); }
+  schema::Flow::Reader flow() { return passed->getRoot<schema::Flow>().asReader(); }
   schema::SessionObserver::ConnectResults::Reader results() {
     return message->getRoot<schema::SessionObserver::ConnectResults>().asReader();
   }

@@ -321,12 +321,8 @@ class ChannelLab : public ProcessLab {
                       kj::AutoCloseFd mirror = nullptr) {
     told().onConnect = [&theirs, type, rule, port,
                         mirror = kj::mv(mirror)](ToldOfChannels::ConnectContext context) mutable -> kj::Promise<void> {
-      auto results = context.getResults();
-      results.setAllowed(true);
-      auto pair = newSocketPair(type);
-      theirs.fd = kj::mv(pair.first);
-      results.setSocket(newDescriptor(kj::mv(pair.second)));
-      auto flow = results.initFlow();
+      auto entering = context.getParams().getEntrance().enterRequest();
+      auto flow = entering.initFlow();
       flow.setId(context.getParams().getId());
       flow.setRule("r");
       rule.write(flow.initLimit(), "r");
@@ -338,7 +334,14 @@ class ChannelLab : public ProcessLab {
         out.setWho("vm:web1");
         out.setTo("vm:db1");
       }
-      return kj::READY_NOW;
+      return entering.send().then([&theirs, type, context](auto answer) mutable {
+        if (!answer.getEntered()) return;
+        auto results = context.getResults();
+        results.setAllowed(true);
+        auto pair = newSocketPair(type);
+        theirs.fd = kj::mv(pair.first);
+        results.setSocket(newDescriptor(kj::mv(pair.second)));
+      });
     };
   }
 

@@ -116,6 +116,27 @@ TEST_CASE("a channel to a program that is cut ends, and the program with it") {
   CHECK(lab.soon([&]() { return isOver(answer.socket) && !lives(pid); }));
 }
 
+// T115
+TEST_CASE("one VM has a share of the programs, and another one its own") {
+  ServiceLab lab;
+  lab.shell("cat >/dev/null");
+  kj::Vector<LabAnswer> open;
+  for (uint64_t id = 1; id <= MAX_HOST_PROGRAMS_PER_VM; ++id) {
+    open.add(lab.ask(lab.web, id, "host", "prog"));
+    REQUIRE(open.back().isAllowed());
+  }
+  CHECK_FALSE(lab.ask(lab.web, 1000, "host", "prog").isAllowed());
+  CHECK(says(lab.auditText(), R"("reason":"too-many")"));
+  bool isTold = false;
+  lab.records.eventLog().forEachAfter(0, [&](const Event& event) {
+    isTold |= says(event.text, "64 programs serve vm:web1, as many as may for one VM");
+  });
+  CHECK(isTold);
+  CHECK(lab.ask(lab.add("web2"), 1001, "host", "prog").isAllowed());
+  lab.close(lab.web, 1, "finished");
+  CHECK(lab.soon([&]() { return lab.ask(lab.web, 1002, "host", "prog").isAllowed(); }));
+}
+
 TEST_CASE("a program that cannot be started is a refusal, which says why to the administrator alone") {
   ServiceLab lab;
   lab.program("prog", {"/nowhere/at-all"_kj});
@@ -179,7 +200,7 @@ TEST_CASE("a program that looks who is at the other end of its standard input se
   ServiceLab lab;
   ServiceTarget target;
   target.name = kj::str("prog");
-  target.leadsTo = ServiceProgram{kj::heapArray({kj::str("/bin/cat")})};
+  target.leadsTo = ServiceProgram{kj::arr(kj::str("/bin/cat"))};
   kj::Vector<HostService> all;
   all.add(HostService{kj::mv(target), ServiceUser{{65534, 65533}, nullptr}});
   lab.channels->hostServices().set(kj::mv(all));
@@ -291,6 +312,26 @@ mirror = { to = "unix:)") +
   CHECK((entry.granted.services[0].service == "ssh"));
   CHECK((entry.granted.services[1].rule == "two"));
   CHECK(says(entry.granted.services[1].mirror, "ids.sock full"));
+}
+
+// T114
+TEST_CASE(
+    "what a grant's session was told of a service is compared with what would be told now, by rule and by mirror") {
+  ServiceLab lab;
+  auto isAsToldUnder = [&](kj::StringPtr id, kj::StringPtr mirror) {
+    lab.policy(std::string(kj::str("[[allow]]\nid = \"", id, "\"\nfrom = \"user:alice\"\nto = \"web1\"\n",
+                                   "call = \"service.web\"\n", mirror)
+                               .cStr()));
+    auto caller = kj::atomicRefcounted<LocalCaller>();
+    caller->user = kj::str("alice");
+    Grantable granted;
+    granted.services.add(GrantedService{kj::str("web"), kj::str("two"), kj::str("unix:/run/ids meta")});
+    return isAsTold(granted, "service.web", lab.decisions.decide(*caller, lab.web.vm, "service.web").decision);
+  };
+  CHECK(isAsToldUnder("two", "mirror = { to = \"unix:/run/ids\", copy = \"meta\" }\n"));
+  CHECK_FALSE(isAsToldUnder("one", "mirror = { to = \"unix:/run/ids\", copy = \"meta\" }\n"));
+  CHECK_FALSE(isAsToldUnder("two", "mirror = { to = \"unix:/run/ids\", copy = \"full\" }\n"));
+  CHECK_FALSE(isAsToldUnder("two", ""));
 }
 
 }  // namespace
