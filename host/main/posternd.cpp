@@ -14,6 +14,7 @@
 
 #include "host/daemon/control-server.h"
 #include "host/daemon/daemon.h"
+#include "host/daemon/passed-socket.h"
 #include "host/log/log.h"
 #include "protocol/limits.h"
 #include "transport/connection.h"
@@ -86,6 +87,22 @@ kj::Promise<void> reloadOnHangup(kj::UnixEventPort& port, Daemon& daemon, kj::St
   });
 }
 
+struct ControlSocket {
+  kj::AutoCloseFd fd;
+  enum class Owner : uint8_t { POSTERND, SERVICE_MANAGER } owner;
+};
+
+kj::OneOf<ControlSocket, FileError> openControlSocket(kj::StringPtr path, kj::Maybe<gid_t> group) {
+  auto passed = takePassedSocket(path);
+  KJ_IF_MAYBE (error, passed.tryGet<FileError>()) return kj::mv(*error);
+  KJ_IF_MAYBE (fd, passed.tryGet<kj::AutoCloseFd>()) {
+    return ControlSocket{kj::mv(*fd), ControlSocket::Owner::SERVICE_MANAGER};
+  }
+  auto made = listenForCallers(path, group);
+  KJ_IF_MAYBE (error, made.tryGet<FileError>()) return kj::mv(*error);
+  return ControlSocket{kj::mv(made.get<kj::AutoCloseFd>()), ControlSocket::Owner::POSTERND};
+}
+
 enum class Ending { KEEP_SESSIONS, END_SESSIONS };
 
 int serve(const Options& options) {
@@ -134,9 +151,10 @@ int serve(const Options& options) {
   Daemon daemon(paths,
                 {kj::mv(config), kj::mv(program), kj::mv(loaded.registry), kj::mv(audit.get<kj::Own<AuditLog>>()), gid},
                 io);
-  auto listening = listenForCallers(paths.controlSocket, gid);
-  KJ_IF_MAYBE (error, listening.tryGet<FileError>()) return fail(error->text);
-  ControlServer control(daemon, io, kj::mv(listening.get<kj::AutoCloseFd>()));
+  auto opened = openControlSocket(paths.controlSocket, gid);
+  KJ_IF_MAYBE (error, opened.tryGet<FileError>()) return fail(error->text);
+  auto& socket = opened.get<ControlSocket>();
+  ControlServer control(daemon, io, kj::mv(socket.fd));
 
   kj::Promise<void> watchdog = nullptr;
   uint64_t watchdogMicroseconds = 0;
@@ -159,7 +177,7 @@ int serve(const Options& options) {
   if (ending == Ending::END_SESSIONS || options.endSessions) daemon.stopSessions().wait(io.waitScope);
   daemon.record("posternd", "", "posternd.stop", "", "done");
   daemon.flush().catch_([](kj::Exception&&) {}).wait(io.waitScope);
-  unlink(paths.controlSocket.cStr());
+  if (socket.owner == ControlSocket::Owner::POSTERND) unlink(paths.controlSocket.cStr());
   logEvent(LogLevel::INFO, "stopped", ending == Ending::END_SESSIONS ? "sessions ended, too" : "sessions go on");
   return 0;
 }
