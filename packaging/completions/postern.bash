@@ -14,6 +14,6 @@ _postern() {
         compopt -o nospace
     fi
     # Bash takes the colon of VM:/PATH for the end of a word.
-    __ltrimcolon_completions "$cur"
+    __ltrim_colon_completions "$cur"
 }
 complete -F _postern postern
