@@ -16,7 +16,7 @@ PATIENCE = 20
 # What dpkg itself and the user database keep.
 NOT_OURS = ("/var/lib/dpkg", "/var/cache", "/var/log/dpkg.log", "/var/log/alternatives.log", "/var/log/apt", "/tmp", "/proc",
             "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/.pwd.lock", "/etc/subuid",
-            "/etc/subgid", "/etc/ld.so.cache", "/var/lib/systemd/deb-systemd")
+            "/etc/subgid", "/etc/ld.so.cache", "/run/systemd")
 POLICY = 'policy = 1\n[[allow]]\nid = "look"\nfrom = "user:nobody"\nto = "any"\ncall = ["status.read", "ping"]\n'
 
 
@@ -30,7 +30,6 @@ class InstallTest(unittest.TestCase):
         cls.shell = cls.machine.shell
         cls.shell("dpkg --purge postern-host postern-agent libpostern-dev >/dev/null 2>&1 || true; rm -rf /etc/postern")
         cls.before = cls.files()
-        cls.programs = []
 
     @classmethod
     def files(cls):
@@ -38,11 +37,10 @@ class InstallTest(unittest.TestCase):
 
     def start_posternd(self):
         """As posternd.service says, without systemd."""
-        posternd = self.machine.start("posternd.log", "/usr/bin/python3", "/tmp/test/as-unit-says.py",
-                                      "/lib/systemd/system/posternd.service")
+        self.machine.start("posternd.log", "/usr/bin/python3", "/tmp/test/as-unit-says.py",
+                           "/lib/systemd/system/posternd.service")
         self.machine.wait_for(lambda: self.machine.processes("/usr/sbin/posternd") and self.answers(),
                               lambda: self.machine.read("/tmp/posternd.log"), PATIENCE)
-        return posternd
 
     def answers(self):
         return self.machine.run("postern", "--json", "vm", "list", status=None).returncode == 0
@@ -78,16 +76,19 @@ class InstallTest(unittest.TestCase):
         self.shell("man -w postern-cp posternd agent.toml >/dev/null 2>&1 || test ! -x /usr/bin/man")
 
     def test_2_the_services_run_under_what_their_units_take_away(self):
-        self.programs.append(self.start_posternd())
+        self.start_posternd()
+        posternd = self.machine.processes("/usr/sbin/posternd")[0]
+        bounds = dict(line.split(":\t", 1) for line in self.shell(f"cat /proc/{posternd}/status").splitlines())
+        self.assertEqual([bounds[key] for key in ("Seccomp", "NoNewPrivs", "CapBnd", "CapEff")],
+                         ["2", "1", "0" * 16, "0" * 16])
         self.assertEqual(self.shell("stat -c '%U:%G %a' /run/postern/control.sock /run/postern/board"),
                          "postern:postern 660\npostern:postern 640\n")
         self.shell("mkdir -p /srv/www /run/credentials && chown nobody /srv/www && "
                    "postern enroll web1 --transport unix:/run/postern/web1.sock --bundle-file /run/credentials/postern.bundle "
                    "--grant ping,info,file:/srv/www:run-as=nobody")
-        agent = self.machine.start("agent.log", "/usr/bin/python3", "/tmp/test/as-unit-says.py",
-                                   "/lib/systemd/system/postern-agent.service", "--connect", "unix:/run/postern/web1.sock",
-                                   env={"CREDENTIALS_DIRECTORY": "/run/credentials"})
-        self.programs.append(agent)
+        self.machine.start("agent.log", "/usr/bin/python3", "/tmp/test/as-unit-says.py",
+                           "/lib/systemd/system/postern-agent.service", "--connect", "unix:/run/postern/web1.sock",
+                           env={"CREDENTIALS_DIRECTORY": "/run/credentials"})
         self.green()
         # What the unit's list of system calls lacks shows here: sandboxes, openers, probes.
         self.shell("head -c 3000000 /dev/urandom >/tmp/there; postern cp --verify /tmp/there web1:/srv/www/; "
@@ -131,7 +132,7 @@ class InstallTest(unittest.TestCase):
         self.shell(f"kill -TERM {self.machine.processes('/usr/sbin/posternd')[0]}")
         self.machine.wait_for(lambda: not self.machine.processes("/usr/sbin/posternd"), "posternd does not end")
         self.assertEqual(self.sessions(), sessions)
-        self.programs.append(self.start_posternd())
+        self.start_posternd()
         self.assertEqual(self.sessions(), sessions)
         self.green()
         after = self.shell("postern vm show web1 --json")
@@ -145,7 +146,7 @@ class InstallTest(unittest.TestCase):
                               "a session is still there")
 
     def test_7_removing_them_leaves_no_process_even_after_a_crash(self):
-        self.programs.append(self.start_posternd())
+        self.start_posternd()
         self.green()
         self.assertEqual(len(self.sessions()), 1)
         self.shell(f"kill -KILL {self.machine.processes('/usr/sbin/posternd')[0]}")

@@ -39,6 +39,7 @@ class Machine:
         command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", SET_UP, "sh", self.folder,
                    str(packages), str(test)]
         self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.started = []
         self.pid = self.wait_for(self.find_first, "the machine did not start")
 
     def find_first(self):
@@ -82,8 +83,10 @@ class Machine:
         """A process that goes on; what it says is in /tmp/LOG."""
         quoted = self.path(f"/tmp/{log}")
         with open(quoted, "ab") as output:
-            return subprocess.Popen(self.command(*words), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                    env={**ENVIRONMENT, **(env or {})})
+            process = subprocess.Popen(self.command(*words), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                       env={**ENVIRONMENT, **(env or {})})
+        self.started.append(process)
+        return process
 
     def path(self, inside):
         """Of a file in the machine, as seen from here."""
@@ -110,4 +113,6 @@ class Machine:
         # With its process 1 all of its processes end, and with them its mounts.
         self.outer.kill()
         self.outer.wait()
+        for process in self.started:
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
