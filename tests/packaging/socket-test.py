@@ -13,6 +13,17 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 import lab as labs  # noqa: E402
 
+# The descriptors of the leading arguments become 3, 4, ...; LISTEN_PID is the program's own.
+PASS = """
+import os, sys
+numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+high = [os.dup2(number, 40 + i) for i, number in enumerate(numbers)]
+for i, number in enumerate(high):
+    os.dup2(number, 3 + i)
+os.closerange(3 + len(high), 64)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)))
+os.execv(sys.argv[1 + len(high)], sys.argv[1 + len(high):])
+"""
 PROGRAMS = labs.Programs(sys.argv[1], sys.argv[2], None, None)
 
 
@@ -31,15 +42,10 @@ class SocketTest(unittest.TestCase):
         return listening
 
     def start(self, *sockets):
-        """posternd as a service manager starts it: LISTEN_PID is its own."""
-        # From 10 up first: a number that is to be given may be one that is taken.
-        moved = [os.dup2(given.fileno(), 20 + i) for i, given in enumerate(sockets)]
-        script = "".join(f"exec {3 + i}<&{number} {number}<&-; " for i, number in enumerate(moved))
-        script += f"export LISTEN_PID=$$ LISTEN_FDS={len(sockets)}; exec \"$@\""
-        command = ["sh", "-c", script, "sh", PROGRAMS.posternd, "--root", self.lab.root]
-        self.lab.posternd = self.lab.start("posternd", command, pass_fds=moved)
-        for number in moved:
-            os.close(number)
+        """posternd as a service manager starts it."""
+        numbers = [given.fileno() for given in sockets]
+        command = [sys.executable, "-c", PASS, *map(str, numbers), PROGRAMS.posternd, "--root", self.lab.root]
+        self.lab.posternd = self.lab.start("posternd", command, pass_fds=numbers)
         return self.lab.posternd
 
     def test_callers_wait_through_a_restart_and_the_socket_stays(self):
