@@ -9,6 +9,11 @@ import platform
 import statistics
 
 
+def _figure(value):
+    """Four digits that count, and never an exponent."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 @dataclasses.dataclass
 class Sample:
     """One copy. CPU is of all processes of a side, in seconds a GB; None where it was not looked at."""
@@ -98,9 +103,9 @@ class Section:
         lines = [f"{self.name}: {self.title}", ""]
         lines.append(f"  {'':40}{'unit':>8}{'median':>10}{'min..max':>20}{'CPU s a GB: host  guest':>26}")
         for row in (row.figures() for row in self.rows.values()):
-            spread = f"{row['min']:.4g}..{row['max']:.4g}"
+            spread = f"{_figure(row['min'])}..{_figure(row['max'])}"
             cpu = "".join(f"{'-' if row[side] is None else format(row[side], '.2f'):>7}" for side in ("hostCpu", "guestCpu"))
-            lines.append(f"  {row['name']:40}{row['unit']:>8}{row['median']:>10.4g}{spread:>20}{cpu:>26}")
+            lines.append(f"  {row['name']:40}{row['unit']:>8}{_figure(row['median']):>10}{spread:>20}{cpu:>26}")
         if self.comparisons:
             lines += ["", f"  {'':60}{'median':>8}{'min..max':>16}{'target':>10}"]
         for each in self.comparisons:
