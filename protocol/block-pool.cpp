@@ -50,6 +50,10 @@ void BlockPool::Lender::disposeImpl(void* firstElement, size_t, size_t, size_t, 
 
 void BlockPool::giveBack(kj::byte* block) {
   lastUse = timer.now();
+  if (idle.size() >= limits::MAX_IDLE_BLOCKS) {
+    free(block);
+    return;
+  }
   idle.add(block);
   if (trimming) return;
   trimming = true;

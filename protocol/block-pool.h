@@ -1,11 +1,11 @@
 #pragma once
 // BlockPool: the 64 KiB blocks in which records travel, shared by all links of an event loop.
 //
-// A block is an ordinary kj::Array whose destruction gives it back. Free blocks are kept for reuse and returned to the
-// system once none has been used for limits::BUFFER_IDLE; a pool without free blocks has no timer running, so that an
-// idle process is not woken. How many blocks are out is bounded by those who take them (credit, queue limits), not
-// here. Blocks may outlive the pool (an RPC call in progress keeps its message for as long as the event loop lives);
-// they are then returned to the system. One loop, one thread.
+// A block is an ordinary kj::Array whose destruction gives it back. Free blocks, up to limits::MAX_IDLE_BLOCKS, are
+// kept for reuse and returned to the system once none has been used for limits::BUFFER_IDLE; a pool without free blocks
+// has no timer running, so that an idle process is not woken. How many blocks are out is bounded by those who take them
+// (credit, queue limits), not here. Blocks may outlive the pool (an RPC call in progress keeps its message for as long
+// as the event loop lives); they are then returned to the system. One loop, one thread.
 
 #include <kj/array.h>
 #include <kj/async.h>

@@ -30,6 +30,7 @@ class ChannelState final : public kj::Refcounted {
   kj::Promise<bool> write(kj::ArrayPtr<const kj::byte> bytes);
   void finish();
   void reset();
+  kj::Promise<BulkEnd> whenBroken();
   kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> read();
   void handleDropped();
   void chunkDropped(size_t bytes);
@@ -76,12 +77,14 @@ class ChannelState final : public kj::Refcounted {
   bool wasReset = false;
   bool handleGone = false;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> readWaiter;
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<BulkEnd>>> breakWaiter;
 
   void adaptWindow(uint32_t cost);
   void grant();
   void endSending();
   void wakeSender(bool canSend);
   void wakeReader();
+  void broke(BulkEnd how);
   void leave();
 };
 

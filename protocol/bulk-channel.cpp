@@ -73,6 +73,9 @@ void BulkChannel::finish() {
 void BulkChannel::reset() {
   state->reset();
 }
+kj::Promise<BulkEnd> BulkChannel::whenBroken() {
+  return state->whenBroken();
+}
 kj::Promise<kj::OneOf<BulkChunk, BulkEnd>> BulkChannel::read() {
   return state->read();
 }
@@ -218,6 +221,7 @@ void ChannelState::receiveReset() {
   sendQueue.clear();
   endSending();
   wakeReader();
+  broke(BulkEnd::RESET);
 }
 
 void ChannelState::wakeReader() {
@@ -298,12 +302,33 @@ void ChannelState::reset() {
   endSending();
   mux->sendReset(number);
   wakeReader();
+  broke(BulkEnd::RESET);
+}
+
+kj::Promise<BulkEnd> ChannelState::whenBroken() {
+  if (wasReset || handleGone) return BulkEnd::RESET;
+  if (mux == nullptr) return BulkEnd::SESSION_ENDED;
+  KJ_IF_MAYBE (earlier, breakWaiter) {
+    KJ_REQUIRE(!(*earlier)->isWaiting(), "one waiter at a time");
+  }
+  auto paf = kj::newPromiseAndFulfiller<BulkEnd>();
+  breakWaiter = kj::mv(paf.fulfiller);
+  return kj::mv(paf.promise);
+}
+
+void ChannelState::broke(BulkEnd how) {
+  KJ_IF_MAYBE (waiter, breakWaiter) {
+    auto own = kj::mv(*waiter);
+    breakWaiter = nullptr;
+    own->fulfill(kj::mv(how));
+  }
 }
 
 void ChannelState::handleDropped() {
   handleGone = true;
   receiveQueue.clear();
   wakeReader();
+  broke(BulkEnd::RESET);
   if (mux == nullptr) return;
   if (wasReset) {
     leave();
@@ -330,6 +355,7 @@ void ChannelState::sessionEnded() {
   sendQueue.clear();
   wakeSender(false);
   wakeReader();
+  broke(BulkEnd::SESSION_ENDED);
 }
 
 }  // namespace _

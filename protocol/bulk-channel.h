@@ -87,6 +87,9 @@ class BulkChannel {
   void finish();
   // Ends both directions; the peer's reader gets RESET, what was not yet sent is dropped. Idempotent.
   void reset();
+  // Resolves when the channel ends in another way than by both sides' finish(): RESET or SESSION_ENDED. At once, also
+  // while nobody reads, and before what read() has still to give. One waiter at a time.
+  kj::Promise<BulkEnd> whenBroken();
 
   // Receiving. -------------------------------------------------------------------------------------------------
 

@@ -61,8 +61,9 @@ interface Guest {
   # The agent, for the host's session process.
 
   callsFor @0 (caller :Caller) -> (calls :GuestCalls);
-  # The operations, for one caller. Dropping the capability cancels what is under way for it. Never refuses: each call
-  # is decided when it is made.
+  # The operations, for one caller. Dropping the capability cancels what is under way for it, but for connections that
+  # are open: the host resets their channels, or lets them come to their end. Never refuses: each call is decided when it
+  # is made.
 }
 
 interface GuestCalls {

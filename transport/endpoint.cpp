@@ -80,27 +80,7 @@ kj::OneOf<uint32_t, EndpointError> parseCid(Chars text) {
   return cid;
 }
 
-// Paths -------------------------------------------------------------------------------------------------------------
-
-// `suffix` bytes more must fit after the path. Null when all is well.
-kj::Maybe<EndpointError> checkPath(kj::StringPtr kind, Chars path, size_t suffix = 0) {
-  if (path.size() == 0) return error(kind, ": without a path; write ", kind, ":/path/to/it");
-  if (path[0] != '/') {
-    return error(kind, ": the path '", printable(path), "' is relative; write it in full, from the root '/'");
-  }
-  for (char c : path) {
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') {
-      return error(kind, ": the path has a control character (NUL, a line's end); remove it or rename the file");
-    }
-  }
-  if (path.back() == '/') return error(kind, ": the path '", printable(path), "' names a folder; name the file in it");
-  if (path.size() + suffix > MAX_SOCKET_PATH_BYTES) {
-    return error(kind, ": the path has ", path.size(), " bytes, and a socket's address has room for ",
-                 MAX_SOCKET_PATH_BYTES - suffix, suffix == 0 ? ""_kj : " before the _PORT that is added"_kj,
-                 "; use a shorter folder");
-  }
-  return nullptr;
-}
+// Forms -------------------------------------------------------------------------------------------------------------
 
 kj::OneOf<Endpoint, EndpointError> parseHybrid(Chars rest) {
   Chars path = rest;
@@ -116,7 +96,7 @@ kj::OneOf<Endpoint, EndpointError> parseHybrid(Chars rest) {
     }
   }
   size_t suffix = kj::str("_", port).size();
-  KJ_IF_MAYBE (wrong, checkPath("hybrid", path, suffix)) return kj::mv(*wrong);
+  KJ_IF_MAYBE (wrong, checkSocketPath("hybrid", path, suffix)) return kj::mv(*wrong);
   return Endpoint(HybridEndpoint{kj::heapString(path), port});
 }
 
@@ -136,7 +116,7 @@ Parsed parseVsock(Chars rest) {
 
 template <typename PathEndpoint>
 Parsed parsePathOnly(kj::StringPtr kind, Chars path) {
-  KJ_IF_MAYBE (wrong, checkPath(kind, path)) return kj::mv(*wrong);
+  KJ_IF_MAYBE (wrong, checkSocketPath(kind, path)) return kj::mv(*wrong);
   return Endpoint(PathEndpoint{kj::heapString(path)});
 }
 
@@ -178,6 +158,25 @@ EndpointError unknownKind(Chars kind) {
 }
 
 }  // namespace
+
+kj::Maybe<EndpointError> checkSocketPath(kj::StringPtr kind, Chars path, size_t suffix) {
+  if (path.size() == 0) return error(kind, ": without a path; write ", kind, ":/path/to/it");
+  if (path[0] != '/') {
+    return error(kind, ": the path '", printable(path), "' is relative; write it in full, from the root '/'");
+  }
+  for (char c : path) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') {
+      return error(kind, ": the path has a control character (NUL, a line's end); remove it or rename the file");
+    }
+  }
+  if (path.back() == '/') return error(kind, ": the path '", printable(path), "' names a folder; name the file in it");
+  if (path.size() + suffix > MAX_SOCKET_PATH_BYTES) {
+    return error(kind, ": the path has ", path.size(), " bytes, and a socket's address has room for ",
+                 MAX_SOCKET_PATH_BYTES - suffix, suffix == 0 ? ""_kj : " before the _PORT that is added"_kj,
+                 "; use a shorter folder");
+  }
+  return nullptr;
+}
 
 kj::OneOf<Endpoint, EndpointError> parseEndpoint(kj::ArrayPtr<const char> untrusted) {
   if (untrusted.size() == 0) return error("no endpoint given; write ", FORMS);

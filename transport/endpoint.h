@@ -62,6 +62,10 @@ struct EndpointError {
 // For any bytes at all; does not throw.
 kj::OneOf<Endpoint, EndpointError> parseEndpoint(kj::ArrayPtr<const char> untrusted);
 
+// What is wrong with a path that is to be a socket's, behind "KIND:"; null if it is as above, and `suffix` bytes more
+// have room.
+kj::Maybe<EndpointError> checkSocketPath(kj::StringPtr kind, kj::ArrayPtr<const char> path, size_t suffix = 0);
+
 // The form that parseEndpoint() reads back as the same endpoint. Ports are written out.
 kj::String toString(const Endpoint& endpoint);
 

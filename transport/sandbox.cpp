@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -119,6 +120,10 @@ void allowThreads(SystemCallFilter& filter) {
   filter.allow(SCMP_SYS(sched_setscheduler), {argumentIs(0, 0), argumentIs(1, SCHED_BATCH)});
 }
 
+void allowRelays(SystemCallFilter& filter) {
+  filter.allow(SCMP_SYS(setsockopt), {argumentIs(1, SOL_SOCKET), argumentIs(2, SO_LINGER)});
+}
+
 void allowFileCalls(SystemCallFilter& filter) {
   filter.allowAll(FILE_CALLS);
 }
@@ -130,6 +135,13 @@ void allowFileMoving(SystemCallFilter& filter) {
 
 int fileStatus(int fd, struct stat& status) {
   return static_cast<int>(syscall(SYS_fstat, fd, &status));
+}
+
+void raiseLimit(__rlimit_resource resource, rlim_t wanted) {
+  struct rlimit limit;
+  KJ_SYSCALL(getrlimit(resource, &limit));
+  limit.rlim_cur = kj::max(limit.rlim_cur, kj::min(limit.rlim_max, wanted));
+  KJ_SYSCALL(setrlimit(resource, &limit));
 }
 
 void lowerLimit(__rlimit_resource resource, rlim_t most) {

@@ -53,6 +53,9 @@ void allowBasics(SystemCallFilter& filter);
 // implemented", upon which the C library takes clone(2).
 void allowThreads(SystemCallFilter& filter);
 
+// What the ends of relays (transport/relay/relay-end.h) use beside the basics: a socket's close that resets.
+void allowRelays(SystemCallFilter& filter);
+
 // Reading, writing, measuring, shortening, lengthening and syncing files by their descriptors.
 void allowFileCalls(SystemCallFilter& filter);
 // The same for who may have no path looked at, and uses files that somebody else opened (transport/transfer/mover.h). A
@@ -62,6 +65,8 @@ void allowFileMoving(SystemCallFilter& filter);
 // fstat(2) for who may be in such a sandbox. 0, or -1 and errno.
 int fileStatus(int fd, struct stat& status);
 
+// What a process may have without asking, up to `wanted` where its hard limit allows so much.
+void raiseLimit(__rlimit_resource resource, rlim_t wanted);
 // Never above what it was.
 void lowerLimit(__rlimit_resource resource, rlim_t most);
 // No core dump; no ptrace and no look into memory by others of the same user.

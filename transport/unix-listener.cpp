@@ -83,10 +83,10 @@ kj::Maybe<TransportError> removeStale(kj::StringPtr path) {
   return nullptr;
 }
 
-kj::Maybe<TransportError> takeName(int socket, kj::StringPtr path, ListenOptions options) {
-  // On Linux the file gets the mode of the socket's own inode: 0600 from its first moment, without the umask.
-  // T34
-  KJ_SYSCALL(fchmod(socket, 0600));
+// The file has at most this mode from its first moment: on Linux it is the socket's own inode's, without the umask.
+// T34
+kj::Maybe<TransportError> takeName(int socket, kj::StringPtr path, const UnixName& name) {
+  KJ_SYSCALL(fchmod(socket, name.mode));
   auto address = unixAddress(path);
   auto bind = [&] { return ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)); };
   int result = bind();
@@ -98,15 +98,28 @@ kj::Maybe<TransportError> takeName(int socket, kj::StringPtr path, ListenOptions
     int error = errno;
     return cannotListen(path, kj::str(errorWords(error), "; may this process's user write in the folder?"));
   }
-  KJ_IF_MAYBE (uid, options.peerUid) {
-    if (lchown(path.cStr(), *uid, gid_t(-1)) < 0) {
-      int error = errno;
-      unlink(path.cStr());
-      return cannotListen(path, kj::str("it cannot be given to user ", *uid, " (", errorWords(error),
-                                        "); that needs root or CAP_CHOWN"));
-    }
-  }
   return nullptr;
+}
+
+// What the umask took away is added, whatever has been put in the file's place meanwhile: of a socket, by a handle of
+// it.
+kj::Maybe<TransportError> giveMode(kj::StringPtr path, mode_t mode) {
+  kj::AutoCloseFd file(open(path.cStr(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info;
+  bool made = file.get() >= 0 && fstat(file, &info) == 0 && S_ISSOCK(info.st_mode);
+  if (made && (info.st_mode & 07777) == mode) return nullptr;
+  if (made && chmod(kj::str("/proc/self/fd/", file.get()).cStr(), mode) == 0) return nullptr;
+  int error = errno;
+  unlink(path.cStr());
+  return cannotListen(path, kj::str("its mode cannot be set (", errorWords(error), ")"));
+}
+
+kj::Maybe<TransportError> giveOwner(kj::StringPtr path, uid_t uid) {
+  if (lchown(path.cStr(), uid, gid_t(-1)) == 0) return nullptr;
+  int error = errno;
+  unlink(path.cStr());
+  return cannotListen(
+      path, kj::str("it cannot be given to user ", uid, " (", errorWords(error), "); that needs root or CAP_CHOWN"));
 }
 
 // T34
@@ -122,8 +135,7 @@ AcceptQueue::Examine examineBy(TransportKind transport, ListenOptions options) {
 
 }  // namespace
 
-Listening listenUnix(kj::UnixEventPort& port, kj::Timer& timer, TransportKind transport, kj::StringPtr path,
-                     ListenOptions options) {
+kj::OneOf<kj::AutoCloseFd, TransportError> listenOnName(kj::StringPtr path, const UnixName& name) {
   auto lock = lockFolder(path);
   KJ_IF_MAYBE (error, lock.tryGet<TransportError>()) return kj::mv(*error);
   auto socket = newUnixSocket();
@@ -131,11 +143,27 @@ Listening listenUnix(kj::UnixEventPort& port, kj::Timer& timer, TransportKind tr
     int error = errno;
     return cannotListen(path, errorWords(error));
   }
-  KJ_IF_MAYBE (error, takeName(socket, path, options)) return kj::mv(*error);
-  auto file = kj::heap<SocketFile>(path);
+  KJ_IF_MAYBE (error, takeName(socket, path, name)) return kj::mv(*error);
+  KJ_IF_MAYBE (error, giveMode(path, name.mode)) return kj::mv(*error);
+  KJ_IF_MAYBE (uid, name.owner) {
+    KJ_IF_MAYBE (error, giveOwner(path, *uid)) return kj::mv(*error);
+  }
   KJ_SYSCALL(::listen(socket, LISTEN_QUEUE));
-  return kj::Own<Listener>(
-      kj::heap<AcceptQueue>(port, timer, kj::mv(socket), examineBy(transport, options), kj::mv(file)));
+  return kj::mv(socket);
+}
+
+void removeDeadName(kj::StringPtr path) {
+  auto lock = lockFolder(path);
+  if (lock.is<kj::AutoCloseFd>()) removeStale(path);
+}
+
+Listening listenUnix(kj::UnixEventPort& port, kj::Timer& timer, TransportKind transport, kj::StringPtr path,
+                     ListenOptions options) {
+  auto listening = listenOnName(path, UnixName{0600, options.peerUid});
+  KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) return kj::mv(*error);
+  auto file = kj::heap<SocketFile>(path);
+  return kj::Own<Listener>(kj::heap<AcceptQueue>(port, timer, kj::mv(listening.get<kj::AutoCloseFd>()),
+                                                 examineBy(transport, options), kj::mv(file)));
 }
 
 }  // namespace postern

@@ -37,7 +37,7 @@ Uint128 drawInstance(Random& random) {
 
 kj::Array<kj::String> featuresOfAgent() {
   return kj::arr(kj::str("ping"), kj::str("info"), kj::str("power.shutdown"), kj::str("power.restart"),
-                 kj::str("power.suspend"), kj::str("file"));
+                 kj::str("power.suspend"), kj::str("file"), kj::str("service"));
 }
 
 class AgentProcess final : private kj::TaskSet::ErrorHandler {
@@ -47,7 +47,7 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
         timer(port.getTimer()),
         current(current),
         successor(successor),
-        briefings(io.wrapSocketFd(BRIEFING_FD, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
+        briefings(io.wrapUnixSocketFd(BRIEFING_FD, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
         vitals(Vitals::open(clocks)),
         gaps(clocks),
         bootClock(clocks),
@@ -59,7 +59,9 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
                 KJ_IF_MAYBE (a, agent) (*a)->guestStops(why);
               }),
         files(*broker, port),
-        services{policy, info, power, files},
+        channels(*broker, port),
+        consumers(port),
+        services{policy, info, power, files, channels},
         heartbeats{vitals, clocks, gaps, 1 * kj::SECONDS, 0, {}, [this]() { return power.state(); }},
         tasks(*this) {}
 
@@ -73,8 +75,8 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
       heartbeats.interval = briefing.heartbeat;
       KJ_IF_MAYBE (status, take(briefing)) return *status;
       auto& ownPairing = *KJ_ASSERT_NONNULL(pairing);
-      auto running = kj::heap<Agent>(Agent::Parts{port, timer, *broker, ownPairing, heartbeats, services, random,
-                                                  vitals.bootId(), drawInstance(random)});
+      auto running = kj::heap<Agent>(Agent::Parts{port, timer, *broker, ownPairing, heartbeats, services, consumers,
+                                                  random, vitals.bootId(), drawInstance(random)});
       auto& reference = *running;
       agent = kj::mv(running);
       return reference.run().then([]() { return EXIT_BROKER_GONE; }).exclusiveJoin(takeMore());
@@ -93,7 +95,7 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
   Vault& successor;
   SystemRandom random;
   SystemClocks clocks;
-  kj::Own<kj::AsyncIoStream> briefings;
+  kj::Own<kj::AsyncCapabilityStream> briefings;
   Vitals vitals;
   GapWatch gaps;
   BootClock bootClock;
@@ -102,6 +104,8 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
   InfoService info;
   PowerService power;
   FileService files;
+  ChannelService channels;
+  Consumers consumers;
   GuestServices services;
   HeartbeatSource heartbeats;
   Machine machine{nullptr, nullptr};
@@ -125,6 +129,8 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
   // A status if this process has to end.
   kj::Maybe<int> take(Briefing& briefing) {
     takePolicy(briefing);
+    channels.reconsider(kj::mv(briefing.services));
+    consumers.replace(kj::mv(briefing.consumers));
     takePulse(briefing.pulse);
     kj::Vector<kj::Own<Bundle>> bundles;
     for (auto& text : briefing.bundles) {

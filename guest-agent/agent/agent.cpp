@@ -19,6 +19,7 @@ Agent::Agent(const Parts& parts)
       pairing(parts.pairing),
       heartbeats(parts.heartbeats),
       services(parts.services),
+      consumers(parts.consumers),
       tidying(timer),
       pool(tidying),
       environment{timer, pool, parts.random},
@@ -96,7 +97,7 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
 void Agent::begin(kj::Own<Session> session) {
   live = nullptr;
   auto server = newGuestServer(services, *session);
-  live = kj::heap<LiveSession>(kj::mv(session), kj::mv(server), heartbeats, timer);
+  live = kj::heap<LiveSession>(kj::mv(session), kj::mv(server), heartbeats, consumers, timer);
   liveSince = timer.now();
   renewing = false;
   told.clear();

@@ -34,6 +34,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
     Pairing& pairing;
     HeartbeatSource& heartbeats;
     const GuestServices& services;
+    Consumers& consumers;
     Random& random;
     Uint128 bootId;
     Uint128 instance;
@@ -69,6 +70,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   Pairing& pairing;
   HeartbeatSource& heartbeats;
   const GuestServices& services;
+  Consumers& consumers;
   PatientTimer tidying;
   BlockPool pool;
   ReadScratch scratch;

@@ -19,4 +19,21 @@ struct Briefing {
   # guest-agent/identity/machine.h; empty if unknown.
   pulseMilliseconds @6 :UInt32;
   # How often the agent writes one byte to show that its loop is alive; 0: never.
+
+  services @7 :List(Service);
+  # What this guest exports.
+  consumers @8 :List(Consumer);
+  # All that there are. The sockets of new ones come along with the message's first byte, in this order.
+
+  struct Service {
+    name @0 :Text;
+    identity @1 :Data;
+    # guest-agent/services/channel-service.h
+  }
+  struct Consumer {
+    listen @0 :Text;
+    from @1 :Text;
+    service @2 :Text;
+    isNew @3 :Bool;
+  }
 }

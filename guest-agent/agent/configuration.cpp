@@ -35,6 +35,9 @@ kj::OneOf<Configuration, PolicyErrors> readConfiguration(const Paths& paths, kj:
     auto settings = parseSettings(path, text);
     if (settings.is<SettingsError>()) return oneError(kj::mv(settings.get<SettingsError>().text));
     configuration.settings = kj::mv(settings.get<Settings>());
+    auto services = parseServicesSettings(path, text);
+    if (services.is<ServicesErrors>()) return PolicyErrors{kj::mv(services.get<ServicesErrors>().lines)};
+    configuration.services = kj::mv(services.get<ServicesSettings>());
     configuration.hasOwnFile = true;
     KJ_IF_MAYBE (errors, takePolicy(configuration, path, text)) return kj::mv(*errors);
     return kj::mv(configuration);

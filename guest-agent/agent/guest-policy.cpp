@@ -9,7 +9,7 @@ namespace postern::guest {
 
 namespace {
 
-constexpr kj::StringPtr OTHER_KEYS[] = {"agent"_kj};
+constexpr kj::StringPtr OTHER_KEYS[] = {"agent"_kj, "service"_kj, "consume"_kj};
 
 policy::Caller callerOf(const VouchedCaller& caller, kj::Vector<kj::StringPtr>& groups) {
   KJ_IF_MAYBE (vm, caller.tryGet<VouchedVm>()) return policy::Vm{vm->name, nullptr};

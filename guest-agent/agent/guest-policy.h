@@ -21,7 +21,7 @@ struct PolicyErrors {
 class GuestPolicy {
  public:
   static kj::Own<const GuestPolicy> denyAll();
-  // `text` is the whole file; its [agent] table is the settings' matter.
+  // `text` is the whole file; its tables [agent], [service.NAME] and [[consume]] are the settings' matter.
   static kj::OneOf<kj::Own<const GuestPolicy>, PolicyErrors> parse(kj::StringPtr fileName, kj::StringPtr text);
 
   explicit GuestPolicy(kj::Own<const policy::Policy> rules) : rules(kj::mv(rules)) {}

@@ -6,13 +6,16 @@ namespace {
 
 class CallsServer final : public schema::GuestCalls::Server {
  public:
-  CallsServer(const GuestServices& services, Session& session, kj::String callerText)
-      : services(services),
+  CallsServer(const GuestServices& shared, Session& session, kj::String callerText)
+      : shared(shared),
         text(kj::mv(callerText)),
         caller(parseCallerText(text)),
         decide([this](kj::StringPtr call) { return verdict(call); }),
         decideFile([this](const transfer::FileOrder& order) { return verdict(order); }),
-        files(services.files.newCaller(session, text)) {}
+        files(shared.files.newCaller(session, text)),
+        channels(shared.channels.newCaller(session, text, [&shared, known = parseCallerText(text)](kj::StringPtr call) {
+          return verdict(shared, known, call);
+        })) {}
 
  protected:
   kj::Promise<void> ping(PingContext context) override {
@@ -23,13 +26,13 @@ class CallsServer final : public schema::GuestCalls::Server {
 
   kj::Promise<void> info(InfoContext context) override {
     context.allowCancellation();
-    return services.info.info(context.getParams().getWhat(), decide, context.getResults());
+    return shared.info.info(context.getParams().getWhat(), decide, context.getResults());
   }
 
   kj::Promise<void> power(PowerContext context) override {
     context.allowCancellation();
     auto params = context.getParams();
-    return services.power.power(text, decide, params.getRequest(), params.getObserver(), context.getResults())
+    return shared.power.power(text, decide, params.getRequest(), params.getObserver(), context.getResults())
         .then([this](kj::Maybe<kj::Own<PowerService::Interest>> interest) {
           KJ_IF_MAYBE (i, interest) {
             // One a caller is enough to keep an operation; a caller that repeats itself must not pile them up.
@@ -44,22 +47,44 @@ class CallsServer final : public schema::GuestCalls::Server {
     return files->file(decideFile, context.getParams(), context.getResults());
   }
 
+  kj::Promise<void> connect(ConnectContext context) override {
+    context.allowCancellation();
+    // Hundreds may wait for their targets: with as little as there is to say.
+    auto connecting = channels->connect(context.getParams(), context.getResults(capnp::MessageSize{8, 0}));
+    context.releaseParams();
+    return connecting;
+  }
+
+  kj::Promise<void> services(ServicesContext context) override {
+    context.releaseParams();
+    auto results = context.getResults();
+    if (caller == nullptr) {
+      fill(results.initRefusal(), GuestPolicy::unknownCaller());
+    } else {
+      channels->services(results);
+    }
+    return kj::READY_NOW;
+  }
+
  private:
-  const GuestServices& services;
+  const GuestServices& shared;
   const kj::String text;
   const kj::Maybe<VouchedCaller> caller;
   Decide decide;
   DecideFile decideFile;
   kj::Own<FileService::Caller> files;
+  kj::Own<ChannelService::Caller> channels;
   kj::Vector<kj::Own<PowerService::Interest>> interests;
 
-  kj::Maybe<Denial> verdict(kj::StringPtr call) {
-    KJ_IF_MAYBE (known, caller) return services.policy->decide(*known, call);
+  static kj::Maybe<Denial> verdict(const GuestServices& shared, const kj::Maybe<VouchedCaller>& caller,
+                                   kj::StringPtr call) {
+    KJ_IF_MAYBE (known, caller) return shared.policy->decide(*known, call);
     return GuestPolicy::unknownCaller();
   }
+  kj::Maybe<Denial> verdict(kj::StringPtr call) { return verdict(shared, caller, call); }
   kj::Maybe<Denial> verdict(const transfer::FileOrder& order) {
     KJ_IF_MAYBE (known, caller) {
-      auto decided = services.policy->decideFile(*known, order);
+      auto decided = shared.policy->decideFile(*known, order);
       KJ_IF_MAYBE (denial, decided.tryGet<Denial>()) return kj::mv(*denial);
       return nullptr;
     }

@@ -9,6 +9,7 @@
 #include "guest-agent/files/file-service.h"
 #include "guest-agent/info/info-service.h"
 #include "guest-agent/power/power-service.h"
+#include "guest-agent/services/channel-service.h"
 #include "protocol/guest.capnp.h"
 #include "protocol/session.h"
 
@@ -20,6 +21,7 @@ struct GuestServices {
   InfoService& info;
   PowerService& power;
   FileService& files;
+  ChannelService& channels;
 };
 
 // As bootstrap of the session, which outlives the RPC system over it.

@@ -21,7 +21,7 @@ kj::ForkedPromise<void> newFulfiller(kj::Own<kj::PromiseFulfiller<void>>& fulfil
 }  // namespace
 
 LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bootstrap, HeartbeatSource& source,
-                         kj::Timer& timer)
+                         Consumers& consumers, kj::Timer& timer)
     : source(source),
       timer(timer),
       session(kj::mv(sessionParam)),
@@ -30,6 +30,7 @@ LiveSession::LiveSession(kj::Own<Session> sessionParam, schema::Guest::Client bo
             if (!session->isOver()) logWarning("call-failed", text);
           }),
       host(rpc.peer().castAs<schema::Host>()),
+      uplink(consumers.use(*session, host)),
       renewalDue(newFulfiller(renewalFulfiller)),
       next(timer.now()),
       beating(beat().eagerlyEvaluate([this](kj::Exception&&) {

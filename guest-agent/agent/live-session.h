@@ -1,5 +1,5 @@
 #pragma once
-// LiveSession: a session with the host, with RPC both ways and heartbeats.
+// LiveSession: a session with the host, with RPC both ways, heartbeats, and the channels of this guest's consumers.
 //
 // A heartbeat goes out at once and then once per interval, which the host's answers set; at most one is unanswered. The
 // loop's timer wakes the process for it, and its answer does, and nothing else while the link is idle; that the answer
@@ -14,6 +14,7 @@
 #include <kj/timer.h>
 
 #include "guest-agent/agent/vitals.h"
+#include "guest-agent/services/consumers.h"
 #include "protocol/guest.capnp.h"
 #include "protocol/rpc-system.h"
 #include "protocol/session.h"
@@ -38,8 +39,9 @@ struct HeartbeatSource {
 
 class LiveSession {
  public:
-  // `timer` goes by CLOCK_MONOTONIC. `bootstrap` is a schema::Guest.
-  LiveSession(kj::Own<Session> session, schema::Guest::Client bootstrap, HeartbeatSource& source, kj::Timer& timer);
+  // `timer` goes by CLOCK_MONOTONIC. `bootstrap` is a schema::Guest. Channels of `consumers` go over this session.
+  LiveSession(kj::Own<Session> session, schema::Guest::Client bootstrap, HeartbeatSource& source, Consumers& consumers,
+              kj::Timer& timer);
   ~LiveSession() noexcept(false);
   KJ_DISALLOW_COPY(LiveSession);
 
@@ -60,6 +62,7 @@ class LiveSession {
   kj::Own<Session> session;
   RpcConnection rpc;
   schema::Host::Client host;
+  kj::Own<void> uplink;
   kj::Maybe<capnp::Response<schema::Host::HeartbeatResults>> lastAnswer;
   kj::Own<kj::PromiseFulfiller<void>> renewalFulfiller;
   kj::ForkedPromise<void> renewalDue;

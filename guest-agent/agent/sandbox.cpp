@@ -4,6 +4,8 @@
 #include <seccomp.h>
 #include <sys/socket.h>
 
+#include "guest-agent/settings/services-settings.h"
+#include "protocol/limits.h"
 #include "protocol/transfer/limits.h"
 
 namespace postern::guest {
@@ -14,7 +16,10 @@ namespace {
 // of entries that are under way.
 constexpr rlim_t OWN_DESCRIPTORS = 64;
 constexpr rlim_t TRANSFER_DESCRIPTORS = 32;
-constexpr rlim_t MAX_DESCRIPTORS = OWN_DESCRIPTORS + transfer::MAX_TRANSFERS * TRANSFER_DESCRIPTORS;
+// Of channels: a session's, each with a socket, and the sockets where consumers listen.
+constexpr rlim_t CHANNEL_DESCRIPTORS = limits::MAX_BULK_CHANNELS + MAX_CONSUMERS;
+constexpr rlim_t MAX_DESCRIPTORS =
+    OWN_DESCRIPTORS + transfer::MAX_TRANSFERS * TRANSFER_DESCRIPTORS + CHANNEL_DESCRIPTORS;
 
 // Besides what is basic (transport/sandbox.h).
 constexpr int ALLOWED[] = {
@@ -23,6 +28,8 @@ constexpr int ALLOWED[] = {
 };
 
 void allowBounded(SystemCallFilter& filter) {
+  // Nobody's address is asked for.
+  filter.allow(SCMP_SYS(accept4), {argumentIs(1, 0), argumentIs(2, 0), argumentIs(3, SOCK_CLOEXEC | SOCK_NONBLOCK)});
   for (int command : {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC}) {
     filter.allow(SCMP_SYS(fcntl), {argumentIs(1, static_cast<scmp_datum_t>(command))});
   }
@@ -34,6 +41,7 @@ void allowBounded(SystemCallFilter& filter) {
 // T60
 SandboxReport enterSandbox() {
   forbidInspection();
+  raiseLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
   lowerLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
   keepCapabilities(0);
   forbidNewPrivileges();
@@ -42,6 +50,7 @@ SandboxReport enterSandbox() {
   allowBasics(filter);
   allowThreads(filter);
   allowFileMoving(filter);
+  allowRelays(filter);
   filter.allowAll(ALLOWED);
   allowBounded(filter);
   filter.load();

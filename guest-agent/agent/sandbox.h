@@ -1,9 +1,11 @@
 #pragma once
 // The agent's sandbox, entered before it reads the first byte of a link. What it can do afterwards: read, write and
-// wait on the descriptors it has, get more from the broker over their socket, map memory, read clocks, and end.
+// wait on the descriptors it has, get more from the broker over their socket and from sockets where the broker listens
+// for it, map memory, read clocks, and end.
 //
 //   no_new_privs, no capabilities, not dumpable (no core, no ptrace by others of its user)
-//   rlimits: no core, few descriptors. None on the size of files: what it can write to is its state file and what the
+//   rlimits: no core, no more descriptors than transfers and channels need. None on the size of files: what it can
+//   write to is its state file and what the
 //     broker's openers passed, and those may be as large as a copied file is
 //   Landlock, where the kernel has it: no file may be opened, made or removed, whatever its permissions
 //   seccomp: an allow-list; everything else kills the process. Not on it: opening files, making sockets, connecting,

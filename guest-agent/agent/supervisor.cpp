@@ -15,8 +15,10 @@
 #include "guest-agent/agent/memory.h"
 #include "guest-agent/agent/notify.h"
 #include "guest-agent/log/log.h"
+#include "guest-agent/services/consumer-sockets.h"
 #include "transport/connector.h"
 #include "transport/random.h"
+#include "transport/sandbox.h"
 
 namespace postern::guest {
 
@@ -54,6 +56,9 @@ kj::OneOf<kj::AutoCloseFd, kj::String> openForAgent(kj::StringPtr path, const Ru
   return kj::mv(owned);
 }
 
+// Of the broker itself: connections and programs that are being begun (broker/broker.h), and all else.
+constexpr rlim_t OWN_DESCRIPTORS = 4096;
+
 class Supervisor {
  public:
   Supervisor(const SupervisorOptions& options, kj::AsyncIoContext& io, Configuration configurationParam,
@@ -67,6 +72,7 @@ class Supervisor {
         runAs(kj::mv(runAsParam)),
         broker(port, brokerOptions()),
         signals(watchSignals().eagerlyEvaluate(nullptr)) {
+    consumers.configure(configuration.services.consumers);
     search();
   }
 
@@ -107,9 +113,10 @@ class Supervisor {
   Configuration configuration;
   RunAs runAs;
   kj::Vector<FoundBundle> bundles;
+  ConsumerSockets consumers;
   Broker broker;
   kj::Maybe<kj::Own<AgentChild>> child;
-  kj::Maybe<kj::Own<kj::AsyncIoStream>> briefings;
+  kj::Maybe<kj::Own<kj::AsyncCapabilityStream>> briefings;
   kj::Promise<void> sending = kj::READY_NOW;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> interruption;  // of a pause
   kj::Duration restartDelay = 0 * kj::SECONDS;
@@ -136,6 +143,9 @@ class Supervisor {
     result.openerCommand = kj::arr(kj::str("/proc/self/exe"), kj::str("--opener"));
     result.planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) {
       return planOpener(*configuration.policy, runAs, order, caller);
+    };
+    result.planService = [this](kj::StringPtr service, kj::StringPtr caller) {
+      return planService(*configuration.policy, configuration.services, runAs, service, caller);
     };
     result.connect = [this]() { return connect(); };
     result.enrolled = [this]() -> kj::Promise<bool> { return enrolled(); };
@@ -164,6 +174,7 @@ class Supervisor {
     for (auto& line : result.lines) logInfo("bundle-settled", line);
     if (!result.adopted) return false;
     reread();
+    broker.configurationChanged();
     sendBriefing();
     return true;
   }
@@ -182,6 +193,7 @@ class Supervisor {
       return;
     }
     configuration = kj::mv(next.get<Configuration>());
+    consumers.configure(configuration.services.consumers);
   }
 
   void reload() {
@@ -198,6 +210,7 @@ class Supervisor {
       otherUser = nextRunAs.get<RunAs>().uid != runAs.uid;
       runAs = kj::mv(nextRunAs.get<RunAs>());
     }
+    broker.configurationChanged();
     if (otherUser || endpointText() != connectBefore || stateFileId() != openedState) {
       restarting = child != nullptr;
       KJ_IF_MAYBE (c, child) (*c)->signal(SIGTERM);
@@ -225,19 +238,16 @@ class Supervisor {
     result.policy = kj::str(configuration.policyText);
     for (auto& found : bundles) result.bundles.add(SecretText(kj::str(found.text.get())));
     result.machine = Machine::read(paths);
+    for (auto& service : configuration.services.services) result.services.add(exportOf(service));
+    result.consumers = consumers.brief();
     KJ_IF_MAYBE (interval, watchdogInterval()) result.pulse = *interval / 3;
     return result;
   }
 
   void sendBriefing() {
     KJ_IF_MAYBE (stream, briefings) {
-      auto bytes = briefingBytes(briefing());
       auto& out = **stream;
-      sending = sending.then([&out, bytes = kj::mv(bytes)]() mutable {
-        auto writing = out.write(bytes.begin(), bytes.size());
-        return writing.attach(
-            kj::defer([bytes = kj::mv(bytes)]() mutable { sodium_memzero(bytes.begin(), bytes.size()); }));
-      });
+      sending = sending.then([&out, news = briefing()]() mutable { return writeBriefing(out, kj::mv(news)); });
       sending = sending.eagerlyEvaluate([](kj::Exception&&) {});  // the agent died
     }
   }
@@ -263,8 +273,9 @@ class Supervisor {
     auto started = kj::heap<AgentChild>(port, kj::mv(launch.descriptors), runAs, paths.stateFile);
     auto& agent = *started;
     child = kj::mv(started);
-    briefings = io.lowLevelProvider->wrapSocketFd(kj::mv(launch.briefing));
+    briefings = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(launch.briefing));
     sending = kj::READY_NOW;
+    consumers.agentIsNew();
     sendBriefing();
     auto service = broker.serve(kj::mv(launch.broker)).then([&agent](kj::OneOf<AgentGone, AgentBrokeRule> why) {
       if (why.is<AgentBrokeRule>()) {
@@ -376,6 +387,7 @@ int runSupervisor(const SupervisorOptions& options, kj::AsyncIoContext& io) {
   logInfo("started", kj::str("postern-agent ", POSTERN_VERSION,
                              read.policyFile.size() == 0 ? kj::str("; no policy: everything is denied")
                                                          : kj::str("; policy ", read.policyFile)));
+  raiseLimit(RLIMIT_NOFILE, OWN_DESCRIPTORS);
   Supervisor supervisor(options, io, kj::mv(read), kj::mv(runAs.get<RunAs>()));
   supervisor.ready();
   auto started =

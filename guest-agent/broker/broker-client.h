@@ -52,6 +52,28 @@ struct OpenedFiles {
   kj::Own<void> opener;
 };
 
+// A program that serves one connection has so long to end by itself once that is over, before SIGTERM.
+constexpr auto SERVICE_GRACE = 5 * kj::SECONDS;
+
+// Why a service was not reached.
+struct ServiceRefusal {
+  enum class Kind : uint8_t {
+    NOT_REACHED,   // `text` says why, for this guest's log
+    DENIED,        // by the guest's policy
+    NOT_EXPORTED,  // this guest has no service of that name
+    BUSY,          // as many programs are running as may
+  };
+  Kind kind;
+  kj::String text;  // a line for a person
+  kj::String rule;  // DENIED: the rule that denied, or empty
+};
+struct OpenedService {
+  kj::AutoCloseFd socket;  // a connected stream
+  // Null of a connection; dropping it ends the program, which gets SERVICE_GRACE to end by itself when the socket is
+  // closed.
+  kj::Own<void> program;
+};
+
 class BrokerClient {
  public:
   virtual ~BrokerClient() noexcept(false) {}
@@ -84,6 +106,11 @@ class BrokerClient {
   // says. `caller` as above. Resolves when it runs; what it finds, it says over its socket.
   virtual kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder& order,
                                                                       kj::StringPtr caller) = 0;
+
+  // Connects to what the service leads to, or starts its program, if the broker's own look at policy and configuration
+  // allows it for `caller` (as above). Such requests wait for each other and for no others.
+  virtual kj::Promise<kj::OneOf<OpenedService, ServiceRefusal>> openService(kj::StringPtr service,
+                                                                            kj::StringPtr caller) = 0;
 
   // The enrolment with the bundle that the broker found is committed: its grants may be adopted (if settings allow and
   // there is no agent.toml), and a bundle in a file is removed. True if grants were adopted.

@@ -1,8 +1,11 @@
 #include "guest-agent/broker/broker-service.h"
 
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+
+#include <algorithm>
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/info/probe.h"
@@ -26,7 +29,21 @@ kj::String describe(const OpenFilesRequest& request) {
 }  // namespace
 
 Broker::Service::Service(Broker& broker, kj::AutoCloseFd fd)
-    : broker(broker), socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, 0), tasks(*this) {}
+    : broker(broker),
+      socket(kj::mv(fd), broker.port, MAX_REQUEST_BYTES, 0),
+      services(broker.port, broker.programs, broker.options.planService),
+      tasks(*this) {
+  broker.services.insert(this);
+}
+
+Broker::Service::~Service() noexcept(false) {
+  broker.services.erase(this);
+}
+
+void Broker::Service::configurationChanged() {
+  openers.planAgain(broker.options.planFiles);
+  services.planAgain();
+}
 
 kj::Promise<Broker::Service::End> Broker::Service::serve() {
   return socket.receive().then([this](kj::OneOf<Packet, PacketsEnded, PacketTooMuch> received) -> kj::Promise<End> {
@@ -49,18 +66,27 @@ kj::Maybe<AgentBrokeRule> Broker::Service::take(kj::ArrayPtr<const kj::byte> unt
     cancel(cancelled->of);
     return nullptr;
   }
-  // Unsent answers count: who does not read them gets no more done.
-  if (running.size() + socket.unsent() >= MAX_BROKER_REQUESTS) {
-    return AgentBrokeRule{kj::str("more than ", MAX_BROKER_REQUESTS, " requests at one time")};
+  bool isService = request.what.is<OpenServiceRequest>();
+  size_t most = isService ? MAX_SERVICE_REQUESTS : MAX_BROKER_REQUESTS;
+  if (inProgress(isService ? Lane::SERVICES : Lane::OTHERS) >= most) {
+    return AgentBrokeRule{kj::str("more than ", most, " requests at one time")};
   }
   begin(kj::mv(request));
   return nullptr;
 }
 
+// Unsent answers count: who does not read them gets no more done.
+size_t Broker::Service::inProgress(Lane lane) {
+  while (unread.size() > socket.unsent()) unread.pop_front();
+  return lanes[size_t(lane)] + size_t(std::count(unread.begin(), unread.end(), lane));
+}
+
 void Broker::Service::begin(Request request) {
   uint64_t number = request.number;
   auto whenCancelled = kj::newPromiseAndFulfiller<void>();
-  running.emplace(number, kj::mv(whenCancelled.fulfiller));
+  auto lane = request.what.is<OpenServiceRequest>() ? Lane::SERVICES : Lane::OTHERS;
+  running.emplace(number, Running{lane, kj::mv(whenCancelled.fulfiller)});
+  ++lanes[size_t(lane)];
   auto owned = kj::heap(kj::mv(request));
   auto work = kj::evalNow([&] { return carryOut(*owned); });
   tasks.add(work.exclusiveJoin(whenCancelled.promise.then([] { return Reply{Answer::Outcome::CANCELLED}; }))
@@ -73,7 +99,9 @@ void Broker::Service::begin(Request request) {
 }
 
 void Broker::Service::answer(uint64_t number, Reply reply) {
+  auto lane = running.at(number).lane;
   running.erase(number);
+  --lanes[size_t(lane)];
   Answer answer{number, reply.outcome, reply.flag, {}, kj::mv(reply.payload)};
   Packet packet;
   KJ_IF_MAYBE (connection, reply.connection) {
@@ -83,13 +111,14 @@ void Broker::Service::answer(uint64_t number, Reply reply) {
   KJ_IF_MAYBE (opened, reply.socket) packet.fds.add(kj::mv(*opened));
   packet.bytes = answerBytes(answer);
   socket.send(kj::mv(packet));
+  unread.push_back(lane);
 }
 
 void Broker::Service::cancel(uint64_t number) {
-  for (auto* map : {&running, &openers}) {
-    auto found = map->find(number);
-    if (found != map->end()) found->second->fulfill();
-  }
+  auto found = running.find(number);
+  if (found != running.end()) found->second.cancel->fulfill();
+  openers.cancel(number);
+  services.cancel(number);
 }
 
 kj::Promise<Broker::Service::Reply> Broker::Service::carryOut(Request& request) {
@@ -122,6 +151,9 @@ kj::Promise<Broker::Service::Reply> Broker::Service::carryOut(Request& request) 
     }
     KJ_CASE_ONEOF(files, OpenFilesRequest) {
       return openFiles(request.number, files);
+    }
+    KJ_CASE_ONEOF(service, OpenServiceRequest) {
+      return openService(request.number, service);
     }
     KJ_CASE_ONEOF(cancelled, CancelRequest) {
       KJ_UNREACHABLE;
@@ -198,10 +230,20 @@ kj::Promise<Broker::Service::Reply> Broker::Service::power(const PowerRequest& r
   });
 }
 
+kj::Promise<Broker::Service::Reply> Broker::Service::openService(uint64_t number, const OpenServiceRequest& request) {
+  return services.open(number, request).then([](ServiceOpener::Result result) {
+    KJ_IF_MAYBE (refusal, result.tryGet<ServiceRefusal>()) {
+      return Reply{Answer::Outcome::REFUSED, serviceRefusalPayload(*refusal)};
+    }
+    auto& opened = result.get<ServiceOpener::Opened>();
+    return Reply{Answer::Outcome::OPENED, nullptr, opened.isProgram, nullptr, kj::mv(opened.socket)};
+  });
+}
+
 // T71
 Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFilesRequest& request) {
   using Kind = FilesRefusal::Kind;
-  if (openers.size() >= MAX_OPENERS) {
+  if (openers.count() >= MAX_OPENERS) {
     return refuseFiles(request, {Kind::BUSY, kj::str("as many files are being copied as may be"), nullptr});
   }
   auto planned = broker.options.planFiles(request.order, request.caller);
@@ -210,6 +252,9 @@ Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFil
   int fds[2];
   KJ_SYSCALL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
   kj::AutoCloseFd agentEnd(fds[0]), openerEnd(fds[1]);
+  int copy;
+  KJ_SYSCALL(copy = fcntl(openerEnd, F_DUPFD_CLOEXEC, 0));
+  kj::AutoCloseFd keptEnd(copy);
   kj::Promise<ChildEnd> end = nullptr;
   auto child = openerChild(broker.options.openerCommand, request.order, plan, kj::mv(openerEnd));
   KJ_IF_MAYBE (why, broker.openers.start(kj::mv(child), end)) {
@@ -217,7 +262,7 @@ Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFil
   }
   logInfo("files-opened",
           kj::str(describe(request), ", as ", plan.user.name, " below ", boundedText(plan.place.root, MAX_TEXT_BYTES)));
-  watchOpener(number, kj::mv(end));
+  watchOpener(number, request, plan, kj::mv(keptEnd), kj::mv(end));
   return {Answer::Outcome::OPENED, nullptr, false, nullptr, kj::mv(agentEnd)};
 }
 
@@ -228,9 +273,10 @@ Broker::Service::Reply Broker::Service::refuseFiles(const OpenFilesRequest& requ
 
 // T75
 // Until it ends, or is cancelled; then Children gives it its grace.
-void Broker::Service::watchOpener(uint64_t number, kj::Promise<ChildEnd> end) {
+void Broker::Service::watchOpener(uint64_t number, const OpenFilesRequest& request, const OpenerPlan& plan,
+                                  kj::AutoCloseFd openerEnd, kj::Promise<ChildEnd> end) {
   auto cancelled = kj::newPromiseAndFulfiller<void>();
-  openers.emplace(number, kj::mv(cancelled.fulfiller));
+  openers.add(number, request.order, request.caller, plan, kj::mv(openerEnd), kj::mv(cancelled.fulfiller));
   auto told = end.then([](ChildEnd how) {
     KJ_IF_MAYBE (killed, how.tryGet<ChildKilled>()) {
       logError("opener-killed", kj::str("a process that opens files was ended by signal ", killed->signal));
@@ -241,7 +287,7 @@ void Broker::Service::watchOpener(uint64_t number, kj::Promise<ChildEnd> end) {
       }
     }
   });
-  tasks.add(told.exclusiveJoin(kj::mv(cancelled.promise)).then([this, number] { openers.erase(number); }));
+  tasks.add(told.exclusiveJoin(kj::mv(cancelled.promise)).then([this, number] { openers.remove(number); }));
 }
 
 void Broker::Service::taskFailed(kj::Exception&& exception) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "guest-agent/bounded-text.h"
+#include "protocol/policy/names.h"
 #include "protocol/policy/path-glob.h"
 #include "protocol/transfer/limits.h"
 
@@ -24,6 +25,7 @@ enum class Kind : uint32_t {
   ENROLLED = 8,
   CANCEL = 9,
   OPEN_FILES = 10,
+  OPEN_SERVICE = 11,
 };
 
 // Text is ended by NUL, and NUL up to the end.
@@ -70,6 +72,11 @@ struct WireOpenFiles {
   WireText<transfer::MAX_PATH_BYTES> path;
   WireText<MAX_CALLER_TEXT_BYTES> caller;
 };
+struct WireOpenService {
+  WireHead head;
+  WireText<MAX_SERVICE_NAME_BYTES> service;
+  WireText<MAX_CALLER_TEXT_BYTES> caller;
+};
 struct WireCancel {
   WireHead head;
   uint64_t of;
@@ -90,15 +97,6 @@ void withOrderFlags(Order& order, Use use) {
   use(order.special, 1u << 7);
 }
 constexpr uint32_t ALL_ORDER_FLAGS = (1u << 8) - 1;
-
-struct WireAnswer {
-  uint64_t number;
-  uint32_t outcome;
-  uint32_t flag;  // 0 or 1
-  Answer::ConnectionKind connection;
-  uint32_t payloadBytes;
-};
-static_assert(sizeof(WireAnswer) <= MAX_ANSWER_BYTES - MAX_ANSWER_PAYLOAD);
 
 // Each gives false if the bytes are not such a thing.
 template <typename T>
@@ -204,6 +202,15 @@ Parsed parseOpenFiles(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
   return Request{number, kj::mv(request)};
 }
 
+Parsed parseOpenService(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
+  WireOpenService wire;
+  OpenServiceRequest request;
+  if (!take(wire, untrusted)) return WRONG_SIZE;
+  if (!take(request.service, wire.service) || !policy::isServiceName(request.service)) return BAD_TEXT;
+  if (!take(request.caller, wire.caller) || parseCallerText(request.caller) == nullptr) return BAD_TEXT;
+  return Request{number, kj::mv(request)};
+}
+
 template <typename T>
 Parsed parseBare(uint64_t number, kj::ArrayPtr<const kj::byte> untrusted) {
   if (untrusted.size() != sizeof(WireHead)) return WRONG_SIZE;
@@ -265,6 +272,8 @@ kj::OneOf<Request, WireError> parseRequest(kj::ArrayPtr<const kj::byte> untruste
       return parseBare<EnrolledRequest>(head.number, untrusted);
     case Kind::OPEN_FILES:
       return parseOpenFiles(head.number, untrusted);
+    case Kind::OPEN_SERVICE:
+      return parseOpenService(head.number, untrusted);
     case Kind::CANCEL:
       return parseCancel(head.number, untrusted);
     default:
@@ -317,105 +326,17 @@ kj::Array<kj::byte> requestBytes(const Request& request) {
       setText(wire.caller, files.caller);
       return bytesOf(wire);
     }
+    KJ_CASE_ONEOF(service, OpenServiceRequest) {
+      WireOpenService wire{head(Kind::OPEN_SERVICE), {}, {}};
+      setText(wire.service, service.service);
+      setText(wire.caller, service.caller);
+      return bytesOf(wire);
+    }
     KJ_CASE_ONEOF(cancel, CancelRequest) {
       return bytesOf(WireCancel{head(Kind::CANCEL), cancel.of});
     }
   }
   KJ_UNREACHABLE;
-}
-
-kj::OneOf<Answer, WireError> parseAnswer(kj::ArrayPtr<const kj::byte> bytes) {
-  WireError bad{"an answer is malformed"_kj};
-  if (bytes.size() < sizeof(WireAnswer)) return bad;
-  WireAnswer wire;
-  memcpy(&wire, bytes.begin(), sizeof(wire));
-  auto payload = bytes.slice(sizeof(WireAnswer), bytes.size());
-  if (wire.payloadBytes != payload.size() || wire.payloadBytes > MAX_ANSWER_PAYLOAD || wire.flag > 1 ||
-      wire.outcome > uint32_t(Answer::Outcome::CANCELLED)) {
-    return bad;
-  }
-  return Answer{wire.number, Answer::Outcome(wire.outcome), wire.flag == 1, wire.connection, kj::heapArray(payload)};
-}
-
-kj::Array<kj::byte> answerBytes(const Answer& answer) {
-  KJ_REQUIRE(answer.payload.size() <= MAX_ANSWER_PAYLOAD);
-  WireAnswer wire{answer.number, uint32_t(answer.outcome), answer.flag ? 1u : 0u, answer.connection,
-                  uint32_t(answer.payload.size())};
-  auto bytes = kj::heapArray<kj::byte>(sizeof(wire) + answer.payload.size());
-  memcpy(bytes.begin(), &wire, sizeof(wire));
-  if (answer.payload.size() > 0) memcpy(bytes.begin() + sizeof(wire), answer.payload.begin(), answer.payload.size());
-  return bytes;
-}
-
-kj::Array<kj::byte> textsPayload(kj::ArrayPtr<const kj::String> texts) {
-  kj::Vector<kj::byte> payload;
-  for (auto& text : texts.slice(0, kj::min(texts.size(), MAX_TEXTS))) {
-    auto bounded = boundedText(text, MAX_TEXT_BYTES);
-    payload.addAll(bounded.asBytes());
-    payload.add(0);
-  }
-  return payload.releaseAsArray();
-}
-
-kj::Array<kj::String> textsOf(kj::ArrayPtr<const kj::byte> payload) {
-  kj::Vector<kj::String> texts;
-  size_t begin = 0;
-  for (size_t i = 0; i < payload.size() && texts.size() < MAX_TEXTS; ++i) {
-    if (payload[i] != 0) continue;
-    texts.add(boundedText(payload.slice(begin, i).asChars(), MAX_TEXT_BYTES));
-    begin = i + 1;
-  }
-  return texts.releaseAsArray();
-}
-
-namespace {
-constexpr kj::StringPtr REFUSAL_KINDS[] = {"failed"_kj, "denied"_kj, "busy"_kj};
-}
-
-kj::Array<kj::byte> filesRefusalPayload(const FilesRefusal& refusal) {
-  kj::String texts[] = {kj::str(REFUSAL_KINDS[size_t(refusal.kind)]), kj::str(refusal.text), kj::str(refusal.rule)};
-  return textsPayload(texts);
-}
-
-FilesRefusal filesRefusalOf(kj::ArrayPtr<const kj::byte> payload) {
-  auto texts = textsOf(payload);
-  if (texts.size() == 3) {
-    for (size_t i = 0; i < kj::size(REFUSAL_KINDS); ++i) {
-      if (texts[0] == REFUSAL_KINDS[i]) {
-        return {FilesRefusal::Kind(uint8_t(i)), kj::mv(texts[1]), kj::mv(texts[2])};
-      }
-    }
-  }
-  return {FilesRefusal::Kind::FAILED, boundedText(payload.asChars(), MAX_TEXT_BYTES), kj::String()};
-}
-
-Answer::ConnectionKind describe(const Connection& connection) {
-  Answer::ConnectionKind kind{uint32_t(connection.transport), uint32_t(connection.descriptorKind), 0, 0, 0};
-  KJ_SWITCH_ONEOF(connection.peer) {
-    KJ_CASE_ONEOF(unix, UnixPeer) {
-      kind.peerKind = 1;
-      kind.peerFirst = unix.uid;
-      kind.peerSecond = uint32_t(unix.pid);
-    }
-    KJ_CASE_ONEOF(vsock, VsockPeer) {
-      kind.peerKind = 2;
-      kind.peerFirst = vsock.cid;
-      kind.peerSecond = vsock.port;
-    }
-    KJ_CASE_ONEOF(unknown, UnknownPeer) {}
-  }
-  return kind;
-}
-
-kj::Maybe<Connection> connectionOf(Answer::ConnectionKind kind, kj::AutoCloseFd fd) {
-  if (kind.transport < uint32_t(TransportKind::UNIX) || kind.transport > uint32_t(TransportKind::VSOCK) ||
-      kind.descriptorKind > uint32_t(DescriptorKind::SERIAL_DEVICE) || kind.peerKind > 2) {
-    return nullptr;
-  }
-  PeerAddress peer = UnknownPeer{};
-  if (kind.peerKind == 1) peer = UnixPeer{kind.peerFirst, pid_t(kind.peerSecond)};
-  if (kind.peerKind == 2) peer = VsockPeer{kind.peerFirst, kind.peerSecond};
-  return Connection{TransportKind(kind.transport), DescriptorKind(kind.descriptorKind), peer, kj::mv(fd)};
 }
 
 }  // namespace postern::guest

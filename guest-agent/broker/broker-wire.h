@@ -51,16 +51,21 @@ struct OpenFilesRequest {
   transfer::FileOrder order;
   kj::String caller;  // parseCallerText() takes it
 };
+constexpr size_t MAX_SERVICE_NAME_BYTES = 64;
+struct OpenServiceRequest {
+  kj::String service;  // policy::isServiceName()
+  kj::String caller;   // parseCallerText() takes it
+};
 struct CancelRequest {
-  // A request's number; of an OpenFilesRequest that was answered it ends the opener. One that has been answered
-  // otherwise, or never was, means nothing.
+  // A request's number; of an OpenFilesRequest or an OpenServiceRequest that was answered it ends the opener or the
+  // program. One that has been answered otherwise, or never was, means nothing.
   uint64_t of;
 };
 
 struct Request {
   uint64_t number;
   kj::OneOf<ConnectRequest, ProbeRequest, InhibitorsRequest, HooksRequest, RunHookRequest, TellUsersRequest,
-            PowerRequest, EnrolledRequest, OpenFilesRequest, CancelRequest>
+            PowerRequest, EnrolledRequest, OpenFilesRequest, OpenServiceRequest, CancelRequest>
       what;
 };
 
@@ -82,8 +87,9 @@ struct Answer {
   enum class Outcome : uint32_t {
     DONE,       // as asked. Probe: payload. Inhibitors, Hooks: texts, each ended by NUL. Enrolled: `flag`
     CONNECTED,  // Connect: one descriptor comes along, and `connection` describes it
-    REFUSED,    // payload: a line for a person. Connect: why there is no connection. OpenFiles: filesRefusalPayload()
-    OPENED,     // OpenFiles: one descriptor comes along
+    REFUSED,    // payload: a line for a person. Connect: why there is no connection. OpenFiles: filesRefusalPayload();
+                // OpenService: serviceRefusalPayload()
+    OPENED,     // OpenFiles, OpenService: one descriptor comes along. OpenService: `flag` if it is a program's
     TIMED_OUT,  // Probe
     CANCELLED,
   };
@@ -116,6 +122,10 @@ kj::Array<kj::String> textsOf(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<kj::byte> filesRefusalPayload(const FilesRefusal& refusal);
 // FAILED if the payload is none.
 FilesRefusal filesRefusalOf(kj::ArrayPtr<const kj::byte> payload);
+
+kj::Array<kj::byte> serviceRefusalPayload(const ServiceRefusal& refusal);
+// NOT_REACHED if the payload is none.
+ServiceRefusal serviceRefusalOf(kj::ArrayPtr<const kj::byte> payload);
 
 Answer::ConnectionKind describe(const Connection& connection);
 // Null if the numbers mean nothing.

@@ -20,6 +20,7 @@ Broker::Broker(kj::UnixEventPort& port, BrokerOptions options)
       options(kj::mv(options)),
       children(port, tellChildren),
       openers(port, tellChildren),
+      programs(port, tellChildren, MAX_SERVICE_PROGRAMS),
       starting(*this) {}
 Broker::~Broker() noexcept(false) {}
 
@@ -27,6 +28,10 @@ kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> Broker::serve(kj::AutoCloseFd 
   auto service = kj::heap<Service>(*this, kj::mv(socket));
   auto promise = service->serve();
   return promise.attach(kj::mv(service));
+}
+
+void Broker::configurationChanged() {
+  for (auto* service : services) service->configurationChanged();
 }
 
 kj::Promise<kj::Maybe<kj::String>> Broker::power(PowerAction action, kj::StringPtr caller) {

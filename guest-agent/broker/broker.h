@@ -5,8 +5,8 @@
 // agent, and what is well-formed is decided again here.
 //
 // What an agent that was taken over gets from here: the link's transport, the outcome of probes that run as itself, the
-// hooks and power actions which the guest's own policy allows, the files that it allows to be copied, and lines to the
-// users' terminals.
+// hooks and power actions which the guest's own policy allows, the files that it allows to be copied, connections to
+// the services that it exports and allows, and lines to the users' terminals.
 //
 // Children are this class's own (children.h); the process uses neither SIGCHLD nor kj's onChildExit.
 
@@ -14,11 +14,15 @@
 #include <kj/function.h>
 #include <kj/vector.h>
 
+#include <set>
+
 #include "guest-agent/broker/broker-client.h"
-#include "transport/children/children.h"
 #include "guest-agent/files/opener-start.h"
+#include "guest-agent/files/running-openers.h"
 #include "guest-agent/power/power-way.h"
+#include "guest-agent/services/service-opener.h"
 #include "protocol/transfer/limits.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 
@@ -26,6 +30,8 @@ namespace postern::guest {
 constexpr size_t MAX_BROKER_REQUESTS = 16;
 // Openers of files that run at one time: of the transfers that an agent has, and of as many that have just been cut.
 constexpr size_t MAX_OPENERS = size_t(2) * transfer::MAX_TRANSFERS;
+// Services that are being connected to at one time, beside all other requests.
+constexpr size_t MAX_SERVICE_REQUESTS = 1024;
 // The longest a probe may be asked to run.
 constexpr auto MAX_PROBE_TIME = 30 * kj::SECONDS;
 
@@ -49,7 +55,9 @@ struct BrokerOptions {
   // How an opener is started: {"/proc/self/exe", "--opener"}; and what the policy and the user database say of an
   // order.
   kj::Array<kj::String> openerCommand;
-  kj::Function<kj::OneOf<OpenerPlan, FilesRefusal>(const transfer::FileOrder& order, kj::StringPtr caller)> planFiles;
+  PlanFiles planFiles;
+  // The same of a connection to a service.
+  PlanService planService;
   // As BrokerClient's.
   kj::Function<kj::Promise<Connected>()> connect;
   kj::Function<kj::Promise<bool>()> enrolled;
@@ -72,6 +80,10 @@ class Broker final : private kj::TaskSet::ErrorHandler {
   // promise does the same.
   kj::Promise<kj::OneOf<AgentGone, AgentBrokeRule>> serve(kj::AutoCloseFd socket);
 
+  // Policy and services are others now, or may be: what was started for an agent and would not be started as it is any
+  // more is ended.
+  void configurationChanged();
+
  private:
   class Service;
   // A power action that was started, or is being started, whatever becomes of who asked.
@@ -86,6 +98,8 @@ class Broker final : private kj::TaskSet::ErrorHandler {
   BrokerOptions options;
   Children children;
   Children openers;  // apart, so that files on a dead file system keep no hook and no probe from being started
+  Children programs;
+  std::set<Service*> services;  // of the agents that there are
   kj::Maybe<Started> started;
   kj::TaskSet starting;
 

@@ -19,6 +19,9 @@ kj::Exception brokerGone() {
   return KJ_EXCEPTION(DISCONNECTED, "the broker is gone");
 }
 
+// Requests that the socket did not take at once. Many more wait as what they ask for, which is far smaller.
+constexpr size_t MAX_UNSENT = 16;
+
 struct Reply {
   Answer answer;
   kj::Maybe<kj::AutoCloseFd> fd;
@@ -62,6 +65,8 @@ class SocketBrokerClient final : public BrokerClient {
   }
   kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder& order,
                                                               kj::StringPtr caller) override;
+  kj::Promise<kj::OneOf<OpenedService, ServiceRefusal>> openService(kj::StringPtr service,
+                                                                    kj::StringPtr caller) override;
   kj::Promise<bool> enrolled() override {
     return ask(EnrolledRequest{}).then([](Reply reply) {
       return reply.answer.outcome == Answer::Outcome::DONE && reply.answer.flag;
@@ -69,11 +74,16 @@ class SocketBrokerClient final : public BrokerClient {
   }
 
  private:
+  struct Lane;
+
   // A promise for one reply. Dropped before it, it cancels the request.
   class Asking {
    public:
-    Asking(kj::PromiseFulfiller<Reply>& fulfiller, SocketBrokerClient& client, decltype(Request::what) what)
-        : fulfiller(fulfiller), client(client), what(kj::mv(what)) {
+    Asking(kj::PromiseFulfiller<Reply>& fulfiller, SocketBrokerClient& client, decltype(Request::what) whatParam)
+        : fulfiller(fulfiller),
+          client(client),
+          what(kj::mv(whatParam)),
+          lane(what.is<OpenServiceRequest>() ? client.services : client.others) {
       client.admit(*this);
     }
     ~Asking() noexcept(false) {
@@ -84,18 +94,32 @@ class SocketBrokerClient final : public BrokerClient {
     kj::PromiseFulfiller<Reply>& fulfiller;
     kj::Maybe<SocketBrokerClient&> client;  // null once it is answered
     decltype(Request::what) what;
+    Lane& lane;
     uint64_t number = 0;  // once it was sent
   };
+  // The broker bounds connections to services apart from all else.
+  struct Lane {
+    const size_t most;
+    std::deque<Asking*> waiting;
+    size_t sent = 0;  // unanswered
+  };
+  struct Sent {
+    Lane& lane;
+    kj::Maybe<Asking&> asking;  // null: cancelled
+  };
 
-  // An opener that runs. Refers to the client only while that lives.
-  class Opener;
+  // What the broker has started and ends upon Cancel. Refers to the client only while that lives.
+  class Started;
 
   PacketSocket socket;
   bool ended = false;
-  std::set<Opener*> openers;
+  std::set<Started*> started;
   uint64_t lastNumber = 0;
-  std::deque<Asking*> waiting;
-  std::map<uint64_t, kj::Maybe<Asking&>> sent;  // unanswered; null: cancelled
+  Lane others{MAX_BROKER_REQUESTS, {}};
+  Lane services{MAX_SERVICE_REQUESTS, {}};
+  std::map<uint64_t, Sent> sent;  // unanswered
+  bool waitsForRoom = false;
+  kj::Promise<void> room = kj::READY_NOW;
   kj::Promise<void> reading;
 
   kj::Promise<Reply> ask(decltype(Request::what) what) {
@@ -104,24 +128,41 @@ class SocketBrokerClient final : public BrokerClient {
   }
 
   void admit(Asking& asking) {
-    waiting.push_back(&asking);
-    sendWaiting();
+    asking.lane.waiting.push_back(&asking);
+    sendWaiting(asking.lane);
   }
-  void sendWaiting() {
-    while (!waiting.empty() && sent.size() < MAX_BROKER_REQUESTS) {
-      auto& asking = *waiting.front();
-      waiting.pop_front();
+  void sendWaiting(Lane& lane) {
+    while (!lane.waiting.empty() && lane.sent < lane.most) {
+      if (socket.unsent() >= MAX_UNSENT) return sendWhenRoom();
+      auto& asking = *lane.waiting.front();
+      lane.waiting.pop_front();
       asking.number = ++lastNumber;
-      sent.emplace(asking.number, asking);
+      sent.emplace(asking.number, Sent{lane, asking});
+      ++lane.sent;
       socket.send({requestBytes({asking.number, kj::mv(asking.what)})});
     }
   }
+  void sendWhenRoom() {
+    if (waitsForRoom) return;
+    waitsForRoom = true;
+    room = sendAsRoomComes().eagerlyEvaluate(nullptr);
+  }
+  kj::Promise<void> sendAsRoomComes() {
+    return socket.whenSent().then([this]() -> kj::Promise<void> {
+      sendWaiting(others);
+      sendWaiting(services);
+      if (socket.unsent() >= MAX_UNSENT) return sendAsRoomComes();
+      waitsForRoom = false;
+      return kj::READY_NOW;
+    });
+  }
   void forget(Asking& asking) {
+    auto& waiting = asking.lane.waiting;
     if (asking.number == 0) {
       waiting.erase(std::find(waiting.begin(), waiting.end(), &asking));
       return;
     }
-    sent.at(asking.number) = nullptr;
+    sent.at(asking.number).asking = nullptr;
     cancel(asking.number);
   }
   void cancel(uint64_t number) { socket.send({requestBytes({++lastNumber, CancelRequest{number}})}); }
@@ -141,24 +182,28 @@ class SocketBrokerClient final : public BrokerClient {
     auto& answer = KJ_REQUIRE_NONNULL(parsed.tryGet<Answer>(), "the broker's answer is malformed");
     auto found = sent.find(answer.number);
     KJ_REQUIRE(found != sent.end(), "the broker answered what was not asked");
-    auto asking = found->second;
+    auto asking = found->second.asking;
+    auto& lane = found->second.lane;
     sent.erase(found);
+    --lane.sent;
     KJ_IF_MAYBE (one, asking) {
       one->client = nullptr;
       Reply reply{kj::mv(answer), nullptr};
       if (!packet.fds.empty()) reply.fd = kj::mv(packet.fds[0]);
       one->fulfiller.fulfill(kj::mv(reply));
     }
-    sendWaiting();
+    sendWaiting(lane);
   }
   void end() {
     ended = true;
     for (auto& entry : sent) {
-      KJ_IF_MAYBE (asking, entry.second) fail(*asking);
+      KJ_IF_MAYBE (asking, entry.second.asking) fail(*asking);
     }
-    for (auto* asking : waiting) fail(*asking);
     sent.clear();
-    waiting.clear();
+    for (auto* lane : {&others, &services}) {
+      for (auto* asking : lane->waiting) fail(*asking);
+      lane->waiting.clear();
+    }
   }
   static void fail(Asking& asking) {
     asking.client = nullptr;
@@ -203,16 +248,16 @@ kj::Promise<kj::OneOf<kj::Array<kj::byte>, ProbeTimedOut, BrokerRefusal>> Socket
   });
 }
 
-class SocketBrokerClient::Opener {
+class SocketBrokerClient::Started {
  public:
-  Opener(SocketBrokerClient& client, uint64_t number) : client(client), number(number) { client.openers.insert(this); }
-  ~Opener() noexcept(false) {
+  Started(SocketBrokerClient& client, uint64_t number) : client(client), number(number) { client.started.insert(this); }
+  ~Started() noexcept(false) {
     KJ_IF_MAYBE (c, client) {
-      c->openers.erase(this);
+      c->started.erase(this);
       c->cancel(number);
     }
   }
-  KJ_DISALLOW_COPY(Opener);
+  KJ_DISALLOW_COPY(Started);
 
   kj::Maybe<SocketBrokerClient&> client;
 
@@ -222,7 +267,7 @@ class SocketBrokerClient::Opener {
 
 SocketBrokerClient::~SocketBrokerClient() noexcept(false) {
   end();
-  for (auto* opener : openers) opener->client = nullptr;
+  for (auto* one : started) one->client = nullptr;
 }
 
 kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> SocketBrokerClient::openFiles(const transfer::FileOrder& order,
@@ -233,11 +278,28 @@ kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> SocketBrokerClient::openFiles(
       auto refusal = filesRefusalOf(reply.answer.payload);
       return FilesRefusal{refusal.kind, orFailed(refusal.text), kj::mv(refusal.rule)};
     }
-    auto opener = kj::heap<Opener>(*this, reply.answer.number);
+    auto opener = kj::heap<Started>(*this, reply.answer.number);
     KJ_IF_MAYBE (fd, reply.fd) return OpenedFiles{kj::mv(*fd), kj::mv(opener)};
     return FilesRefusal{FilesRefusal::Kind::FAILED,
                         kj::str("an opener was started, but its descriptor did not arrive; are too many files open?"),
                         kj::String()};
+  });
+}
+
+kj::Promise<kj::OneOf<OpenedService, ServiceRefusal>> SocketBrokerClient::openService(kj::StringPtr service,
+                                                                                      kj::StringPtr caller) {
+  using Result = kj::OneOf<OpenedService, ServiceRefusal>;
+  return ask(OpenServiceRequest{kj::str(service), kj::str(caller)}).then([this](Reply reply) -> Result {
+    if (reply.answer.outcome != Answer::Outcome::OPENED) {
+      auto refusal = serviceRefusalOf(reply.answer.payload);
+      return ServiceRefusal{refusal.kind, orFailed(refusal.text), kj::mv(refusal.rule)};
+    }
+    kj::Own<void> program;
+    if (reply.answer.flag) program = kj::heap<Started>(*this, reply.answer.number);
+    KJ_IF_MAYBE (fd, reply.fd) return OpenedService{kj::mv(*fd), kj::mv(program)};
+    return ServiceRefusal{ServiceRefusal::Kind::NOT_REACHED,
+                          kj::str("it was reached, but its descriptor did not arrive; are too many files open?"),
+                          kj::String()};
   });
 }
 

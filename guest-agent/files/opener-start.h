@@ -2,8 +2,8 @@
 // The start of one opener (opener-process.h), by the broker: for one order, in the place that the guest's policy gives
 // it, as the user that follows from it.
 
-#include "transport/children/children.h"
 #include "guest-agent/files/opener-plan.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 

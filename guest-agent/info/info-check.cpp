@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "guest-agent/bounded-text.h"
-#include "transport/children/children.h"
 #include "guest-agent/info/probes.h"
+#include "transport/children/children.h"
 
 namespace postern::guest {
 

@@ -65,6 +65,13 @@ AuditLog::AuditLog(kj::StringPtr path, kj::Timer& timer, kj::UnixEventPort& port
 AuditLog::~AuditLog() noexcept(false) {}
 
 kj::Maybe<AuditError> AuditLog::append(const AuditEvent& event) {
+  auto error = tryAppend(event);
+  failing = error != nullptr;
+  failedTotal += failing;
+  return error;
+}
+
+kj::Maybe<AuditError> AuditLog::tryAppend(const AuditEvent& event) {
   auto error = write(event);
   if (error != nullptr) {
     ++dropped;

@@ -76,6 +76,9 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
     return syncedSequence;
   }                                                        // up to which the disk has been asked to keep the lines
   uint64_t droppedEvents() const { return droppedTotal; }  // since open()
+  uint64_t failures() const { return failedTotal; }        // answers of append() that were an error, since open()
+  bool isFailing() const { return failing; }               // the last one was
+  uint64_t fileBytes() const { return fileSize; }          // of the newest file
   kj::String head() const { return hexOf(previous); }      // hash of the last line
 
  private:
@@ -99,6 +102,7 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
 
  private:
   static kj::OneOf<Start, kj::String> findEnd(kj::StringPtr path);
+  kj::Maybe<AuditError> tryAppend(const AuditEvent& event);
   kj::Maybe<AuditError> write(const AuditEvent& event);
   kj::Maybe<AuditError> writeWhole(kj::ArrayPtr<const char> line);
   kj::Maybe<AuditError> cutExcess();
@@ -124,6 +128,8 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
   kj::String torn;       // for the next line
   uint64_t dropped = 0;  // since the last line
   uint64_t droppedTotal = 0;
+  uint64_t failedTotal = 0;
+  bool failing = false;
 
   kj::Vector<kj::AutoCloseFd> unsynced;  // rotated files and the folder
   uint64_t syncedSequence;

@@ -82,6 +82,7 @@ BoardSnapshot BoardReader::snapshot(kj::TimePoint now) const {
     } else if (untrusted.used != 0) {
       auto vm = decodeSlot(untrusted);
       KJ_IF_MAYBE (read, vm) {
+        read->port = decodePort(copyPort(index));
         result.vms.add(kj::mv(*read));
       } else {
         ++result.unreadable;
@@ -104,8 +105,7 @@ BoardWriterState BoardReader::writerState(uint64_t age) const {
 }
 
 bool BoardReader::copySlot(uint32_t index, board::Slot& out, unsigned& tries) const {
-  auto base = static_cast<const kj::byte*>(region.get_address()) + board::HEADER_BYTES;
-  auto& slot = reinterpret_cast<const board::MappedSlot*>(base)[index];
+  auto& slot = slotAt(index);
   uint64_t words[board::SLOT_WORDS];
   for (unsigned attempt = 0; attempt < TRIES; ++attempt) {
     if (attempt > 0 && tries-- == 0) {
@@ -121,6 +121,17 @@ bool BoardReader::copySlot(uint32_t index, board::Slot& out, unsigned& tries) co
     return true;
   }
   return false;
+}
+
+PortWords BoardReader::copyPort(uint32_t index) const {
+  PortWords words;
+  for (size_t i = 0; i < words.size(); ++i) words[i] = slotAt(index).port[i].load(std::memory_order_acquire);
+  return words;
+}
+
+const board::MappedSlot& BoardReader::slotAt(uint32_t index) const {
+  auto base = static_cast<const kj::byte*>(region.get_address()) + board::HEADER_BYTES;
+  return reinterpret_cast<const board::MappedSlot*>(base)[index];
 }
 
 const board::Header& BoardReader::header() const {

@@ -1,7 +1,8 @@
 #pragma once
 // BoardReader: the status board as anybody who may read its file sees it, without a call to posternd. Guarantees:
 //  - the mapping is read-only, and nothing that it does can delay the writer or another reader;
-//  - what it gives out is a copy that no writer can change any more, each VM as it was at one moment;
+//  - what it gives out is a copy that no writer can change any more, each VM as it was at one moment, but for the
+//    counters of its port, of which each is of its own;
 //  - it trusts nothing: header and sizes are checked once at open(), indices are read once, texts come out printable;
 //  - a slot that stays half-written (its writer was killed) costs a bounded number of tries and is counted.
 // The file is not truncated by any writer, so a mapping that was checked stays readable; whoever could truncate it is
@@ -56,6 +57,8 @@ class BoardReader {
  private:
   BoardWriterState writerState(uint64_t age) const;
   bool copySlot(uint32_t index, board::Slot& out, unsigned& tries) const;
+  PortWords copyPort(uint32_t index) const;
+  const board::MappedSlot& slotAt(uint32_t index) const;
   const board::Header& header() const;
 
   boost::interprocess::mapped_region region;

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "host/board/board-port.h"
 #include "host/board/layout.h"
 #include "host/health/health.h"
 #include "protocol/keys.h"
@@ -42,6 +43,9 @@ struct BoardVm {
   uint32_t sessionPid = 0;  // 0: no process
   uint64_t sessionCount = 0;
   kj::Maybe<GuestReport> report;
+  // Its words are not behind the slot's lock: of another moment than the rest, perhaps. Filled in by BoardReader alone;
+  // a writer puts it with updatePort().
+  BoardPort port;
 };
 
 // To and from the bytes of a slot. What does not fit is cut (texts) or takes the largest value (numbers). `untrusted`

@@ -111,10 +111,16 @@ void BoardWriter::update(uint32_t slot, const BoardVm& vm) {
   write(slot, encodeSlot(vm));
 }
 
+void BoardWriter::updatePort(uint32_t slot, const BoardPort& port) {
+  KJ_REQUIRE(slot < slotCount && inUse[slot], "no VM has this slot", slot);
+  writePort(slot, encodePort(port));
+}
+
 void BoardWriter::remove(uint32_t slot) {
   KJ_REQUIRE(slot < slotCount && inUse[slot], "no VM has this slot", slot);
   inUse[slot] = false;
   write(slot, board::Slot{});
+  writePort(slot, PortWords{});
   freed.add(slot);
   header().count.store(--used, std::memory_order_release);
 }
@@ -134,6 +140,11 @@ void BoardWriter::write(uint32_t slot, const board::Slot& content) {
   mapped.lock.store(lock + 1, std::memory_order_relaxed);
   for (size_t i = 0; i < board::SLOT_WORDS; ++i) mapped.words[i].store(words[i], std::memory_order_release);
   mapped.lock.store(lock + 2, std::memory_order_release);
+}
+
+void BoardWriter::writePort(uint32_t slot, const PortWords& words) {
+  auto& mapped = slotAt(slot);
+  for (size_t i = 0; i < words.size(); ++i) mapped.port[i].store(words[i], std::memory_order_release);
 }
 
 board::Header& BoardWriter::header() {

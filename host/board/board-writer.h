@@ -39,6 +39,8 @@ class BoardWriter {
   // Index of the VM's slot. Null if the board is full.
   [[nodiscard]] kj::Maybe<uint32_t> add(const BoardVm& vm);
   void update(uint32_t slot, const BoardVm& vm);
+  // Its port; until then all is 0.
+  void updatePort(uint32_t slot, const BoardPort& port);
   void remove(uint32_t slot);
 
   // Says that the writer lives. The owner calls it at least every board::BEAT_NS.
@@ -49,6 +51,7 @@ class BoardWriter {
 
  private:
   void write(uint32_t slot, const board::Slot& content);
+  void writePort(uint32_t slot, const PortWords& words);
   board::Header& header();
   board::MappedSlot& slotAt(uint32_t index);
 

@@ -106,8 +106,9 @@ static_assert(offsetof(Slot, agentVersion) == 160 - 8 && offsetof(Slot, memoryTo
 static_assert(offsetof(Slot, policyHash) == 232 - 8 && offsetof(Slot, guestUptimeMs) == 264 - 8 &&
               offsetof(Slot, reserved) == 272 - 8);
 
-// The VM's port: counters of all channels that the VM has had on either end, since the writer began. Not behind the
-// lock: each word is one atomic load, and two of them may be of different moments.
+// The VM's port: counters of all channels that the VM has had on either end, since the writer began, or the VM's
+// session process, if that is older. Not behind the lock: each word is one atomic load, and two of them may be of
+// different moments.
 enum PortCounter : uint32_t {
   PORT_BLOCKED = 0,         // 1: by policy, 2: by hand, 3: both
   PORT_OPENED = 1,          // channels

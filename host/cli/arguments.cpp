@@ -117,6 +117,7 @@ kj::OneOf<Arguments, HelpText, UsageError> parseArguments(kj::ArrayPtr<const kj:
   declareRegistry(app, declared);
   declarePower(app, declared);
   declarePolicy(app, declared);
+  declareServices(app, declared, currentFolder);
   declareFiles(app, declared);
 
   auto usage = [&](kj::String text) { return UsageError{kj::mv(text), asksForJson(words)}; };

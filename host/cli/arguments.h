@@ -11,6 +11,7 @@
 #include "host/cli/file-path.h"
 #include "host/client/file-order.h"
 #include "protocol/guest.capnp.h"
+#include "transport/service/local-address.h"
 
 namespace postern::cli {
 
@@ -137,6 +138,35 @@ struct RemoveFilesArguments {
   bool force = false;  // what is not there is no failure
 };
 
+struct ConnectArguments {
+  kj::String vm;
+  kj::String service;
+};
+struct ForwardArguments {
+  kj::String vm;
+  LocalAddress local;
+  kj::String service;
+};
+struct ServicesArguments {
+  kj::String vm;
+};
+struct ChannelListArguments {
+  kj::String vm;  // empty: all
+};
+struct ChannelStatsArguments {
+  kj::String vm;  // empty: all
+  bool watch = false;
+};
+struct ChannelBlockArguments {
+  kj::String vm;
+  bool block = true;  // or unblock
+};
+struct ChannelCloseArguments {
+  uint64_t id = 0;
+};
+
+using ServiceCommand = kj::OneOf<ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
+                                 ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
 // One of these; kj::OneOf has not room for all commands side by side.
 using FileCommand =
     kj::OneOf<CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
@@ -144,7 +174,7 @@ using Command =
     kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments, VmShowArguments,
               VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments, EventsArguments,
               PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments,
-              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, FileCommand>;
+              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, FileCommand, ServiceCommand>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

@@ -24,6 +24,13 @@ ExitStatus runPolicyExplain(Invocation& run, const PolicyExplainArguments& argum
 ExitStatus runPolicyReload(Invocation& run);
 ExitStatus runAuditTail(Invocation& run, const AuditTailArguments& arguments);
 ExitStatus runAuditVerify(Invocation& run, const AuditVerifyArguments& arguments);
+ExitStatus runConnect(Invocation& run, const ConnectArguments& arguments);
+ExitStatus runForward(Invocation& run, const ForwardArguments& arguments);
+ExitStatus runServices(Invocation& run, const ServicesArguments& arguments);
+ExitStatus runChannelList(Invocation& run, const ChannelListArguments& arguments);
+ExitStatus runChannelStats(Invocation& run, const ChannelStatsArguments& arguments);
+ExitStatus runChannelBlock(Invocation& run, const ChannelBlockArguments& arguments);
+ExitStatus runChannelClose(Invocation& run, const ChannelCloseArguments& arguments);
 ExitStatus runCopy(Invocation& run, const CopyArguments& arguments);
 ExitStatus runListFiles(Invocation& run, const ListFilesArguments& arguments);
 ExitStatus runFileStatus(Invocation& run, const FileStatusArguments& arguments);

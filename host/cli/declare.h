@@ -23,12 +23,17 @@ void declareRegistry(CLI::App& app, Declared& declared);    // enroll, vm ...
 void declarePower(CLI::App& app, Declared& declared);       // shutdown, restart, suspend
 void declarePolicy(CLI::App& app, Declared& declared);      // policy ..., audit ...
 void declareFiles(CLI::App& app, Declared& declared);       // cp, ls, stat, mkdir, rm
+void declareServices(CLI::App& app, Declared& declared,
+                     kj::StringPtr currentFolder);  // connect, forward, services, channel ...
 
 template <typename T, typename... Commands>
 concept IsOneOf = (std::same_as<T, Commands> || ...);
 template <typename T>
 concept IsFileCommand =
     IsOneOf<T, CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
+template <typename T>
+concept IsServiceCommand = IsOneOf<T, ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
+                                   ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
 
 // A command whose arguments are a T: `declare` adds the options that fill it in, `check` says what makes no sense.
 template <typename T, typename Declare, typename Check>
@@ -41,6 +46,8 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
     declared.problem = check(*arguments);
     if constexpr (IsFileCommand<T>) {
       declared.command = Command(FileCommand(kj::mv(*arguments)));
+    } else if constexpr (IsServiceCommand<T>) {
+      declared.command = Command(ServiceCommand(kj::mv(*arguments)));
     } else {
       declared.command = Command(kj::mv(*arguments));
     }

@@ -28,6 +28,33 @@ ExitStatus runFileCommand(Invocation& run, const FileCommand& command) {
   KJ_UNREACHABLE;
 }
 
+ExitStatus runServiceCommand(Invocation& run, const ServiceCommand& command) {
+  KJ_SWITCH_ONEOF(command) {
+    KJ_CASE_ONEOF(arguments, ConnectArguments) {
+      return runConnect(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ForwardArguments) {
+      return runForward(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ServicesArguments) {
+      return runServices(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ChannelListArguments) {
+      return runChannelList(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ChannelStatsArguments) {
+      return runChannelStats(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ChannelBlockArguments) {
+      return runChannelBlock(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, ChannelCloseArguments) {
+      return runChannelClose(run, arguments);
+    }
+  }
+  KJ_UNREACHABLE;
+}
+
 ExitStatus runCommand(Invocation& run, const Command& command) {
   KJ_SWITCH_ONEOF(command) {
     KJ_CASE_ONEOF(arguments, StatusArguments) {
@@ -86,6 +113,9 @@ ExitStatus runCommand(Invocation& run, const Command& command) {
     }
     KJ_CASE_ONEOF(files, FileCommand) {
       return runFileCommand(run, files);
+    }
+    KJ_CASE_ONEOF(services, ServiceCommand) {
+      return runServiceCommand(run, services);
     }
   }
   KJ_UNREACHABLE;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/cli/exit-status.h"
@@ -149,6 +150,12 @@ kj::AutoCloseFd UnixWorld::inputStream() {
 
 kj::AutoCloseFd UnixWorld::outputStream() {
   return copyOf(STDOUT_FILENO);
+}
+
+void UnixWorld::endOutput() {
+  shutdown(STDOUT_FILENO, SHUT_WR);  // of a socket, which others may have, too
+  kj::AutoCloseFd nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (nowhere.get() >= 0) dup2(nowhere, STDOUT_FILENO);
 }
 
 }  // namespace postern::cli

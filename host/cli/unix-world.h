@@ -26,8 +26,10 @@ class UnixWorld final : public World {
   bool takesUtf8() override;
   kj::AutoCloseFd inputStream() override;
   kj::AutoCloseFd outputStream() override;
+  void endOutput() override;
   kj::WaitScope& waitScope() override { return asyncIo.waitScope; }
   kj::LowLevelAsyncIoProvider& io() override { return *asyncIo.lowLevelProvider; }
+  kj::UnixEventPort& eventPort() override { return asyncIo.unixEventPort; }
   kj::Timer& timer() override { return asyncIo.provider->getTimer(); }
   kj::Promise<void> whenInterrupted() override { return interrupted.addBranch(); }
   kj::Promise<client::Outcome<kj::Own<client::ControlClient>>> connectControl(kj::StringPtr path) override;

@@ -3,6 +3,7 @@
 // one loop.
 
 #include <kj/async-io.h>
+#include <kj/async-unix.h>
 #include <kj/io.h>
 #include <kj/string.h>
 #include <kj/time.h>
@@ -29,9 +30,12 @@ class World {
   // Standard input and output as streams of bytes.
   virtual kj::AutoCloseFd inputStream() = 0;
   virtual kj::AutoCloseFd outputStream() = 0;
+  // Whoever reads standard output sees its end, though the program goes on. The stream is closed by whoever has it.
+  virtual void endOutput() = 0;
 
   virtual kj::WaitScope& waitScope() = 0;
   virtual kj::LowLevelAsyncIoProvider& io() = 0;
+  virtual kj::UnixEventPort& eventPort() = 0;
   virtual kj::Timer& timer() = 0;
   // Resolves at the user's first Ctrl-C, for everybody who has asked.
   virtual kj::Promise<void> whenInterrupted() = 0;

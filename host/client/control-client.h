@@ -32,6 +32,8 @@ class VmClient {
   // Which of the calls that were asked for policy granted.
   kj::ArrayPtr<const kj::String> granted() const { return grantedCalls; }
   Special special() const { return specialFiles; }
+  // The session process has gone, or posternd has cut what was granted.
+  kj::Promise<void> whenGone() { return connection.onDisconnect(); }
 
  private:
   host::LocalRpc connection;

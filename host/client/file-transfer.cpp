@@ -2,10 +2,10 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "host/client/quiet-thread.h"
 #include "transport/transfer/source-conversation.h"
 
 namespace postern::client {
@@ -14,21 +14,6 @@ namespace {
 
 using FileResponse = capnp::Response<host::schema::VmCalls::FileResults>;
 constexpr kj::StringPtr SESSION = "the session of the VM"_kj;
-
-// Signals are the program's loop's business: a thread that starts in this scope gets none.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
-  KJ_DISALLOW_COPY(SignalsBlocked);
-
- private:
-  sigset_t before;
-};
 
 transfer::SourceOptions sourceOptions(const FileOrder& order) {
   transfer::SourceOptions options;
@@ -69,19 +54,15 @@ FileTransfer::FileTransfer(VmClient& vm, const FileOrder& order, Opener opener) 
   watch = newWatch(pair.first);
   auto ended = kj::newPromiseAndCrossThreadFulfiller<void>();
   openerEnd = ended.promise.fork();
-  {
-    SignalsBlocked blocked;
-    thread = kj::heap<kj::Thread>([opener = kj::mv(opener), mover = kj::mv(pair.first),
-                                   watch = kj::atomicAddRef(*watch), ended = kj::mv(ended.fulfiller)]() mutable {
-      kj::Maybe<transfer::OpenerEnd> end;
-      KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { end = opener(kj::mv(mover), *watch); })) {
-        end =
-            transfer::OpenerEnd(transfer::problem(transfer::ProblemKind::FAILED, kj::str(exception->getDescription())));
-      }
-      watch->end(kj::mv(KJ_ASSERT_NONNULL(end)));
-      ended->fulfill();
-    });
-  }
+  thread = newQuietThread([opener = kj::mv(opener), mover = kj::mv(pair.first), watch = kj::atomicAddRef(*watch),
+                           ended = kj::mv(ended.fulfiller)]() mutable {
+    kj::Maybe<transfer::OpenerEnd> end;
+    KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { end = opener(kj::mv(mover), *watch); })) {
+      end = transfer::OpenerEnd(transfer::problem(transfer::ProblemKind::FAILED, kj::str(exception->getDescription())));
+    }
+    watch->end(kj::mv(KJ_ASSERT_NONNULL(end)));
+    ended->fulfill();
+  });
   auto request = vm.calls().fileRequest();
   write(order, request.initOrder());
   request.setOpener(host::newDescriptor(kj::mv(pair.second)));

@@ -1,7 +1,9 @@
 #include "host/config/config.h"
 
+#include <string.h>
 #include <unistd.h>
 
+#include "host/config/services.h"
 #include "host/files/files.h"
 #include "protocol/policy/names.h"
 #include "protocol/policy/table-reader.h"
@@ -21,6 +23,38 @@ void readAudit(const policy::TomlTable& table, policy::Place place, policy::Prob
   KJ_IF_MAYBE (files, reader.wholeNumber("files")) {
     if (*files > 1000) problems.error(reader.placeOf("files"), "at most 1000");
     config.auditFiles = static_cast<unsigned>(*files);
+  }
+  reader.finish();
+}
+
+// Anybody who reaches the address may read the metrics, so it is one of this machine.
+kj::Maybe<kj::StringPtr> whyNoMetricsThere(const LocalAddress& address) {
+  KJ_SWITCH_ONEOF(address) {
+    KJ_CASE_ONEOF(path, UnixAddress) {
+      if (path.path.startsWith("@")) return "an abstract Unix socket is open to everybody; name a path"_kj;
+    }
+    KJ_CASE_ONEOF(tcp, TcpAddress) {
+      static constexpr kj::byte LOOPBACK_SIX[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+      bool isLoopback = tcp.isSix ? memcmp(tcp.address, LOOPBACK_SIX, 16) == 0 : tcp.address[0] == 127;
+      if (!isLoopback) return "metrics are for this machine alone: 127.0.0.1, [::1] or a Unix socket"_kj;
+    }
+  }
+  return nullptr;
+}
+
+void readMetrics(const policy::TomlTable& table, policy::Place place, policy::Problems& problems, Config& config) {
+  policy::TableReader reader(table, place, "[metrics]", problems);
+  KJ_IF_MAYBE (listen, reader.text("listen")) {
+    auto parsed = parseLocalAddress(listen->text);
+    KJ_SWITCH_ONEOF(parsed) {
+      KJ_CASE_ONEOF(error, LocalAddressError) {
+        problems.error(listen->place, error.text);
+      }
+      KJ_CASE_ONEOF(address, LocalAddress) {
+        KJ_IF_MAYBE (why, whyNoMetricsThere(address)) problems.error(listen->place, *why);
+        config.metricsListen = kj::mv(address);
+      }
+    }
   }
   reader.finish();
 }
@@ -68,8 +102,13 @@ kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presenc
     config.sessionProgram = kj::str(program->text);
   }
   KJ_IF_MAYBE (audit, reader.subtable("audit")) readAudit(*audit, reader.placeOf("audit"), problems, config);
+  KJ_IF_MAYBE (metrics, reader.subtable("metrics")) readMetrics(*metrics, reader.placeOf("metrics"), problems, config);
+  reader.skip("service");
+  for (auto& entry : parsed.get<policy::TomlTable>().entries) {
+    if (entry.key == "service") config.services = readHostServices(entry, path, lines);
+  }
   reader.finish();
-  if (!problems.hasErrors()) return kj::mv(config);
+  if (!problems.hasErrors() && lines.empty()) return kj::mv(config);
   for (auto& problem : problems.takeErrors()) lines.add(problem.toString());
   return kj::mv(lines);
 }

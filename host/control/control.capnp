@@ -192,7 +192,8 @@ struct Traffic {
 }
 
 struct Port {
-  # A VM's port. Its counters are of all channels that the VM has had, on either end, since posternd began.
+  # A VM's port. Its counters are of all channels that the VM has had, on either end, since posternd began, or its session
+  # process, if that is older.
 
   vm @0 :Text;
   blocked @1 :Bool;
@@ -230,6 +231,11 @@ struct PolicyQuery {
   path @3 :Text;
 }
 
+interface ChannelObserver {
+  closed @0 (why :Text);
+  # Called once, when the channel is over and its socket has been told: "finished", "reset", "cut", "link-ended".
+}
+
 interface VmCalls {
   # One VM's session process, for one caller, within one grant.
 
@@ -255,10 +261,11 @@ interface VmCalls {
   # (protocol/transfer.capnp) reads or makes the files with the caller's rights. Returns when the transfer is over; cancelling
   # the call ends it. mkdir, remove: without `opener`. The call and the order's path must lie within what open() granted.
 
-  connect @6 (service :Text, stream :Descriptor) -> (channel :UInt64, failure :Failure);
+  connect @6 (service :Text, stream :Descriptor, observer :ChannelObserver) -> (channel :UInt64, failure :Failure);
   # One connection to a service of the VM. `stream` is a stream socket whose other end is the caller's. Returns when the
   # service's target was reached, with the channel's id; from then on bytes flow until both directions have ended, each by
-  # itself, or one side resets. The channel ends with this capability. Needs service.NAME.
+  # itself, or one side resets. The channel ends with this capability. `observer`, which may be null, is told how it ended: a
+  # Unix socket looks the same at a reset as at an orderly end. Needs service.NAME.
 
   services @7 () -> (services :List(Text), failure :Failure);
   # What the guest exports and its policy grants to this caller. For any grant with a service.* call; which of them the

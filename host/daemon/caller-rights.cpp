@@ -12,10 +12,19 @@ using Kind = schema::Failure::Kind;
 kj::Maybe<Vm&> findVisible(Daemon& daemon, const LocalCaller& who, kj::StringPtr untrustedName,
                            schema::Failure::Builder failure) {
   KJ_IF_MAYBE (vm, daemon.findVm(untrustedName)) {
-    if (daemon.isVisible(who, *vm)) return *vm;
+    if (daemon.decisions().isVisible(who, vm->record())) return *vm;
   }
   setFailure(failure, Kind::INVALID, kj::str("there is no VM ", printable(untrustedName, 64), "; `postern vm list`"));
   return nullptr;
+}
+
+FileDecision decide(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
+                    kj::Maybe<kj::StringPtr> path) {
+  auto& decisions = daemon.decisions();
+  if (call.startsWith("admin.")) return {decisions.decideOnHost(who, call)};
+  auto& record = KJ_ASSERT_NONNULL(vm).record();
+  if (call == ANY_SERVICE) return decisions.decideAnyService(who, record);
+  return decisions.decide(who, record, call, path);
 }
 
 bool isAllowed(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
@@ -23,16 +32,15 @@ bool isAllowed(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::St
   kj::StringPtr name = "";
   KJ_IF_MAYBE (v, vm) name = v->record().name;
   bool onHost = call.startsWith("admin.");
-  auto decided =
-      onHost ? FileDecision{daemon.decideOnHost(who, call)} : daemon.decide(who, KJ_ASSERT_NONNULL(vm), call, path);
+  auto decided = decide(daemon, who, vm, call, path);
   daemon.recordDecision(who, name, call, path.orDefault(nullptr), decided);
   if (decided.isGranted()) return true;
   KJ_IF_MAYBE (f, failure) {
-    kj::Maybe<const Vm&> target;
+    kj::Maybe<const VmRecord&> target;
     if (!onHost) {
-      KJ_IF_MAYBE (v, vm) target = *v;
+      KJ_IF_MAYBE (v, vm) target = v->record();
     }
-    auto advice = daemon.advise(who, target, call, path);
+    auto advice = daemon.decisions().advise(who, target, call, path);
     auto what = kj::str(call);
     KJ_IF_MAYBE (p, path) what = kj::str(call, " of ", printable(*p, 200));
     setFailure(*f, Kind::DENIED, kj::str(what, ": ", decided.decision.toString()));

@@ -10,8 +10,12 @@ namespace postern::host {
 kj::Maybe<Vm&> findVisible(Daemon& daemon, const LocalCaller& who, kj::StringPtr untrustedName,
                            schema::Failure::Builder failure);
 
+// What he asks, decided and not recorded. `path`: of file calls, canonical, and of those alone. `vm` is null for admin
+// calls. ANY_SERVICE is a call here.
+FileDecision decide(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
+                    kj::Maybe<kj::StringPtr> path);
+
 // Whether policy lets the caller do `call`, recorded; otherwise the failure says why not, and what would allow it.
-// `path`: of file calls, canonical, and of those alone. `vm` is null for admin calls.
 bool isAllowed(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::StringPtr call,
                kj::Maybe<kj::StringPtr> path, kj::Maybe<schema::Failure::Builder> failure);
 

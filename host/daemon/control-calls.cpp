@@ -1,11 +1,14 @@
 #include "host/daemon/control-calls.h"
 
+#include <capnp/schema.h>
 #include <kj/debug.h>
 #include <unistd.h>
 
 #include "host/audit/audit-verify.h"
 #include "host/control/failure.h"
 #include "host/daemon/caller-rights.h"
+#include "host/daemon/channel-calls.h"
+#include "host/daemon/event-stream.h"
 #include "host/daemon/open-call.h"
 #include "host/log/log.h"
 #include "protocol/policy/explain.h"
@@ -23,10 +26,14 @@ constexpr unsigned MAX_AUDIT_LINES = 1000;
 constexpr unsigned MAX_EVENT_STREAMS = 4;
 constexpr size_t VMS_PER_TURN = 64;
 
+using AnyCall = capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer>;
+
 class ControlCalls final : public schema::Control::Server {
  public:
   ControlCalls(Daemon& daemon, CallBucket& bucket, kj::Promise<kj::Own<const LocalCaller>> caller)
       : daemon(daemon), bucket(bucket), caller(caller.fork()) {}
+
+  DispatchCallResult dispatchCall(uint64_t interface, uint16_t method, AnyCall context) override;
 
   kj::Promise<void> open(OpenContext context) override;
   kj::Promise<void> listVms(ListVmsContext context) override;
@@ -42,6 +49,10 @@ class ControlCalls final : public schema::Control::Server {
   kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
   kj::Promise<void> audit(AuditContext context) override;
   kj::Promise<void> daemonInfo(DaemonInfoContext context) override;
+  kj::Promise<void> channels(ChannelsContext context) override;
+  kj::Promise<void> ports(PortsContext context) override;
+  kj::Promise<void> blockPort(BlockPortContext context) override;
+  kj::Promise<void> closeChannel(CloseChannelContext context) override;
 
  private:
   Daemon& daemon;
@@ -66,6 +77,15 @@ class ControlCalls final : public schema::Control::Server {
   }
 };
 
+// Every call passes here. One that does not exist is refused by what the schema compiler made, and not counted.
+ControlCalls::DispatchCallResult ControlCalls::dispatchCall(uint64_t interface, uint16_t method, AnyCall context) {
+  auto methods = capnp::Schema::from<schema::Control>().getMethods();
+  if (interface == capnp::typeId<schema::Control>() && method < methods.size()) {
+    daemon.metrics().controlCalls.add({methods[method].getProto().getName()});
+  }
+  return Server::dispatchCall(interface, method, kj::mv(context));
+}
+
 kj::Promise<void> ControlCalls::open(OpenContext context) {
   return turn(context).then(
       [this, context](kj::Own<const LocalCaller> who) mutable { return openVm(daemon, kj::mv(who), context); });
@@ -75,7 +95,7 @@ kj::Promise<void> ControlCalls::listVms(ListVmsContext context) {
   return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
     kj::Vector<Vm*> visible;
     for (auto* vm : daemon.allVms()) {
-      if (daemon.isVisible(*who, *vm)) visible.add(vm);
+      if (daemon.decisions().isVisible(*who, vm->record())) visible.add(vm);
     }
     auto list = context.getResults().initVms(static_cast<unsigned>(visible.size()));
     for (unsigned i = 0; i < list.size(); ++i) visible[i]->describe(list[i]);
@@ -89,7 +109,7 @@ kj::Promise<void> ControlCalls::showVm(ShowVmContext context) {
     KJ_IF_MAYBE (vm, visibleVm(*who, context.getParams().getName(), failure)) {
       results.disownFailure();
       vm->describe(results.initVm());
-      if (!daemon.decideOnHost(*who, "admin.rekey").isAllowed()) return;
+      if (!daemon.decisions().decideOnHost(*who, "admin.rekey").isAllowed()) return;
       results.setGuestPolicy(daemon.policy().guestHalf(vm->record().name));
     }
   });
@@ -209,7 +229,7 @@ kj::Promise<void> ControlCalls::status(StatusContext context) {
     auto wanted = context.getParams().getVms();
     kj::Vector<Vm*> shown;
     auto consider = [&](Vm& vm) {
-      if (shown.size() < MAX_VMS && daemon.isVisible(*who, vm)) shown.add(&vm);
+      if (shown.size() < MAX_VMS && daemon.decisions().isVisible(*who, vm.record())) shown.add(&vm);
     };
     if (wanted.size() == 0) {
       for (auto* vm : daemon.allVms()) consider(*vm);
@@ -222,50 +242,6 @@ kj::Promise<void> ControlCalls::status(StatusContext context) {
   });
 }
 
-// Follows the event log for one listener, one event at a time: a listener that does not read holds up itself.
-struct EventStream final : public kj::Refcounted {
-  Daemon& daemon;
-  kj::Own<const LocalCaller> who;
-  kj::String vm;
-  bool follow;
-  uint64_t seen;
-  schema::EventSink::Client sink;
-
-  EventStream(Daemon& daemon, kj::Own<const LocalCaller> who, kj::StringPtr vm, bool follow, uint64_t seen,
-              schema::EventSink::Client sink)
-      : daemon(daemon), who(kj::mv(who)), vm(kj::str(vm)), follow(follow), seen(seen), sink(kj::mv(sink)) {}
-
-  bool isFor(const Event& event) {
-    if (vm.size() > 0 && event.vm != vm) return false;
-    if (event.vm.size() == 0) return who->isAdministrator || daemon.decideOnHost(*who, "admin.audit").isAllowed();
-    KJ_IF_MAYBE (v, daemon.findVm(event.vm)) return daemon.isVisible(*who, *v);
-    return who->isAdministrator;  // a VM that is gone
-  }
-
-  kj::Promise<void> run() {
-    kj::Maybe<kj::Promise<void>> sent;
-    daemon.eventLog().forEachAfter(seen, [&](const Event& event) {
-      if (sent != nullptr) return;
-      seen = event.sequence;
-      if (isFor(event)) sent = send(event);
-    });
-    KJ_IF_MAYBE (s, sent) return s->then([this]() { return run(); });
-    if (!follow) return kj::READY_NOW;
-    return daemon.eventLog().whenAfter(seen).then([this]() { return run(); });
-  }
-
-  kj::Promise<void> send(const Event& event) {
-    auto request = sink.eventRequest();
-    auto out = request.initEvent();
-    out.setSequence(event.sequence);
-    out.setTime(formatTime(event.time));
-    out.setVm(event.vm);
-    out.setKind(event.kind);
-    out.setText(event.text);
-    return request.send();
-  }
-};
-
 kj::Promise<void> ControlCalls::events(EventsContext context) {
   return turn(context).then([this, context](kj::Own<const LocalCaller> who) mutable -> kj::Promise<void> {
     KJ_REQUIRE(eventStreams < MAX_EVENT_STREAMS, "too many calls of events() on one connection");
@@ -273,10 +249,10 @@ kj::Promise<void> ControlCalls::events(EventsContext context) {
     auto params = context.getParams();
     auto last = daemon.eventLog().last();
     auto backlog = kj::min(uint64_t(params.getBacklog()), last);
-    auto stream = kj::refcounted<EventStream>(daemon, kj::mv(who), params.getVm(), params.getFollow(), last - backlog,
-                                              params.getSink());
+    auto until = params.getFollow() ? EventStream::Until::FOREVER : EventStream::Until::LAST;
+    auto stream = kj::refcounted<EventStream>(daemon, kj::mv(who), params.getVm(), last - backlog, params.getSink());
     context.releaseParams();
-    auto done = stream->run();
+    auto done = stream->run(until);
     return done.attach(kj::mv(stream), kj::defer([this]() { --eventStreams; }));
   });
 }
@@ -317,7 +293,8 @@ kj::Promise<void> ControlCalls::whenOff(WhenOffContext context) {
     auto params = context.getParams();
     auto failure = context.getResults().initFailure();
     KJ_IF_MAYBE (vm, visibleVm(*who, params.getVm(), failure)) {
-      if (!daemon.decide(*who, *vm, params.getReset() ? "power.restart"_kj : "power.shutdown"_kj).isGranted()) {
+      auto call = params.getReset() ? "power.restart"_kj : "power.shutdown"_kj;
+      if (!daemon.decisions().decide(*who, vm->record(), call).isGranted()) {
         setFailure(failure, Kind::DENIED, "not allowed");
         return kj::READY_NOW;
       }
@@ -367,10 +344,10 @@ kj::Promise<void> ControlCalls::explainPolicy(ExplainPolicyContext context) {
     kj::StringPtr path = query.getPath();
     if (path.size() > 0) request.path = path;
     request.now = kj::systemPreciseCalendarClock().now();
-    auto explanation = policy::explain(daemon.policy().current(), request);
+    auto explained = daemon.decisions().explain(request);
     results.disownFailure();
-    results.setText(explanation.toText());
-    results.setAllowed(explanation.decision.isAllowed());
+    results.setText(explained.text);
+    results.setAllowed(explained.allowed);
   });
 }
 
@@ -401,6 +378,30 @@ kj::Promise<void> ControlCalls::audit(AuditContext context) {
     auto list = results.initLines(static_cast<unsigned>(lines.size()));
     for (unsigned i = 0; i < list.size(); ++i) list.set(i, lines[i]);
   });
+}
+
+// Channels and ports -----------------------------------------------------------------------------------------------
+
+kj::Promise<void> ControlCalls::channels(ChannelsContext context) {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
+    return listChannels(daemon, kj::mv(who), context);
+  });
+}
+
+kj::Promise<void> ControlCalls::ports(PortsContext context) {
+  return turn(context, costOfAll()).then([this, context](kj::Own<const LocalCaller> who) mutable {
+    listPorts(daemon, *who, context);
+  });
+}
+
+kj::Promise<void> ControlCalls::blockPort(BlockPortContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::blockPort(daemon, *who, context); });
+}
+
+kj::Promise<void> ControlCalls::closeChannel(CloseChannelContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::closeChannel(daemon, *who, context); });
 }
 
 kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {

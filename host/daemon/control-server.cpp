@@ -54,14 +54,14 @@ void ControlServer::serve(kj::AutoCloseFd socket) {
   auto rpc = kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
                                 newControl(daemon, user.bucket, daemon.localCallers().find(uid)), CONTROL_MESSAGE_WORDS,
                                 CALLER_FLOW_WORDS);
-  ++connections;
+  daemon.metrics().controlConnections = ++connections;
   ++user.connections;
   auto over = rpc->onDisconnect();
   tasks.add(over.attach(kj::mv(rpc)).then([this, uid]() { leave(uid); }, [this, uid](kj::Exception&&) { leave(uid); }));
 }
 
 void ControlServer::leave(uid_t uid) {
-  --connections;
+  daemon.metrics().controlConnections = --connections;
   KJ_IF_MAYBE (user, users.find(uid)) --(*user)->connections;
 }
 

@@ -4,23 +4,21 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/policy-limits.h"
+#include "host/daemon/service-grants.h"
 #include "host/log/log.h"
-#include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
 
-// Of a path in an event.
-constexpr size_t MAX_SHOWN_PATH_BYTES = 200;
-
-policy::Vm policyVm(const VmRecord& record, kj::Vector<kj::StringPtr>& tags) {
-  for (auto& tag : record.tags) tags.add(tag);
-  return {record.name, tags};
-}
-
 schema::Rollback rollbackOf(const Config& config) {
   return config.rollback == Config::Rollback::DENY ? schema::Rollback::DENY : schema::Rollback::ALLOW;
+}
+
+kj::String textOf(const kj::Maybe<LocalAddress>& address) {
+  KJ_IF_MAYBE (a, address) return kj::str(*a);
+  return kj::String();
 }
 
 kj::Date wallNow() {
@@ -28,15 +26,6 @@ kj::Date wallNow() {
 }
 
 }  // namespace
-
-struct Daemon::VsockDoor {
-  kj::Own<Listener> listener;
-  Doorkeeper doorkeeper;
-  kj::Promise<void> serving = nullptr;
-
-  VsockDoor(kj::Own<Listener> l, Admission& admission, const kj::MonotonicClock& clock, PickVm pickVm)
-      : listener(kj::mv(l)), doorkeeper(*listener, admission, clock, kj::mv(pickVm)) {}
-};
 
 Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
     : paths(paths),
@@ -47,15 +36,18 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       rollback(rollbackOf(config)),
       sessionProgram(kj::mv(parts.sessionProgram)),
       registry(kj::mv(parts.registry)),
-      audit(kj::mv(parts.audit)),
+      records(time, kj::mv(parts.audit)),
       policyStore(paths.policyFolder, paths.grantsFolder),
+      deciding(policyStore),
       callers(time),
       grants(port),
+      channels({port, deciding, records, grants},
+               [this](kj::StringPtr name) { return findVm(name).map([](Vm& vm) -> ChannelVm& { return vm; }); }),
       admission(time),
+      doors(port, admission, *this),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
-      denials(time, 200, 60),
-      strangers(time, 5, 1),
       unknownGrants(time, 200, 60),
+      counted(time),
       lookForExpired(time.now()),
       lookedUntil(wallNow()),
       tasks(*this),
@@ -65,6 +57,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
     KJ_FAIL_REQUIRE("the policy has errors; posternd does not start without the one that was meant");
   }
   for (auto& warning : policyStore.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
+  channels.hostServices().set(kj::mv(config.services));
   registry->forEach([this](const VmRecord& record) { startVm(record); });
   openDoors();
   ticking = tickForEver().eagerlyEvaluate(
@@ -82,10 +75,12 @@ Vm::Environment Daemon::vmEnvironment() {
           *registry,      admission,
           board,          random,
           *this,          config,
-          rollback};
+          rollback,       channels,
+          deciding};
 }
 
 void Daemon::startVm(const VmRecord& record) {
+  deciding.setBlocked(record.name, record.blocked);
   vms.insert(kj::str(record.name), kj::heap<Vm>(record.clone(), vmEnvironment()));
 }
 
@@ -119,6 +114,9 @@ kj::Maybe<FileError> Daemon::changeVm(VmRecord record) {
 }
 
 kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
+  channels.cutAllOf(name, "removed");  // while its session can be asked
+  channels.forget(name);
+  deciding.setBlocked(name, false);
   auto vm = kj::mv(KJ_REQUIRE_NONNULL(vms.find(name)));
   vms.erase(name);
   leaving.insert(kj::str(name));
@@ -138,6 +136,19 @@ kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
       });
 }
 
+kj::OneOf<unsigned, FileError> Daemon::blockPort(kj::StringPtr name, bool blocked) {
+  auto& vm = KJ_REQUIRE_NONNULL(findVm(name));
+  auto record = vm.record().clone();
+  record.blocked = blocked;
+  KJ_IF_MAYBE (error, registry->put(kj::mv(record))) return kj::mv(*error);
+  vm.change(KJ_ASSERT_NONNULL(registry->find(name)).clone());
+  deciding.setBlocked(name, blocked);
+  auto cut = cutWhatIsForbidden();
+  vm.showPort();
+  tellEvent(name, blocked ? "port-blocked"_kj : "port-unblocked"_kj, kj::str("by hand; ", cut, " cut"));
+  return cut;
+}
+
 kj::Maybe<kj::String> Daemon::whyNotYet(kj::StringPtr name) const {
   if (leaving.find(name) == nullptr) return nullptr;
   return kj::str("the VM ", name, " that there was is still being removed; try again in a few seconds");
@@ -149,9 +160,14 @@ kj::Promise<void> Daemon::stopSessions() {
   return kj::joinPromises(all.releaseAsArray());
 }
 
-// vsock ------------------------------------------------------------------------------------------------------------
+void Daemon::openDoors() {
+  for (auto& entry : vms) {
+    auto endpoint = entry.value->record().endpoint();
+    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) doors.open(vsock->port, entry.key);
+  }
+}
 
-kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) const {
+kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) {
   for (auto& entry : vms) {
     auto endpoint = entry.value->record().endpoint();
     KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
@@ -161,102 +177,43 @@ kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) const {
   return nullptr;
 }
 
-void Daemon::openDoors() {
-  for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
-      if (doors.find(vsock->port) != nullptr) continue;
-      auto listening = listenOn(port, time, Endpoint(VsockEndpoint{CID_ANY, vsock->port}));
-      KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
-        logEvent(LogLevel::ERROR, "listen-failed", error->text, entry.key);
-        tellEvent(entry.key, "trouble", kj::str(error->text));
-        continue;
-      }
-      auto pick = [this](const PeerAddress& peer) -> kj::Maybe<kj::String> {
-        KJ_IF_MAYBE (address, peer.tryGet<VsockPeer>()) return vmOfCid(address->cid);
-        return nullptr;
-      };
-      auto door = kj::heap<VsockDoor>(kj::mv(listening.get<kj::Own<Listener>>()), admission, time, kj::mv(pick));
-      auto& reference = *door;
-      door->serving = serveDoor(reference).eagerlyEvaluate(
-          [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "vsock-door-failed", e.getDescription()); });
-      doors.insert(vsock->port, kj::mv(door));
-    }
-  }
+void Daemon::vsockVisitor(Visitor visitor) {
+  KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
 }
 
-kj::Promise<void> Daemon::serveDoor(VsockDoor& door) {
-  return door.doorkeeper.next().then([this, &door](Doorkeeper::Outcome outcome) {
-    KJ_SWITCH_ONEOF(outcome) {
-      KJ_CASE_ONEOF(visitor, Visitor) {
-        KJ_IF_MAYBE (vm, findVm(visitor.vm)) vm->visit(kj::mv(visitor));
-      }
-      KJ_CASE_ONEOF(turned, TurnedAway) {
-        if (turned.why.is<Stranger>()) strange(turned.peer);
-      }
-    }
-    return serveDoor(door);
-  });
+void Daemon::vsockStranger(const PeerAddress& peer, uint64_t leftOut) {
+  auto more = leftOut == 0 ? kj::String() : kj::str("; ", leftOut, " before it were not told");
+  tellEvent("", "unknown-cid", kj::str("a connection from ", toString(peer), ", which is no VM's", more));
 }
 
-void Daemon::strange(const PeerAddress& peer) {
-  auto cid = peer.is<VsockPeer>() ? kj::str(peer.get<VsockPeer>().cid) : kj::String();
-  if (strangers.take(cid) == nullptr) return;
-  tellEvent("", "unknown-cid", kj::str("a connection from ", toString(peer), ", which is no VM's"));
+void Daemon::vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) {
+  logEvent(LogLevel::ERROR, "listen-failed", text, vm);
+  tellEvent(vm, "trouble", kj::str(text));
 }
 
 // Policy -----------------------------------------------------------------------------------------------------------
-
-FileDecision Daemon::decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call,
-                            kj::Maybe<kj::StringPtr> path) {
-  PolicyCaller who(caller);
-  kj::Vector<kj::StringPtr> tags;
-  return decideFile(policyStore.current(), {who.get(), policyVm(vm.record(), tags), call, path, wallNow()});
-}
-
-kj::Array<const capnp::word> Daemon::fileGrantsFor(const LocalCaller& caller, const Vm& vm,
-                                                   kj::ArrayPtr<const kj::String> calls, kj::StringPtr path) {
-  PolicyCaller who(caller);
-  kj::Vector<kj::StringPtr> tags;
-  return fileGrants(policyStore.current(), {who.get(), policyVm(vm.record(), tags), "", path, wallNow()}, calls);
-}
-
-policy::Decision Daemon::decideOnHost(const LocalCaller& caller, kj::StringPtr call) {
-  PolicyCaller who(caller);
-  return policyStore.current().decide({who.get(), policy::TheHost(), call, nullptr, wallNow()});
-}
-
-policy::Advice Daemon::advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call,
-                              kj::Maybe<kj::StringPtr> path) {
-  PolicyCaller who(caller);
-  kj::Vector<kj::StringPtr> tags;
-  policy::Target target = policy::TheHost();
-  KJ_IF_MAYBE (v, vm) target = policyVm(v->record(), tags);
-  return policyStore.current().advise({who.get(), kj::mv(target), call, path, wallNow()});
-}
-
-bool Daemon::isVisible(const LocalCaller& caller, const Vm& vm) {
-  return caller.isAdministrator || decide(caller, vm, "status.read").isGranted();
-}
 
 // T79
 bool Daemon::stillAllowed(const GrantEntry& grant) {
   KJ_IF_MAYBE (vm, findVm(grant.vm)) {
     auto& granted = grant.granted;
+    auto& record = vm->record();
     for (auto& call : granted.calls) {
       bool allowed = true;
       if (call.startsWith("admin.")) {
-        allowed = decideOnHost(*grant.caller, call).isAllowed();
+        allowed = deciding.decideOnHost(*grant.caller, call).isAllowed();
+      } else if (call == ANY_SERVICE) {
+        allowed = deciding.decideAnyService(*grant.caller, record).isGranted();
       } else if (isFileCall(call)) {
-        allowed = decide(*grant.caller, *vm, call, granted.path.asPtr()).isGranted();
+        allowed = deciding.decide(*grant.caller, record, call, granted.path.asPtr()).isGranted();
       } else {
-        allowed = decide(*grant.caller, *vm, call).isGranted();
+        allowed = deciding.decide(*grant.caller, record, call).isGranted();
       }
       if (!allowed) return false;
     }
     if (granted.files.size() == 0) return true;
     // What a session decides each path by has to be what it would get now.
-    auto now = fileGrantsFor(*grant.caller, *vm, granted.calls, granted.path);
+    auto now = deciding.fileGrantsFor(*grant.caller, record, granted.calls, granted.path);
     return now.asBytes() == granted.files.asBytes();
   }
   return false;
@@ -276,29 +233,64 @@ bool Daemon::hasExpired() {
   return false;
 }
 
-void Daemon::policyChanged() {
+// T114
+unsigned Daemon::cutWhatIsForbidden() {
   auto cut = grants.cutUnless([this](const GrantEntry& grant) { return stillAllowed(grant); });
   if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
+  auto cutChannels = channels.recheck();
+  if (cutChannels > 0)
+    logEvent(LogLevel::INFO, "channels-cut", kj::str(cutChannels, " channels are no longer allowed"));
+  return cut + cutChannels;
+}
+
+void Daemon::policyChanged() {
+  (void)cutWhatIsForbidden();
+  auto inUse = limitsInUse();
+  for (auto& entry : vms) {
+    entry.value->showPort();
+    sendLimits(*entry.value, inUse);
+  }
+}
+
+// Who comes later brings the numbers of his rules with him.
+LimitsInUse Daemon::limitsInUse() {
+  LimitsInUse inUse(deciding.policy());
+  grants.forEach([&](const GrantEntry& grant) { inUse.add(grant); });
+  channels.living().forEach([&](const ChannelEntry& channel) { inUse.add(channel.vm, channel.rule); });
+  return inUse;
+}
+
+void Daemon::sendLimits(Vm& vm, const LimitsInUse& inUse) {
+  vm.session().setLimits([&](SessionClient::SetLimits limits) { inUse.write(vm.record().name, limits); });
+}
+
+void Daemon::reloadConfig(kj::StringPtr path, Presence presence) {
+  auto read = readConfig(path, presence);
+  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) {
+    for (auto& line : *lines) logEvent(LogLevel::ERROR, "config-error", line);
+    return;
+  }
+  auto& fresh = read.get<Config>();
+  if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
+    logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
+  }
+  if (textOf(fresh.metricsListen) != textOf(config.metricsListen)) {
+    logEvent(LogLevel::WARNING, "config-needs-restart", "[metrics] listen counts from the next start on");
+  }
+  config.rollback = fresh.rollback;
+  config.copyLines = fresh.copyLines;
+  rollback = rollbackOf(config);
+  channels.hostServices().set(kj::mv(fresh.services));
+  for (auto& entry : vms) entry.value->session().configure();
 }
 
 void Daemon::reload(kj::StringPtr configPath, Presence presence) {
-  auto read = readConfig(configPath, presence);
-  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) {
-    for (auto& line : *lines) logEvent(LogLevel::ERROR, "config-error", line);
-  } else {
-    auto& fresh = read.get<Config>();
-    if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
-      logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
-    }
-    config.rollback = fresh.rollback;
-    config.copyLines = fresh.copyLines;
-    rollback = rollbackOf(config);
-    for (auto& entry : vms) entry.value->session().configure();
-  }
+  reloadConfig(configPath, presence);
   KJ_IF_MAYBE (lines, policyStore.reload()) {
     for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
     tellEvent("", "policy-reload", kj::str("refused, the earlier policy counts: ", (*lines)[0]));
     record("posternd", "", "policy.reload", "", "failed");
+    (void)cutWhatIsForbidden();  // the services may be others
     return;
   }
   for (auto& warning : policyStore.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
@@ -314,7 +306,11 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
   auto pair = newSocketPair(SOCK_STREAM);
   auto id = grants.nextId();
   GrantEntry entry{id, kj::str(vm.record().name), kj::mv(granted), kj::mv(caller)};
-  auto fill = [&entry, each = config.copyLines == Config::CopyLines::EACH](schema::Grant::Builder grant) {
+  // The session may have been waited for, and the policy have changed meanwhile.
+  if (!stillAllowed(entry)) return KJ_EXCEPTION(FAILED, "no longer allowed");
+  auto& record = vm.record();
+  auto fill = [this, &entry, &record,
+               each = config.copyLines == Config::CopyLines::EACH](schema::Grant::Builder grant) {
     auto& granted = entry.granted;
     grant.setId(entry.id);
     grant.setRule(granted.rule);
@@ -325,7 +321,9 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
     user.setUid(entry.caller->uid);
     auto groups = user.initGroups(static_cast<unsigned>(kj::min(entry.caller->groups.size(), size_t(64))));
     for (unsigned i = 0; i < groups.size(); ++i) groups.set(i, entry.caller->groups[i]);
-    setFileGrants(grant, granted.files);
+    setFileGrants(grant, granted.files, deciding.policy());
+    setServiceGrants(grant, entry, record, deciding, channels.mirrorSockets());
+    writePortLimit(deciding.policy(), record.name, grant.initPort());
     grant.setPath(granted.path.asBytes());
     grant.setAuditEach(each);
   };
@@ -344,43 +342,20 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
 
 // Records ----------------------------------------------------------------------------------------------------------
 
-void Daemon::record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
-                    kj::StringPtr path) {
-  AuditEvent line;
-  line.time = wallNow();
-  line.who = who;
-  line.vm = vm;
-  line.call = call;
-  line.rule = rule;
-  line.outcome = outcome;
-  const AuditField pathField[] = {{"path", path}};
-  if (path.size() > 0) line.more = pathField;
-  KJ_IF_MAYBE (error, audit->append(line)) {
-    // Said once, not for each line of a full disk; the log itself counts what it had to drop.
-    if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
-  } else {
-    auditFailures = 0;
-  }
-}
-
 void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
                             const FileDecision& decided) {
-  auto who = caller.name();
-  auto& decision = decided.decision;
-  auto rule = decided.below ? ""_kj : decision.ruleId();
-  auto outcome = decision.isAllowed() ? "allowed"_kj : decided.below ? "allowed below"_kj : "denied"_kj;
-  if (!repeats.isFirst(time.now(), who, vm, call, rule, outcome, path)) return;
-  if (decided.isGranted()) return record(who, vm, call, rule, outcome, path);
-  // Anybody can be denied, as often as he likes; and the log is kept in so many files.
-  KJ_IF_MAYBE (leftOut, denials.take(who)) {
-    auto more = *leftOut == 0 ? kj::String() : kj::str(", and ", *leftOut, " times before that were not recorded");
-    record(who, vm, call, rule, kj::str("denied", more), path);
-    auto what = path.size() == 0 ? kj::str(call) : kj::str(call, " of ", printable(path, MAX_SHOWN_PATH_BYTES));
-    tellEvent(vm, "denied", kj::str(who, ": ", what, ": ", decision.toString(), more));
+  decided.isGranted() ? counted.allowed() : counted.denied(decided.decision.ruleId());
+  records.decision(caller, vm, call, path, decided);
+  if (decided.isGranted()) return;
+  KJ_IF_MAYBE (known, findVm(vm)) {
+    auto& decision = decided.decision;
+    known->port().denied(decision.reason == policy::Reason::DENY_RULE ? decision.ruleId() : word(decision.reason));
+    known->showPort();
   }
 }
 
 void Daemon::operation(Vm& vm, const OperationReport& report) {
+  counted.operation(report);
   auto& name = vm.record().name;
   kj::String who;
   kj::StringPtr rule;
@@ -397,13 +372,10 @@ void Daemon::operation(Vm& vm, const OperationReport& report) {
   }
   AuditFields fields(report);
   AuditEvent line = fields.event();
-  line.time = wallNow();
   line.who = who;
   line.vm = name;
   line.rule = rule;
-  KJ_IF_MAYBE (error, audit->append(line)) {
-    if (auditFailures++ == 0) logEvent(LogLevel::ERROR, "audit-failed", describe(*error));
-  }
+  records.append(line);
   if (report.call.startsWith("power.")) {
     tellEvent(name, "power", kj::str(who, ": ", report.call, ": ", report.outcome));
   }
@@ -414,13 +386,13 @@ void Daemon::sessionLost(Vm& vm) {
   grants.cutUnless([name](const GrantEntry& grant) { return grant.vm != name; });
 }
 
-void Daemon::event(Vm& vm, kj::StringPtr kind, kj::String text) {
-  tellEvent(vm.record().name, kind, kj::mv(text));
+void Daemon::guestQuarantined(Vm& vm) {
+  sessionLost(vm);
+  channels.cutAllOf(vm.record().name, "quarantined");
 }
 
-void Daemon::tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text) {
-  logEvent(LogLevel::INFO, kind, text, vm);
-  events.add(vm, kind, kj::mv(text));
+void Daemon::event(Vm& vm, kj::StringPtr kind, kj::String text) {
+  tellEvent(vm.record().name, kind, kj::mv(text));
 }
 
 kj::Promise<void> Daemon::tickForEver() {
@@ -428,13 +400,12 @@ kj::Promise<void> Daemon::tickForEver() {
     auto now = time.now();
     board.beat(now);
     for (auto& entry : vms) entry.value->tick(now);
-    repeats.flush(now, [this](const DecisionKind& kind, uint64_t times) {
-      record(kind.who, kind.vm, kind.call, kind.rule, kj::str(kind.outcome, " (", times, " more)"), kind.path);
-    });
+    records.flush(now);
+    channels.tick(now);
     // Rules expire without anybody doing anything.
     if (now >= lookForExpired) {
       lookForExpired = now + EXPIRY_LOOK;
-      if (hasExpired() && grants.size() > 0) policyChanged();
+      if (hasExpired()) (void)cutWhatIsForbidden();
     }
     return tickForEver();
   });

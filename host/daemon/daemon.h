@@ -1,6 +1,6 @@
 #pragma once
-// Daemon: posternd. Owns the registry, the policy, the audit log, the status board, the VMs and the control socket's
-// callers; decides, starts, introduces and cuts. It reads no byte of a guest, and moves none.
+// Daemon: posternd. Owns the registry, the policy, the audit log, the status board, the VMs, their channels and the
+// control socket's callers; decides, starts, introduces and cuts. It reads no byte of a guest, and moves none.
 //
 // What it writes when it decides: an audit line for every decision and operation, an event for whoever listens, a log
 // line for what its administrator has to know. One loop.
@@ -10,14 +10,17 @@
 #include "host/audit/audit-log.h"
 #include "host/board/board-writer.h"
 #include "host/config/config.h"
+#include "host/daemon/channels.h"
+#include "host/daemon/daemon-metrics.h"
 #include "host/daemon/damper.h"
-#include "host/daemon/events.h"
-#include "host/daemon/file-grants.h"
+#include "host/daemon/decisions.h"
+#include "host/daemon/limits-in-use.h"
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
 #include "host/daemon/policy-store.h"
-#include "host/daemon/repeats.h"
+#include "host/daemon/records.h"
 #include "host/daemon/vm.h"
+#include "host/daemon/vsock-doors.h"
 #include "host/paths.h"
 #include "host/registry/registry.h"
 #include "transport/random.h"
@@ -29,7 +32,7 @@ constexpr auto TICK = 200 * kj::MILLISECONDS;
 // How long a connection may go on after its rule has expired.
 constexpr auto EXPIRY_LOOK = 1 * kj::SECONDS;
 
-class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
+class Daemon final : private Vm::Handler, private VsockDoors::Handler, private kj::TaskSet::ErrorHandler {
  public:
   struct Parts {
     Config config;
@@ -48,52 +51,53 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   void reload(kj::StringPtr configPath, Presence presence);
   // Ends all sessions, for a host that stops for good.
   kj::Promise<void> stopSessions();
-  // The audit log is on the disk.
-  kj::Promise<void> flush() { return audit->flush(); }
+  // The audit log is whole, and on the disk.
+  kj::Promise<void> flush() {
+    channels.writeOpened();
+    return records.auditLog().flush();
+  }
 
   // For the control socket -----------------------------------------------------------------------------------------
 
   kj::Timer& timer() { return time; }
   LocalCallers& localCallers() { return callers; }
   PolicyStore& policy() { return policyStore; }
-  Events& eventLog() { return events; }
-  AuditLog& auditLog() { return *audit; }
+  const Decisions& decisions() const { return deciding; }
+  Records& recording() { return records; }
+  Channels& channelDesk() { return channels; }
+  Events& eventLog() { return records.eventLog(); }
   const Paths& filePaths() const { return paths; }
+  // As it counts: what needs a restart stays.
+  const Config& settings() const { return config; }
+  DaemonMetrics& metrics() { return counted; }
+  const BoardWriter& statusBoard() const { return board; }
+  size_t countGrants() const { return grants.size(); }
   kj::Maybe<Vm&> findVm(kj::StringPtr name);
   kj::Vector<Vm*> allVms();
   size_t countVms() const { return vms.size(); }
 
-  // `path` is canonical, and there for file calls alone.
-  FileDecision decide(const LocalCaller& caller, const Vm& vm, kj::StringPtr call,
-                      kj::Maybe<kj::StringPtr> path = nullptr);
-  policy::Decision decideOnHost(const LocalCaller& caller, kj::StringPtr call);
-  policy::Advice advise(const LocalCaller& caller, kj::Maybe<const Vm&> vm, kj::StringPtr call,
-                        kj::Maybe<kj::StringPtr> path = nullptr);
-  // What a session decides by for those of `calls` that are file calls (file-grants.h).
-  kj::Array<const capnp::word> fileGrantsFor(const LocalCaller& caller, const Vm& vm,
-                                             kj::ArrayPtr<const kj::String> calls, kj::StringPtr path);
-  // Whether the caller may know that the VM exists.
-  bool isVisible(const LocalCaller& caller, const Vm& vm);
-
-  // A decision, to be recorded: who asked what, and what it came to.
+  // A decision about a caller on the host, to be recorded: who asked what, and what it came to.
   void recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
                       const FileDecision& decided);
-  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
-              kj::StringPtr path = nullptr);
+  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome) {
+    records.record(who, vm, call, rule, outcome);
+  }
 
-  // A socket to the VM's session, good for what is granted, for the caller.
+  // A socket to the VM's session, good for what is granted, for the caller. Fails if that is no longer allowed.
   kj::Promise<kj::AutoCloseFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted);
   bool hasRoomFor(uid_t uid) const { return grants.hasRoomFor(uid); }
 
   kj::Maybe<FileError> addVm(VmRecord record);
   kj::Maybe<FileError> changeVm(VmRecord record);
   kj::Promise<kj::Maybe<FileError>> removeVm(kj::StringPtr name);
+  // The VM's port, by hand, kept over restarts; how many channels and connections that has cut.
+  kj::OneOf<unsigned, FileError> blockPort(kj::StringPtr name, bool blocked);
   // Its name is not free while what was its is being removed; null: it is.
   kj::Maybe<kj::String> whyNotYet(kj::StringPtr name) const;
   // The promise, which is carried out even if what comes back is dropped.
   template <typename T>
   kj::Promise<T> seeThrough(kj::Promise<T> promise);
-  // Policy changed: cuts what it no longer allows.
+  // Policy changed: cuts what it no longer allows, and tells sessions the numbers that count now.
   void policyChanged();
 
  private:
@@ -106,26 +110,21 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   const kj::String sessionProgram;
   SystemRandom random;
   kj::Own<Registry> registry;
-  kj::Own<AuditLog> audit;
-  Events events;
+  Records records;
   PolicyStore policyStore;
+  Decisions deciding;
   LocalCallers callers;
   LiveGrants grants;
-  Repeats repeats;
+  Channels channels;
   Admission admission;
+  VsockDoors doors;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
-  Damper denials;                   // by caller
-  Damper strangers;                 // by context id
   Damper unknownGrants;             // by VM
-  uint64_t auditFailures = 0;
+  DaemonMetrics counted;
   kj::TimePoint lookForExpired;
   kj::Date lookedUntil;  // rules that expire from then on have not been looked for
-
-  // vsock: one listener a port that any VM names.
-  struct VsockDoor;
-  kj::HashMap<uint32_t, kj::Own<VsockDoor>> doors;
 
   kj::TaskSet tasks;
   kj::Promise<void> ticking;
@@ -133,16 +132,26 @@ class Daemon final : private Vm::Handler, private kj::TaskSet::ErrorHandler {
   Vm::Environment vmEnvironment();
   void startVm(const VmRecord& record);
   void openDoors();
-  kj::Promise<void> serveDoor(VsockDoor& door);
-  kj::Maybe<kj::String> vmOfCid(uint32_t cid) const;
-  void strange(const PeerAddress& peer);
   kj::Promise<void> tickForEver();
-  void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+  void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text) { records.tell(vm, kind, kj::mv(text)); }
+  unsigned cutWhatIsForbidden();
+  LimitsInUse limitsInUse();
+  void sendLimits(Vm& vm, const LimitsInUse& inUse);
+  void reloadConfig(kj::StringPtr path, Presence presence);
+
+  kj::Maybe<kj::String> vmOfCid(uint32_t cid) override;
+  void vsockVisitor(Visitor visitor) override;
+  void vsockTurnedAway(const TurnedAway& peer) override { counted.turned(peer); }
+  void vsockStranger(const PeerAddress& peer, uint64_t leftOut) override;
+  void vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) override;
 
   void operation(Vm& vm, const OperationReport& report) override;
+  void turnedAway(const TurnedAway& peer) override { counted.turned(peer); }
   bool stillAllowed(const GrantEntry& grant);
   bool hasExpired();
   void sessionLost(Vm& vm) override;
+  void guestQuarantined(Vm& vm) override;
+  void limitsWanted(Vm& vm) override { sendLimits(vm, limitsInUse()); }
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -2,9 +2,11 @@
 
 namespace postern::host {
 
-void Events::add(kj::StringPtr vm, kj::StringPtr kind, kj::String text) {
+void Events::add(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other) {
   if (kept.size() == MAX_EVENTS) kept.pop_front();
-  kept.push_back(Event{++sequence, kj::systemPreciseCalendarClock().now(), kj::str(vm), kind, kj::mv(text)});
+  kept.push_back(
+      Event{++sequence, kj::systemPreciseCalendarClock().now(), kj::str(vm), kind, kj::mv(text), kj::str(other)});
+  counted.add({kind});
   for (auto& waiter : waiting) waiter->fulfill();
   waiting.clear();
 }

@@ -10,6 +10,8 @@
 #include <deque>
 #include <list>
 
+#include "host/metrics/series.h"
+
 namespace postern::host {
 
 constexpr size_t MAX_EVENTS = 4096;
@@ -20,11 +22,15 @@ struct Event {
   kj::String vm;       // empty: of the host
   kj::StringPtr kind;  // static
   kj::String text;     // printable
+  kj::String other;    // another VM that the text names; empty: none
 };
 
 class Events {
  public:
-  void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text);
+  void add(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other = "");
+
+  // How many there were since the start, by kind.
+  const Counters& counts() const { return counted; }
 
   // The kept ones after `sequence`. Valid until the next add().
   template <typename Do>
@@ -40,6 +46,7 @@ class Events {
  private:
   std::deque<Event> kept;
   uint64_t sequence = 0;
+  Counters counted{64, {"kind"}};
   std::list<kj::Own<kj::PromiseFulfiller<void>>> waiting;
 };
 

@@ -3,8 +3,7 @@
 #include <capnp/serialize.h>
 #include <kj/debug.h>
 
-#include <algorithm>
-
+#include "host/daemon/policy-limits.h"
 #include "protocol/policy/below.h"
 #include "protocol/transfer/path-scope.h"
 
@@ -18,40 +17,21 @@ bool goesBelow(kj::StringPtr call) {
   return call == "file.get" || call == "file.put" || call == "file.list";
 }
 
-void write(const policy::Limits& from, kj::StringPtr rule, schema::Limit::Builder to) {
-  to.setRule(rule);
-  to.setRate(from.rate.orDefault(0));
-  to.setBurst(from.burst.orDefault(0));
-  to.setPeak(from.peak.orDefault(0));
-  to.setOpen(from.open.orDefault(0));
-}
-
 bool isLimited(const policy::Limits& limits) {
-  return limits.rate != nullptr || limits.peak != nullptr || limits.open != nullptr;
+  return limits.rate != nullptr || limits.peak != nullptr || limits.open != nullptr || limits.callsPerHour != nullptr ||
+         limits.bytes != nullptr;
 }
 
-// The rules of a policy are sorted by id.
-kj::Maybe<const policy::Rule&> findRule(const policy::Policy& policy, kj::StringPtr id) {
-  auto& rules = policy.document().rules;
-  auto at = std::lower_bound(rules.begin(), rules.end(), id,
-                             [](const policy::Rule& rule, kj::StringPtr wanted) { return rule.id < wanted; });
-  if (at == rules.end() || at->id != id) return nullptr;
-  return *at;
-}
-
-void fill(schema::FileGrant::Builder grant, const policy::Policy& policy, const policy::Request& request) {
-  grant.setCall(request.call);
-  auto scope = grant.initScope();
-  transfer::PathScope::of(policy, request).write(scope);
+void fillLimits(schema::FileGrant::Builder grant, const policy::Policy& policy) {
   kj::Vector<const policy::Rule*> limited;
-  for (auto entry : scope.asReader().getRules()) {
+  for (auto entry : grant.getScope().asReader().getRules()) {
     if (entry.getDenies()) continue;
     KJ_IF_MAYBE (rule, findRule(policy, entry.getId())) {
       if (isLimited(rule->limits)) limited.add(rule);
     }
   }
   auto limits = grant.initLimits(static_cast<unsigned>(limited.size()));
-  for (unsigned i = 0; i < limits.size(); ++i) write(limited[i]->limits, limited[i]->id, limits[i]);
+  for (unsigned i = 0; i < limits.size(); ++i) writeLimit(limited[i]->limits, limited[i]->id, limits[i]);
 }
 
 // What fileGrants() gave, to be read.
@@ -100,21 +80,28 @@ kj::Array<const capnp::word> fileGrants(const policy::Policy& policy, policy::Re
   auto list = grant.initFiles(static_cast<unsigned>(fileCalls.size()));
   for (unsigned i = 0; i < list.size(); ++i) {
     request.call = fileCalls[i];
-    fill(list[i], policy, request);
-  }
-  KJ_IF_MAYBE (vm, request.target.tryGet<policy::Vm>()) {
-    KJ_IF_MAYBE (port, policy.port(vm->name)) {
-      if (isLimited(port->limits)) write(port->limits, "", grant.initPort());
-    }
+    list[i].setCall(request.call);
+    auto scope = list[i].initScope();
+    transfer::PathScope::of(policy, request).write(scope);
   }
   return capnp::canonicalize(grant.asReader());
 }
 
-void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files) {
+void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files, const policy::Policy& policy) {
   if (files.size() == 0) return;
   FlatGrant flat(files);
   grant.setFiles(flat.grant().getFiles());
-  if (flat.grant().hasPort()) grant.setPort(flat.grant().getPort());
+  for (auto file : grant.getFiles()) fillLimits(file, policy);
+}
+
+void forEachRule(kj::ArrayPtr<const capnp::word> files, kj::FunctionParam<void(kj::StringPtr)> what) {
+  if (files.size() == 0) return;
+  FlatGrant flat(files);
+  for (auto file : flat.grant().getFiles()) {
+    for (auto entry : file.getScope().getRules()) {
+      if (!entry.getDenies()) what(entry.getId());
+    }
+  }
 }
 
 bool allowsSpecial(kj::ArrayPtr<const capnp::word> files, kj::StringPtr call) {

@@ -4,6 +4,7 @@
 
 #include <capnp/message.h>
 #include <kj/array.h>
+#include <kj/function.h>
 
 #include "host/session/session-control.capnp.h"
 #include "protocol/policy/policy.h"
@@ -25,12 +26,15 @@ bool isFileCall(kj::StringPtr call);
 // Any call; a file call has its path.
 FileDecision decideFile(const policy::Policy& policy, const policy::Request& request);
 
-// What a session gets for those of `calls` that are file calls: a schema::Grant with nothing but `files` and `port`, in
-// canonical form, so that the same policy gives the same bytes. Empty if there is none. `request` holds caller, target
-// and time.
+// What a session decides by for those of `calls` that are file calls: a schema::Grant with the calls and scopes of
+// `files` alone, in canonical form, so that the same rules give the same bytes. Empty if there is none. `request` holds
+// caller, target and time.
 kj::Array<const capnp::word> fileGrants(const policy::Policy& policy, policy::Request request,
                                         kj::ArrayPtr<const kj::String> calls);
-void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files);
+// With the limits that those rules have now.
+void setFileGrants(schema::Grant::Builder grant, kj::ArrayPtr<const capnp::word> files, const policy::Policy& policy);
+// The rules that allow something.
+void forEachRule(kj::ArrayPtr<const capnp::word> files, kj::FunctionParam<void(kj::StringPtr)> what);
 // Whether the rules for this call say `special`.
 bool allowsSpecial(kj::ArrayPtr<const capnp::word> files, kj::StringPtr call);
 

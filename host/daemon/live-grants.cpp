@@ -82,6 +82,12 @@ unsigned LiveGrants::cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowe
   return cut;
 }
 
+void LiveGrants::forEach(kj::FunctionParam<void(const GrantEntry&)> what) const {
+  for (auto& entry : live) {
+    if (entry.value->watched != nullptr) what(entry.value->entry);
+  }
+}
+
 void LiveGrants::taskFailed(kj::Exception&& exception) {
   logEvent(LogLevel::ERROR, "internal", exception.getDescription());
 }

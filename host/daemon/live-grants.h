@@ -21,12 +21,21 @@ constexpr unsigned MAX_GRANTS_PER_USER = 64;
 // An operation is reported when it is over, and its caller may have gone by then: the audit still names it.
 constexpr auto GRANT_AFTERLIFE = 10 * kj::SECONDS;
 
+// A service that a grant is good for.
+struct GrantedService {
+  kj::String service;  // its name
+  kj::String rule;
+  kj::String mirror;  // ServiceTerms::mirrorText()
+};
+
 // What a caller is granted of a VM.
 struct Grantable {
   kj::Vector<kj::String> calls;
   kj::String rule;                     // which allowed the first of them
   kj::String path;                     // of the file calls; empty: there are none
   kj::Array<const capnp::word> files;  // what fileGrants() gave for them
+  // One for each service.NAME of `calls`, as of when the session was told of it.
+  kj::Vector<GrantedService> services;
 };
 
 struct GrantEntry {
@@ -53,6 +62,7 @@ class LiveGrants final : private kj::TaskSet::ErrorHandler {
 
   // Cuts those for which `allowed` says no, and says how many those were.
   unsigned cutUnless(kj::FunctionParam<bool(const GrantEntry&)> allowed);
+  void forEach(kj::FunctionParam<void(const GrantEntry&)> what) const;
   size_t size() const;
 
  private:

@@ -22,6 +22,7 @@ constexpr auto SESSION_PATIENCE = 5 * kj::SECONDS;
 
 // It goes into logs and onto terminals, denied or not. Whether there is such a call is for policy to say.
 bool isCallText(kj::StringPtr untrusted) {
+  if (untrusted == ANY_SERVICE) return true;
   for (char c : untrusted) {
     bool good =
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
@@ -94,11 +95,10 @@ Grantable grantableOf(Daemon& daemon, const LocalCaller& who, Vm& vm, const Aske
   }
   if (grantable.calls.empty()) return grantable;
   auto& first = grantable.calls[0];
-  auto decision = first.startsWith("admin.") ? daemon.decideOnHost(who, first)
-                                             : daemon.decide(who, vm, first, asked.pathFor(first)).decision;
+  auto decision = decide(daemon, who, vm, first, asked.pathFor(first)).decision;
   if (decision.isAllowed()) grantable.rule = kj::str(decision.ruleId());
   KJ_IF_MAYBE (path, asked.path) {
-    grantable.files = daemon.fileGrantsFor(who, vm, grantable.calls, *path);
+    grantable.files = daemon.decisions().fileGrantsFor(who, vm.record(), grantable.calls, *path);
     if (grantable.files.size() > 0) grantable.path = kj::str(*path);
   }
   return grantable;
@@ -134,7 +134,7 @@ kj::Promise<void> openVm(Daemon& daemon, kj::Own<const LocalCaller> who, OpenCon
   auto& asked = parsed.get<Asked>();
   KJ_IF_MAYBE (vm, daemon.findVm(params.getVm())) {
     auto failure = results.initFailure();
-    bool visible = daemon.isVisible(*who, *vm);
+    bool visible = daemon.decisions().isVisible(*who, vm->record());
     auto grantable = grantableOf(daemon, *who, *vm, asked, failure);
     if (grantable.calls.empty()) {
       // What was denied says that the VM is there: only to those who may know.

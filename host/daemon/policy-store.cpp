@@ -20,7 +20,11 @@ PolicyStore::PolicyStore(kj::StringPtr policyFolder, kj::StringPtr grantsFolder)
       policy(policy::Policy::denyAll(policy::Side::HOST)) {}
 
 kj::Maybe<kj::Vector<kj::String>> PolicyStore::reload() {
-  return load(nullptr);
+  auto problems = load(nullptr);
+  reloadCounts.lastDone = problems == nullptr;
+  if (reloadCounts.lastDone) reloadCounts.lastDoneAt = kj::systemPreciseCalendarClock().now();
+  ++(reloadCounts.lastDone ? reloadCounts.done : reloadCounts.failed);
+  return problems;
 }
 
 kj::OneOf<kj::Vector<PolicyStore::File>, FileError> PolicyStore::readFolder(kj::StringPtr folder) const {

@@ -5,6 +5,7 @@
 #include <kj/memory.h>
 #include <kj/one-of.h>
 #include <kj/string.h>
+#include <kj/time.h>
 #include <kj/vector.h>
 
 #include "host/files/files.h"
@@ -21,6 +22,15 @@ class PolicyStore {
   kj::Maybe<kj::Vector<kj::String>> reload();
   const policy::Policy& current() const { return *policy; }
   kj::ArrayPtr<const kj::String> warnings() const { return lastWarnings; }
+
+  // Of reload(), since the start.
+  struct Reloads {
+    uint64_t done = 0;
+    uint64_t failed = 0;
+    bool lastDone = true;
+    kj::Date lastDoneAt = kj::UNIX_EPOCH;
+  };
+  const Reloads& reloads() const { return reloadCounts; }
 
   struct NotPut {
     enum class Why { POLICY, DISK } why;
@@ -41,6 +51,7 @@ class PolicyStore {
   const kj::String grantsFolder;
   kj::Own<const policy::Policy> policy;
   kj::Vector<kj::String> lastWarnings;
+  Reloads reloadCounts;
 
   struct File {
     kj::String path;

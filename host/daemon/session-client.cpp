@@ -1,110 +1,16 @@
 #include "host/daemon/session-client.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <kj/debug.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "host/files/files.h"
+#include "host/daemon/session-observer.h"
+#include "host/daemon/session-start.h"
 #include "host/log/log.h"
 #include "transport/connector.h"
 #include "transport/printable.h"
 
 namespace postern::host {
-
-namespace {
-
-constexpr int SOCKET_FD = 3;
-constexpr int STATE_FD = 4;
-
-// Waits for one connection at a time; nobody but this user gets in (mode 0600 in a folder of mode 0700).
-kj::AutoCloseFd listenAt(kj::StringPtr path) {
-  struct sockaddr_un address {};
-  address.sun_family = AF_UNIX;
-  KJ_REQUIRE(path.size() < sizeof(address.sun_path), "the runtime folder's path is too long for a socket", path);
-  memcpy(address.sun_path, path.begin(), path.size());
-  int fd;
-  KJ_SYSCALL(fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  kj::AutoCloseFd listening(fd);
-  unlink(path.cStr());
-  KJ_SYSCALL(fchmod(listening, 0600));
-  KJ_SYSCALL(bind(listening, reinterpret_cast<struct sockaddr*>(&address), sizeof(address)), path);
-  KJ_SYSCALL(listen(listening, 4));
-  return listening;
-}
-
-class SpawnPlan {
- public:
-  SpawnPlan() {
-    KJ_ASSERT(posix_spawn_file_actions_init(&actions) == 0);
-    KJ_ASSERT(posix_spawnattr_init(&attributes) == 0);
-    // KJ blocks the signals that it waits for; the child starts with none blocked, in a session of its own.
-    sigset_t none;
-    sigemptyset(&none);
-    KJ_ASSERT(posix_spawnattr_setsigmask(&attributes, &none) == 0);
-    KJ_ASSERT(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID) == 0);
-  }
-  ~SpawnPlan() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-  KJ_DISALLOW_COPY(SpawnPlan);
-  // Through a number that is not in the way.
-  void give(int from, int to) { KJ_ASSERT(posix_spawn_file_actions_adddup2(&actions, from, to) == 0); }
-
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-};
-
-kj::AutoCloseFd moveUp(kj::AutoCloseFd fd) {
-  int moved;
-  KJ_SYSCALL(moved = fcntl(fd, F_DUPFD_CLOEXEC, 10));
-  return kj::AutoCloseFd(moved);
-}
-
-}  // namespace
-
-class SessionClient::Observer final : public schema::SessionObserver::Server {
- public:
-  explicit Observer(kj::Own<Self> self) : self(kj::mv(self)) {}
-
-  kj::Promise<void> stateChanged(StateChangedContext context) override {
-    context.allowCancellation();
-    return inTurn([context](Handler& handler) mutable { handler.sessionState(context.getParams().getState()); });
-  }
-  kj::Promise<void> event(EventContext context) override {
-    context.allowCancellation();
-    return inTurn([context](Handler& handler) mutable {
-      auto params = context.getParams();
-      handler.sessionEvent(params.getKind(), printable(params.getText(), 300), params.getCode(), params.getSession());
-    });
-  }
-  kj::Promise<void> operation(OperationContext context) override {
-    context.allowCancellation();
-    return inTurn(
-        [context](Handler& handler) mutable { handler.sessionOperation(parseOperationReport(context.getParams())); });
-  }
-
- private:
-  kj::Own<Self> self;
-
-  template <typename Tell>
-  kj::Promise<void> inTurn(Tell&& tell) {
-    KJ_IF_MAYBE (client, self->client) {
-      return client->told.take().then([this, tell = kj::fwd<Tell>(tell)]() mutable {
-        KJ_IF_MAYBE (still, self->client) tell(still->handler);
-      });
-    }
-    return kj::READY_NOW;
-  }
-};
 
 SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& handler, const Environment& environment)
     : vmName(kj::str(vmName)),
@@ -112,8 +18,9 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       handler(handler),
       environment(environment),
       timer(environment.port.getTimer()),
-      socketPath(kj::str(environment.sessionFolder, '/', vmName, ".sock")),
+      socketPath(socketPathOf({environment.sessionFolder, this->vmName, vm})),
       told(timer, TOLD_PER_SECOND, TOLD_BURST),
+      channelsTold(timer, CHANNEL_TOLD_PER_SECOND, CHANNEL_TOLD_BURST),
       self(kj::refcounted<Self>()),
       nextReports(timer.now()),
       lastHeard(timer.now()),
@@ -150,7 +57,7 @@ kj::Promise<void> SessionClient::runOnce() {
   return connect().then([this](kj::Maybe<kj::AutoCloseFd> found) -> kj::Promise<void> {
     KJ_IF_MAYBE (socket, found) {
       // Known before it answers, so that one that hangs can be ended.
-      KJ_IF_MAYBE (pid, lastStarted()) process = kj::heap<ProcessWatch>(environment.port, *pid);
+      KJ_IF_MAYBE (pid, lastStartedSession(place())) process = kj::heap<ProcessWatch>(environment.port, *pid);
       return attach(kj::mv(*socket));
     }
     return endLastStarted().then([this]() -> kj::Promise<void> {
@@ -164,7 +71,7 @@ kj::Promise<void> SessionClient::runOnce() {
 
 // One that lives and cannot be reached, as when somebody has removed its socket: two would write one state file.
 kj::Promise<void> SessionClient::endLastStarted() {
-  KJ_IF_MAYBE (pid, lastStarted()) {
+  KJ_IF_MAYBE (pid, lastStartedSession(place())) {
     auto watch = kj::heap<ProcessWatch>(environment.port, *pid);
     watch->kill();
     auto ended = watch->whenEnded();
@@ -184,43 +91,22 @@ kj::Promise<kj::Maybe<kj::AutoCloseFd>> SessionClient::connect() {
 bool SessionClient::spawn() {
   kj::AutoCloseFd state;
   KJ_IF_MAYBE (fd, handler.openState()) {
-    state = moveUp(kj::mv(*fd));
+    state = kj::mv(*fd);
   } else {
     return false;
   }
-  auto listening = moveUp(listenAt(socketPath));
-  SpawnPlan plan;
-  plan.give(listening, SOCKET_FD);
-  plan.give(state, STATE_FD);
-  auto uuid = toString(vm);
-  const char* argv[] = {environment.program.cStr(),
-                        "--vm",
-                        vmName.cStr(),
-                        "--uuid",
-                        uuid.cStr(),
-                        "--socket-fd",
-                        "3",
-                        "--state-fd",
-                        "4",
-                        nullptr};
-  pid_t pid;
-  int error = posix_spawn(&pid, environment.program.cStr(), &plan.actions, &plan.attributes,
-                          const_cast<char* const*>(argv), environ);
-  if (error != 0) {
-    logEvent(LogLevel::ERROR, "session-start-failed",
-             kj::str("cannot start ", environment.program, ": ", errorWords(error)), vmName);
+  auto started = startSession(environment.program, place(), kj::mv(state));
+  KJ_IF_MAYBE (problem, started.tryGet<kj::String>()) {
+    logEvent(LogLevel::ERROR, "session-start-failed", *problem, vmName);
     return false;
   }
-  process = kj::heap<ProcessWatch>(environment.port, pid);
-  KJ_IF_MAYBE (failed, replaceFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), kj::str(pid), 0600,
-                                   Lasting::UNTIL_REBOOT)) {
-    logEvent(LogLevel::WARNING, "pid-file", failed->text, vmName);
-  }
+  process = kj::heap<ProcessWatch>(environment.port, started.get<pid_t>());
   return true;
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
-  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket));
+  // A session that has served long has many channels to tell of.
+  auto connection = kj::heap<LocalRpc>(environment.provider, kj::mv(socket), SESSION_MESSAGE_WORDS);
   auto& reference = *connection;
   rpc = kj::mv(connection);
   auto client = reference.peer().castAs<schema::SessionControl>();
@@ -239,13 +125,17 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         // What it says of itself counts only where no record of ours does.
         if (process == nullptr) {
           auto pid = static_cast<pid_t>(answer.getPid());
-          KJ_REQUIRE(pid > 1 && isOurs(pid), "the process behind the VM's socket names a process that is none of ours");
+          KJ_REQUIRE(pid > 1 && isSessionOf(pid, place()),
+                     "the process behind the VM's socket names a process that is none of ours");
           process = kj::heap<ProcessWatch>(environment.port, pid);
         }
         control = kj::mv(client);
         lastHeard = timer.now();
         reportObserver.emplace(environment.port, reports, kj::UnixEventPort::FdObserver::OBSERVE_READ);
-        handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid());
+        auto restarting = kj::newPromiseAndFulfiller<void>();
+        restarter = kj::mv(restarting.fulfiller);
+        handler.sessionAttached(answer.getState(), KJ_ASSERT_NONNULL(process)->pid(),
+                                parseChannels(answer.getChannels()));
         for (auto& waiter : attachWaiters) waiter->fulfill();
         attachWaiters.clear();
         // A process of another version is replaced: what the two say to each other may have changed.
@@ -255,33 +145,9 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
         return reference.onDisconnect()
             .exclusiveJoin(receiveReports())
             .exclusiveJoin(untilHung())
+            .exclusiveJoin(kj::mv(restarting.promise))
             .exclusiveJoin(KJ_ASSERT_NONNULL(process)->whenEnded());
       });
-}
-
-kj::Maybe<pid_t> SessionClient::lastStarted() const {
-  auto read = readFile(kj::str(environment.sessionFolder, '/', vmName, ".pid"), 16);
-  KJ_IF_MAYBE (text, read.tryGet<kj::String>()) {
-    auto pid = static_cast<pid_t>(strtol(text->cStr(), nullptr, 10));
-    if (pid > 1 && isOurs(pid)) return pid;
-  }
-  return nullptr;
-}
-
-// Whether it was started as spawn() does it. A process that merely has the VM's uuid in its command line, as its QEMU
-// has, is not ours to end.
-bool SessionClient::isOurs(pid_t pid) const {
-  auto read = readFile(kj::str("/proc/", pid, "/cmdline"), 4096);
-  if (read.is<FileError>()) return false;
-  auto& line = read.get<kj::String>();
-  KJ_IF_MAYBE (end, line.findFirst('\0')) {
-    const char zero[] = {'\0'};
-    auto wanted = kj::str("--vm", kj::arrayPtr(zero, 1), vmName, kj::arrayPtr(zero, 1), "--uuid", kj::arrayPtr(zero, 1),
-                          toString(vm), kj::arrayPtr(zero, 1));
-    auto rest = line.slice(*end + 1);
-    return rest.size() >= wanted.size() && memcmp(rest.begin(), wanted.begin(), wanted.size()) == 0;
-  }
-  return false;
 }
 
 kj::Promise<void> SessionClient::receiveReports() {
@@ -383,6 +249,49 @@ kj::Promise<void> SessionClient::introduce(kj::AutoCloseFd socket, kj::Function<
     return request.send().ignoreResult();
   }
   return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+kj::Promise<schema::ServeOutcome> SessionClient::serve(ChannelVm::Serving serving) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->serveRequest();
+    serving.fill(request.initFlow());
+    request.initCaller().setVm(serving.caller);
+    request.setService(serving.service);
+    request.setSocket(newDescriptor(kj::mv(serving.socket)));
+    return request.send().then([](auto answer) { return answer.getOutcome(); });
+  }
+  return KJ_EXCEPTION(DISCONNECTED, "no session process");
+}
+
+void SessionClient::setLimits(kj::FunctionParam<void(SetLimits)> fill) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->setLimitsRequest();
+    fill(request);
+    tasks.add(request.send().ignoreResult());
+  }
+}
+
+kj::Promise<void> SessionClient::cutChannel(uint64_t id) {
+  KJ_IF_MAYBE (c, control) {
+    auto request = c->cutChannelRequest();
+    request.setId(id);
+    return request.send().ignoreResult();
+  }
+  return kj::READY_NOW;
+}
+
+kj::Promise<LiveTraffic> SessionClient::channelTraffic() {
+  KJ_IF_MAYBE (c, control) {
+    return timer.timeoutAfter(TRAFFIC_DEADLINE, c->channelTrafficRequest().send())
+        .then([](auto answer) { return parseLiveTraffic(answer.getChannels()); },
+              [](kj::Exception&&) { return LiveTraffic(); });
+  }
+  return LiveTraffic();
+}
+
+void SessionClient::restart(kj::StringPtr why) {
+  if (control != nullptr)
+    restarter->reject(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::str(why)));
 }
 
 kj::Promise<void> SessionClient::stop() {

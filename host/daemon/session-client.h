@@ -5,7 +5,8 @@
 // starts another: at once after one that lived, later and later (to RESTART_MAX) after ones that did not. What the
 // process says is a claim about its one VM: numbers and text are bounded before the handler sees them, and so is how
 // often it says something: above TOLD_PER_SECOND it waits for its answers, and of reports it gets some
-// MAX_REPORTS_AT_ONCE in REPORT_PAUSE through.
+// MAX_REPORTS_AT_ONCE in REPORT_PAUSE through. What it says of channels (CHANNEL_TOLD_PER_SECOND) and what else it says
+// do not hold each other up.
 //
 // A process that hangs is ended and replaced like one that died: after SILENCE without a report it is asked whether it
 // lives, and has ALIVE_DEADLINE to answer. One whose guest sends heartbeats is never asked.
@@ -19,9 +20,14 @@
 #include <list>
 
 #include "host/daemon/call-bucket.h"
+#include "host/daemon/channel-claims.h"
+#include "host/daemon/channel-vm.h"
+#include "host/daemon/guest-questions.h"
 #include "host/daemon/operation-report.h"
 #include "host/daemon/process-watch.h"
+#include "host/daemon/session-start.h"
 #include "host/local-rpc/local-rpc.h"
+#include "host/session/ping-tally.h"
 #include "host/session/report.h"
 #include "host/session/session-control.capnp.h"
 #include "protocol/bundle.h"
@@ -36,12 +42,16 @@ constexpr auto LIVED = 5 * kj::SECONDS;
 constexpr auto ATTACH_DEADLINE = 5 * kj::SECONDS;
 constexpr auto SILENCE = 8 * kj::SECONDS;
 constexpr auto ALIVE_DEADLINE = 5 * kj::SECONDS;
+constexpr auto TRAFFIC_DEADLINE = 500 * kj::MILLISECONDS;
 // From stop() to SIGKILL.
 constexpr auto STOP_DEADLINE = 2 * kj::SECONDS;
 
 // What a session process tells of its guest and its callers; one that has more to say is overrun, or taken over.
 constexpr unsigned TOLD_PER_SECOND = 100;
 constexpr unsigned TOLD_BURST = 400;
+// Of channels: twice as many as questions that it lets its guest ask.
+constexpr unsigned CHANNEL_TOLD_PER_SECOND = 2'000;
+constexpr unsigned CHANNEL_TOLD_BURST = 4'000;
 constexpr unsigned MAX_REPORTS_AT_ONCE = 16;
 // Shorter than the shortest interval of heartbeats by far.
 constexpr auto REPORT_PAUSE = 20 * kj::MILLISECONDS;
@@ -50,16 +60,27 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
  public:
   class Handler {
    public:
-    virtual void sessionAttached(schema::SessionState::Reader state, pid_t pid) = 0;
+    // `channels`: of an earlier posternd.
+    virtual void sessionAttached(schema::SessionState::Reader state, pid_t pid, ChannelClaims channels) = 0;
     virtual void sessionState(schema::SessionState::Reader state) = 0;
     virtual void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code,
                               uint64_t session) = 0;
     virtual void sessionReport(const Report& report) = 0;
     virtual void sessionOperation(const OperationReport& report) = 0;
+    virtual void sessionPings(const PingReport& report) = 0;
     virtual void sessionGone(kj::StringPtr why) = 0;
     // For the new process: the VM's state file. Null: not now, and why is logged.
     virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;
     virtual schema::Rollback rollback() = 0;
+
+    // Of channels. Null: its names are none. The promise is dropped when the process is gone.
+    using Prospect = GuestQuestions::Prospect;
+    virtual kj::Promise<kj::Maybe<kj::Own<Prospect>>> sessionAsks(kj::Maybe<ChannelQuestion> question) = 0;
+    virtual void sessionBegins(kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer) = 0;
+    virtual void sessionOpened(uint64_t channel, uint64_t grant, kj::StringPtr service) = 0;
+    virtual void sessionRefused(const ChannelRefusal& refusal) = 0;
+    virtual void sessionClosed(const ChannelClosing& closing) = 0;
+    virtual void sessionTraffic(PortClaim claim) = 0;
   };
 
   struct Environment {
@@ -89,6 +110,16 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   // What the handler says now of rollback() counts from now on, if it is attached.
   void configure();
   kj::Promise<void> introduce(kj::AutoCloseFd socket, kj::Function<void(schema::Grant::Builder)> fill);
+  // Another VM's channel. Fails like link().
+  kj::Promise<schema::ServeOutcome> serve(ChannelVm::Serving serving);
+  using SetLimits = schema::SessionControl::SetLimitsParams::Builder;
+  // If it is attached.
+  void setLimits(kj::FunctionParam<void(SetLimits)> fill);
+  kj::Promise<void> cutChannel(uint64_t id);
+  // Empty if the process does not say within TRAFFIC_DEADLINE.
+  kj::Promise<LiveTraffic> channelTraffic();
+  // Ends the process; another is started.
+  void restart(kj::StringPtr why);
 
   // Ends the process, by force after STOP_DEADLINE; no other is started. Once.
   kj::Promise<void> stop();
@@ -108,6 +139,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   const kj::String socketPath;
 
   CallBucket told;
+  CallBucket channelsTold;
   kj::Own<Self> self;  // of the present connection
   kj::Maybe<kj::Own<LocalRpc>> rpc;
   kj::Maybe<schema::SessionControl::Client> control;  // once attached
@@ -118,11 +150,13 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::TimePoint lastHeard;    // a report of it, or its answer to alive()
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
+  kj::Own<kj::PromiseFulfiller<void>> restarter;  // of the present process
   std::list<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
   kj::ForkedPromise<void> lastEnded;  // of the last process that reset() ended
   kj::TaskSet tasks;
   kj::Promise<void> running;
 
+  SessionPlace place() const { return {environment.sessionFolder, vmName, vm}; }
   kj::Promise<void> run();
   kj::Promise<void> runOnce();
   kj::Promise<void> attach(kj::AutoCloseFd socket);
@@ -131,9 +165,6 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> receiveReports();
   kj::Promise<void> untilHung();
   void reset(kj::StringPtr why);
-  // The process that was started last, by us or by an earlier posternd, if it still lives; null otherwise.
-  kj::Maybe<pid_t> lastStarted() const;
-  bool isOurs(pid_t pid) const;
   kj::Promise<void> endLastStarted();
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -125,6 +125,7 @@ Vm::Vm(VmRecord record, const Environment& environment)
   slot = environment.board.add(shown);
   if (slot == nullptr) logEvent(LogLevel::ERROR, "board-full", "no slot on the status board", vmRecord.name);
   publish();
+  showPort();
   startLinks();
   startQmp();
 }
@@ -180,6 +181,7 @@ kj::Promise<void> Vm::listen() {
 kj::Promise<void> Vm::receiveAll() {
   return KJ_ASSERT_NONNULL(doorkeeper)->next().then([this](Doorkeeper::Outcome outcome) {
     KJ_IF_MAYBE (visitor, outcome.tryGet<Visitor>()) visit(kj::mv(*visitor));
+    KJ_IF_MAYBE (peer, outcome.tryGet<TurnedAway>()) environment.handler.turnedAway(*peer);
     return receiveAll();
   });
 }
@@ -233,7 +235,7 @@ void Vm::take(schema::SessionState::Reader state) {
   }
 }
 
-void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
+void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid, ChannelClaims channels) {
   sessionPid = pid;
   endedSession = 0;
   linkUp = false;
@@ -245,6 +247,8 @@ void Vm::sessionAttached(schema::SessionState::Reader state, pid_t pid) {
     recall(state);
   }
   logEvent(LogLevel::INFO, "session-attached", kj::str("pid ", pid), vmRecord.name);
+  environment.channels.adopt(*this, kj::mv(channels));
+  environment.handler.limitsWanted(*this);
   publish();
 }
 
@@ -267,6 +271,7 @@ void Vm::sessionState(schema::SessionState::Reader state) {
 }
 
 void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_t session) {
+  counted.event(kind, code);
   switch (kind) {
     case EventKind::CONNECTED:
       linkUp = true;
@@ -291,7 +296,7 @@ void Vm::sessionEvent(EventKind kind, kj::StringPtr text, uint16_t code, uint64_
       // Comes before CONNECTED of the session that it is about.
       if (environment.config.rollback == Config::Rollback::QUARANTINE) {
         quarantinedSession = session + 1;
-        environment.handler.sessionLost(*this);  // cuts what is under way
+        environment.handler.guestQuarantined(*this);  // cuts what is under way
       }
       break;
     case EventKind::REFUSED:
@@ -333,8 +338,10 @@ void Vm::sessionGone(kj::StringPtr why) {
   logEvent(LogLevel::WARNING, "session-gone", why, vmRecord.name);
   sessionPid = 0;
   linkUp = false;
+  ++counted.deadSessionProcesses;
   health.sessionProcessDied(now());
   environment.handler.sessionLost(*this);
+  environment.channels.sessionGone(*this);
   environment.handler.event(*this, "session-gone", kj::str("the VM's session process ended: ", why));
   healthMayHaveChanged(now());
   publish();
@@ -358,58 +365,6 @@ kj::Promise<void> Vm::stop() {
   doorkeeper = nullptr;
   listener = nullptr;
   return client.stop();
-}
-
-// QMP --------------------------------------------------------------------------------------------------------------
-
-void Vm::startQmp() {
-  qmpWatch = nullptr;
-  if (vmRecord.qmp.size() > 0) qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
-}
-
-kj::Maybe<QmpWatch&> Vm::qmp() {
-  KJ_IF_MAYBE (watch, qmpWatch) return **watch;
-  return nullptr;
-}
-
-void Vm::qmpEvent(QmpWatch::Event event) {
-  auto tell = [this](kj::StringPtr text) { environment.handler.event(*this, "vm", kj::str(text)); };
-  switch (event) {
-    case QmpWatch::Event::STOP:
-      health.paused(now());
-      tell("QEMU has paused it");
-      break;
-    case QmpWatch::Event::RESUME:
-      health.resumed(now());
-      tell("QEMU has resumed it");
-      break;
-    case QmpWatch::Event::RESET:
-      health.vmReset(now());
-      tell("QEMU has reset it");
-      break;
-    case QmpWatch::Event::SHUTDOWN:
-      health.vmGone(now());
-      tell("QEMU has shut it down");
-      break;
-    case QmpWatch::Event::PORT_CLOSED:
-      // The session itself cannot see that nobody has the guest's end open.
-      linkUp = false;
-      endedSession = kj::max(endedSession, sessions);
-      health.linkLost(now(), LinkLoss::PORT_CLOSED);
-      break;
-    case QmpWatch::Event::PORT_OPENED:
-      break;
-  }
-  healthMayHaveChanged(now());
-  publish();
-}
-
-void Vm::qmpConnected() {
-  logEvent(LogLevel::INFO, "qmp-connected", "watching QEMU", vmRecord.name);
-}
-
-void Vm::qmpLost(kj::StringPtr why) {
-  logEvent(LogLevel::WARNING, "qmp-lost", why, vmRecord.name);
 }
 
 // What is shown ----------------------------------------------------------------------------------------------------

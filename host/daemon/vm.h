@@ -11,8 +11,10 @@
 
 #include "host/board/board-writer.h"
 #include "host/config/config.h"
+#include "host/daemon/channels.h"
 #include "host/daemon/events.h"
 #include "host/daemon/session-client.h"
+#include "host/daemon/vm-metrics.h"
 #include "host/health/health.h"
 #include "host/qmp/qmp-watch.h"
 #include "host/registry/registry.h"
@@ -21,14 +23,23 @@
 
 namespace postern::host {
 
-class Vm final : public SessionClient::Handler, public QmpWatch::Handler, private kj::TaskSet::ErrorHandler {
+class Vm final : public SessionClient::Handler,
+                 public QmpWatch::Handler,
+                 public ChannelVm,
+                 private kj::TaskSet::ErrorHandler {
  public:
   class Handler {
    public:
     // A session process said so, of a grant that posternd gave.
     virtual void operation(Vm& vm, const OperationReport& report) = 0;
+    // A connection from its address was closed unread.
+    virtual void turnedAway(const TurnedAway& peer) = 0;
     // Its grants have nobody who would honour them.
     virtual void sessionLost(Vm& vm) = 0;
+    // The guest was put back to an earlier state.
+    virtual void guestQuarantined(Vm& vm) = 0;
+    // A session process has come, and knows no numbers of this policy.
+    virtual void limitsWanted(Vm& vm) = 0;
     virtual void event(Vm& vm, kj::StringPtr kind, kj::String text) = 0;
   };
   struct Environment {
@@ -43,6 +54,8 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
     Handler& handler;
     const Config& config;
     const schema::Rollback& rollback;  // as it counts now
+    Channels& channels;
+    const Decisions& decisions;
   };
 
   // Starts its session process and its links. Everything outlives this.
@@ -50,17 +63,34 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   ~Vm() noexcept(false);
   KJ_DISALLOW_COPY(Vm);
 
-  const VmRecord& record() const { return vmRecord; }
+  const VmRecord& record() const override { return vmRecord; }
   // Another transport, tags or QMP socket.
   void change(VmRecord record);
 
   SessionClient& session() { return client; }
   const Verdict& verdict() const { return lastVerdict; }
   // The guest was put back to an earlier state, and nothing but heartbeats passes until its next session.
-  bool isQuarantined() const { return quarantined; }
+  bool isQuarantined() const override { return quarantined; }
   kj::Maybe<kj::TimePoint> lastHeartbeat() const { return heartbeatAt; }
+  kj::Maybe<const Report&> lastReport() const {
+    return report.map([](const Report& r) -> const Report& { return r; });
+  }
+  bool isConnected() const { return linkUp; }
+  bool isEnrolled() const { return enrolled; }
+  bool hasSessionProcess() const { return sessionPid != 0; }
+  const VmMetrics& metrics() const { return counted; }
   void describe(schema::Vm::Builder vm) const;
+  void describe(schema::Port::Builder port) const;
+  BoardPort shownPort() const;
   void describe(schema::VmStatus::Builder status, kj::TimePoint now) const;
+
+  // ChannelVm.
+  bool isReachable() const override { return client.isAttached() && linkUp; }
+  PortCounters& port() override { return portCounters; }
+  void showPort() override;
+  kj::Promise<schema::ServeOutcome> serve(Serving serving) override { return client.serve(kj::mv(serving)); }
+  kj::Promise<void> cutChannel(uint64_t id) override { return client.cutChannel(id); }
+  void restartSession(kj::StringPtr why) override { client.restart(why); }
 
   // A connection from this VM's address that was let in.
   void visit(Visitor visitor);
@@ -81,6 +111,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   Health health;
   Verdict lastVerdict;
   kj::Maybe<uint32_t> slot;
+  PortCounters portCounters;
   kj::Maybe<Report> report;
   kj::Maybe<kj::TimePoint> heartbeatAt;
   uint64_t endedSession = 0;  // reports of it, or of earlier ones, come too late
@@ -93,6 +124,7 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   bool offerPending = false;
   kj::String hostFingerprint, guestFingerprint, peer;
   uint64_t sessions = 0;
+  VmMetrics counted;
 
   // Null until the session is attached, and while a listener could not be made.
   kj::Maybe<kj::Own<Listener>> listener;
@@ -114,14 +146,21 @@ class Vm final : public SessionClient::Handler, public QmpWatch::Handler, privat
   kj::TimePoint now() const { return timer.now(); }
 
   // SessionClient::Handler.
-  void sessionAttached(schema::SessionState::Reader state, pid_t pid) override;
+  void sessionAttached(schema::SessionState::Reader state, pid_t pid, ChannelClaims channels) override;
   void sessionState(schema::SessionState::Reader state) override;
   void sessionEvent(schema::SessionObserver::Kind kind, kj::StringPtr text, uint16_t code, uint64_t session) override;
   void sessionReport(const Report& report) override;
   void sessionOperation(const OperationReport& report) override;
+  void sessionPings(const PingReport& report) override { counted.pinged(report); }
   void sessionGone(kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
   schema::Rollback rollback() override;
+  kj::Promise<kj::Maybe<kj::Own<Prospect>>> sessionAsks(kj::Maybe<ChannelQuestion> question) override;
+  void sessionBegins(kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer) override;
+  void sessionOpened(uint64_t channel, uint64_t grant, kj::StringPtr service) override;
+  void sessionRefused(const ChannelRefusal& refusal) override;
+  void sessionClosed(const ChannelClosing& closing) override;
+  void sessionTraffic(PortClaim claim) override;
 
   // QmpWatch::Handler.
   void qmpEvent(QmpWatch::Event event) override;

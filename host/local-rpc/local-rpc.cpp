@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "transport/close-elsewhere.h"
+#include "transport/relay/relay-end.h"
 
 namespace postern::host {
 
@@ -21,10 +22,12 @@ capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
 }
 
 // T92
-// A stream that gives its reader descriptors of Unix sockets alone.
+// A stream that gives its reader descriptors of Unix sockets alone, and stand-ins for TCP sockets where those are
+// taken.
 class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
  public:
-  explicit UnixSocketsAlone(kj::Own<kj::AsyncCapabilityStream> inner) : inner(kj::mv(inner)) {}
+  UnixSocketsAlone(kj::Own<kj::AsyncCapabilityStream> inner, kj::Maybe<kj::Own<PassedTcp>> tcp)
+      : inner(kj::mv(inner)), tcp(kj::mv(tcp)) {}
 
   kj::Promise<ReadResult> tryReadWithFds(void* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
                                          size_t maxFds) override {
@@ -55,8 +58,21 @@ class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
 
  private:
   kj::Own<kj::AsyncCapabilityStream> inner;
+  kj::Maybe<kj::Own<PassedTcp>> tcp;
   // Of one read of the system: as many as its control message has room for, so that KJ has none to close itself.
   kj::AutoCloseFd came[2];
+
+  // What may be closed on the loop, or null.
+  kj::AutoCloseFd safe(kj::AutoCloseFd fd) {
+    bool isSafe = closesAtOnce(fd);
+    KJ_IF_MAYBE (passed, tcp) {
+      if (!isSafe && isStreamSocket(fd)) return (*passed)->standInFor(kj::mv(fd));
+      (*passed)->cameAlone(fd);
+    }
+    if (isSafe) return fd;
+    closeElsewhere(kj::mv(fd));
+    return nullptr;
+  }
 
   kj::Promise<ReadResult> readOn(kj::byte* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
                                  size_t maxFds, ReadResult before) {
@@ -64,11 +80,8 @@ class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
         .then([=, this](ReadResult now) -> kj::Promise<ReadResult> {
           ReadResult all{before.byteCount + now.byteCount, before.capCount};
           for (size_t i = 0; i < now.capCount; ++i) {
-            if (all.capCount < maxFds && closesAtOnce(came[i])) {
-              fdBuffer[all.capCount++] = kj::mv(came[i]);
-            } else {
-              closeElsewhere(kj::mv(came[i]));
-            }
+            auto fd = safe(kj::mv(came[i]));
+            if (all.capCount < maxFds && fd != nullptr) fdBuffer[all.capCount++] = kj::mv(fd);
           }
           if (now.byteCount == 0 || now.byteCount >= minBytes) return all;
           return readOn(buffer + now.byteCount, minBytes - now.byteCount, maxBytes - now.byteCount, fdBuffer, maxFds,
@@ -78,15 +91,23 @@ class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
 };
 
 kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
-                                        Descriptors descriptors) {
+                                        Descriptors descriptors, kj::Maybe<kj::Own<PassedTcp>> tcp) {
   auto stream = provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
   if (descriptors == Descriptors::ANY) return stream;
-  return kj::heap<UnixSocketsAlone>(kj::mv(stream));
+  return kj::heap<UnixSocketsAlone>(kj::mv(stream), kj::mv(tcp));
+}
+
+// In one message. An end takes so many; what it sends has no other bound.
+unsigned maxDescriptors(Descriptors descriptors) {
+  return descriptors == Descriptors::ANY ? MAX_TRUSTED_DESCRIPTORS : 1;
 }
 
 class CarriedDescriptor final : public schema::Descriptor::Server {
  public:
   explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
+  ~CarriedDescriptor() noexcept(false) {
+    if (!closesAtOnce(fd)) closeElsewhere(kj::mv(fd));
+  }
   kj::Maybe<int> getFd() override { return fd.get(); }
 
  private:
@@ -96,15 +117,16 @@ class CarriedDescriptor final : public schema::Descriptor::Server {
 }  // namespace
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
-                   uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors)
-    : stream(wrap(provider, kj::mv(socket), descriptors)),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::SERVER, readerOptions(maxMessageWords)),
+                   uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors,
+                   kj::Maybe<kj::Own<PassedTcp>> tcp)
+    : stream(wrap(provider, kj::mv(socket), descriptors, kj::mv(tcp))),
+      network(*stream, maxDescriptors(descriptors), Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);
 }
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
-    : stream(wrap(provider, kj::mv(socket), Descriptors::UNIX_SOCKETS)),
+    : stream(wrap(provider, kj::mv(socket), Descriptors::UNIX_SOCKETS, nullptr)),
       network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions(maxMessageWords)),
       system(network, nullptr) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);

@@ -1,7 +1,7 @@
 #pragma once
 // LocalRpc: Cap'n Proto between two of the host's own processes over a Unix socket, with descriptors beside messages.
 // The one place of the host that builds an RPC system, with every limit set: size of a message, nesting, words of calls
-// in progress, one descriptor a message. Lives on the loop of its I/O provider.
+// in progress, one descriptor a message (but see Descriptors::ANY). Lives on the loop of its I/O provider.
 //
 // A peer that floods is not read further while its calls are in progress; one that goes away is seen by
 // onDisconnect(), and everything that was done for it is cancelled, in the turns of the loop that follow, where the
@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "host/control/control.capnp.h"
+#include "host/local-rpc/passed-tcp.h"
 
 namespace postern::host {
 
@@ -24,19 +25,25 @@ constexpr uint64_t LOCAL_MESSAGE_WORDS = LOCAL_FLOW_WORDS / 4;
 // On the control socket: 4 MiB, so that listVms() says all of as many VMs as the status board has room for.
 constexpr uint64_t CONTROL_MESSAGE_WORDS = uint64_t(1) << 19;
 
+// Between posternd and a session process, which lists up to 4,096 channels in one.
+constexpr uint64_t SESSION_MESSAGE_WORDS = CONTROL_MESSAGE_WORDS;
+
 // Which descriptors a LocalRpc takes out of its peer's messages. Others count as none, and are closed elsewhere: what
 // somebody else has made may wait when it is closed (transport/close-elsewhere.h).
 enum class Descriptors : uint8_t {
   UNIX_SOCKETS,
-  ANY,  // of a peer that is trusted: posternd, by its session
+  ANY,  // of a peer that is trusted: posternd, by its session; and several in a message
 };
+// A caller's socket, and a mirror for each of the services that it was granted.
+constexpr unsigned MAX_TRUSTED_DESCRIPTORS = 20;
 
 class LocalRpc {
  public:
-  // The end that was connected to, or introduced: `bootstrap` is what the peer gets.
+  // The end that was connected to, or introduced: `bootstrap` is what the peer gets. `tcp`: TCP sockets are taken as
+  // well, by its take().
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
            uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, uint64_t flowWords = LOCAL_FLOW_WORDS,
-           Descriptors descriptors = Descriptors::UNIX_SOCKETS);
+           Descriptors descriptors = Descriptors::UNIX_SOCKETS, kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr);
   // The end that connects.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
            uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);

@@ -73,6 +73,8 @@ int main(int argc, char** argv) {
   // Few and small: the memory of a thousand of these counts.
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);
+  // Blocks of records apart from the heap, which they would leave full of holes.
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
   signal(SIGPIPE, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   signal(SIGINT, SIG_IGN);  // Ctrl-C on posternd's terminal is posternd's

@@ -14,8 +14,10 @@
 
 #include "host/daemon/control-server.h"
 #include "host/daemon/daemon.h"
+#include "host/daemon/metrics-page.h"
 #include "host/daemon/passed-socket.h"
 #include "host/log/log.h"
+#include "host/metrics/scrape-server.h"
 #include "protocol/limits.h"
 #include "transport/connection.h"
 
@@ -103,6 +105,21 @@ kj::OneOf<ControlSocket, FileError> openControlSocket(kj::StringPtr path, kj::Ma
   return ControlSocket{kj::mv(made.get<kj::AutoCloseFd>()), ControlSocket::Owner::POSTERND};
 }
 
+// The metrics of `daemon`, where they are wanted and can be had: monitoring that fails keeps no VM waiting.
+kj::Maybe<kj::Own<ScrapeServer>> serveMetrics(Daemon& daemon, kj::Maybe<gid_t> group, kj::AsyncIoContext& io) {
+  KJ_IF_MAYBE (address, daemon.settings().metricsListen) {
+    auto listening = listenForScrapers(*address, group);
+    KJ_IF_MAYBE (problem, listening.tryGet<kj::String>()) {
+      logEvent(LogLevel::ERROR, "metrics-failed", *problem);
+      return nullptr;
+    }
+    logEvent(LogLevel::INFO, "metrics", kj::str("metrics at ", *address));
+    return kj::heap<ScrapeServer>(io, kj::mv(listening.get<kj::AutoCloseFd>()),
+                                  [&daemon]() { return makeMetricsPage(daemon); });
+  }
+  return nullptr;
+}
+
 enum class Ending { KEEP_SESSIONS, END_SESSIONS };
 
 int serve(const Options& options) {
@@ -156,6 +173,8 @@ int serve(const Options& options) {
   auto& socket = opened.get<ControlSocket>();
   ControlServer control(daemon, io, kj::mv(socket.fd));
 
+  auto metrics = serveMetrics(daemon, gid, io);
+
   kj::Promise<void> watchdog = nullptr;
   uint64_t watchdogMicroseconds = 0;
   if (sd_watchdog_enabled(0, &watchdogMicroseconds) > 0) {
@@ -178,6 +197,10 @@ int serve(const Options& options) {
   daemon.record("posternd", "", "posternd.stop", "", "done");
   daemon.flush().catch_([](kj::Exception&&) {}).wait(io.waitScope);
   if (socket.owner == ControlSocket::Owner::POSTERND) unlink(paths.controlSocket.cStr());
+  if (metrics != nullptr) {
+    metrics = nullptr;
+    removeLocal(KJ_ASSERT_NONNULL(daemon.settings().metricsListen));
+  }
   logEvent(LogLevel::INFO, "stopped", ending == Ending::END_SESSIONS ? "sessions ended, too" : "sessions go on");
   return 0;
 }

@@ -41,6 +41,7 @@ kj::OneOf<VmRecord, kj::String> parseRecord(kj::StringPtr name, kj::StringPtr fi
     for (auto& tag : *tags) record.tags.add(kj::str(tag.text));
   }
   KJ_IF_MAYBE (qmp, reader.text("qmp")) record.qmp = kj::str(qmp->text);
+  record.blocked = reader.boolean("blocked").orDefault(false);
   reader.finish();
   if (problems.hasErrors()) return problems.takeErrors()[0].toString();
   KJ_IF_MAYBE (problem, findProblem(record)) return kj::str(fileName, ": ", *problem);
@@ -54,7 +55,8 @@ kj::String textOf(const VmRecord& record) {
   return kj::str("# Written by posternd; `postern vm set` changes it.\nuuid = \"", toString(record.uuid),
                  "\"\ntransport = '", record.transport, "'\n",
                  tags.empty() ? kj::String() : kj::str("tags = [", kj::strArray(tags, ", "), "]\n"),
-                 record.qmp.size() == 0 ? kj::String() : kj::str("qmp = '", record.qmp, "'\n"));
+                 record.qmp.size() == 0 ? kj::String() : kj::str("qmp = '", record.qmp, "'\n"),
+                 record.blocked ? "blocked = true\n"_kj : ""_kj);
 }
 
 bool fitsToml(kj::StringPtr text) {
@@ -67,7 +69,7 @@ bool fitsToml(kj::StringPtr text) {
 }  // namespace
 
 VmRecord VmRecord::clone() const {
-  VmRecord copy{kj::str(name), uuid, kj::str(transport), {}, kj::str(qmp)};
+  VmRecord copy{kj::str(name), uuid, kj::str(transport), {}, kj::str(qmp), blocked};
   for (auto& tag : tags) copy.tags.add(kj::str(tag));
   return copy;
 }

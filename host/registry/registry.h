@@ -6,6 +6,7 @@
 //   transport = "vsock:42"           from the host's side
 //   tags = ["prod"]
 //   qmp = "/run/vm/web1.qmp"
+//   blocked = true                   its port, by hand (`postern channel block`)
 //
 // Beside it NAME.state, of which the registry knows the place and nothing else.
 
@@ -29,6 +30,7 @@ struct VmRecord {
   kj::String transport;  // as written; parses
   kj::Vector<kj::String> tags;
   kj::String qmp;  // empty: none
+  bool blocked = false;
 
   VmRecord clone() const;
   Endpoint endpoint() const;

@@ -120,7 +120,7 @@ bool Running::isAllowed() {
 }
 
 bool Running::takePlace() {
-  auto begun = limits.begin(grant, files, context.getParams().getOrder().getRate());
+  auto begun = limits.begin(context.getParams().getOrder().getRate());
   KJ_IF_MAYBE (tooMany, begun.tryGet<kj::String>()) {
     return fail(transfer::problem(transfer::ProblemKind::BUSY, kj::mv(*tooMany)));
   }

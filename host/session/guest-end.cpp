@@ -3,6 +3,8 @@
 #include <kj/debug.h>
 #include <string.h>
 
+#include "protocol/policy/names.h"
+
 namespace postern::host {
 
 namespace {
@@ -44,7 +46,22 @@ Report reportOf(postern::schema::Heartbeat::Reader beat) {
   return report;
 }
 
+kj::Maybe<ServiceQuestion> questionOf(postern::schema::Host::ConnectParams::Reader untrusted) {
+  kj::StringPtr to = untrusted.getTo(), service = untrusted.getService();
+  if (to != "host" && !policy::isVmName(to)) return nullptr;
+  if (!policy::isServiceName(service)) return nullptr;
+  return ServiceQuestion{kj::str(to), kj::str(service), {untrusted.getChannel(), untrusted.getCredit()}};
+}
+
 }  // namespace
+
+struct GuestEnd::Failures final : public kj::TaskSet::ErrorHandler {
+  explicit Failures(GuestEnd& end) : end(end) {}
+  void taskFailed(kj::Exception&& exception) override {
+    KJ_IF_MAYBE (h, end.handler) h->misfortune(exception.getDescription());
+  }
+  GuestEnd& end;
+};
 
 class GuestEnd::Server final : public postern::schema::Host::Server {
  public:
@@ -60,6 +77,18 @@ class GuestEnd::Server final : public postern::schema::Host::Server {
   kj::Promise<void> goodbye(GoodbyeContext context) override {
     end.receive(context.getParams().getWhy());
     return kj::READY_NOW;
+  }
+  // T106
+  kj::Promise<void> connect(ConnectContext context) override {
+    context.allowCancellation();
+    kj::Maybe<ServiceQuestion> question;
+    // What cannot be read is answered like all that is refused.
+    (void)kj::runCatchingExceptions([&]() { question = questionOf(context.getParams()); });
+    context.releaseParams();
+    return end.ask(kj::mv(question)).then([context](bool isOpen) mutable {
+      auto results = context.getResults(capnp::MessageSize{8, 0});
+      if (!isOpen) results.initRefusal().setReason(postern::schema::Refusal::Reason::DENIED);
+    });
   }
 
  private:
@@ -77,7 +106,9 @@ GuestEnd::GuestEnd(kj::Own<Session> session, const Confirmation& confirmation, k
                    .then([this](SessionEnd how) {
                      KJ_IF_MAYBE (h, this->handler) h->ended(*this, how);
                    })
-                   .eagerlyEvaluate(nullptr)) {}
+                   .eagerlyEvaluate(nullptr)),
+      failures(kj::heap<Failures>(*this)),
+      questions(*failures) {}
 
 GuestEnd::~GuestEnd() noexcept(false) {
   handler = nullptr;  // the end of RPC is no news here
@@ -118,6 +149,18 @@ void GuestEnd::receive(postern::schema::Goodbye why) {
   if (why > postern::schema::Goodbye::SUSPEND) why = postern::schema::Goodbye::AGENT_STOPPED;
   goodbyeSaid = why;
   KJ_IF_MAYBE (h, handler) h->goodbye(*this, why);
+}
+
+// Calls of a guest outlive this by some turns of the loop: what is done for them does not.
+kj::Promise<bool> GuestEnd::ask(kj::Maybe<ServiceQuestion> question) {
+  auto answered = kj::newPromiseAndFulfiller<bool>();
+  KJ_IF_MAYBE (h, handler) {
+    questions.add(h->connect(*this, kj::mv(question)).then([fulfiller = kj::mv(answered.fulfiller)](bool open) mutable {
+      fulfiller->fulfill(kj::mv(open));
+    }));
+    return kj::mv(answered.promise);
+  }
+  return kj::NEVER_DONE;  // another guest has taken its place, and its session is being closed
 }
 
 }  // namespace postern::host

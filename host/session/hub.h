@@ -47,6 +47,8 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
     // `text` is printable; `code` as in session-control.capnp.
     virtual void event(EventKind kind, kj::StringPtr text, uint16_t code) = 0;
     virtual void heartbeat(const Report& report) = 0;
+    // As GuestEnd::Handler's.
+    virtual kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question) = 0;
   };
 
   struct Environment {
@@ -166,6 +168,9 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   void goodbye(GuestEnd& guest, postern::schema::Goodbye why) override;
   void ended(GuestEnd& guest, const SessionEnd& how) override;
   void misfortune(kj::StringPtr text) override;
+  kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question) override {
+    return observer.connect(guest, kj::mv(question));
+  }
   uint32_t heartbeatMilliseconds() override { return DEFAULT_HEARTBEAT_MILLISECONDS; }
 
   void taskFailed(kj::Exception&& exception) override;

@@ -5,6 +5,7 @@
 #include <kj/array.h>
 #include <kj/string.h>
 #include <kj/time.h>
+#include <kj/timer.h>
 #include <stdint.h>
 
 #include "host/control/control.capnp.h"
@@ -38,9 +39,31 @@ class OperationLog {
  public:
   // False: it was not told, because too much was.
   virtual bool operation(const OperationRecord& record) = 0;
+  // A ping, which no line of the audit is for, is over; null: without an answer.
+  virtual void pinged(kj::Maybe<kj::Duration>) {}
 };
 
 // A failure as an outcome.
 kj::StringPtr outcomeOf(schema::Failure::Reader failure);
+
+// One call, from its beginning: what it came to, or that it was given up.
+class RunningOperation {
+ public:
+  // `call` is borrowed.
+  RunningOperation(OperationLog& log, uint64_t grant, kj::StringPtr call)
+      : log(log), grant(grant), call(call), began(now()) {}
+  ~RunningOperation() noexcept(false) { log.operation({grant, call, outcome, now() - began}); }
+  KJ_DISALLOW_COPY(RunningOperation);
+
+  void came(kj::StringPtr to) { outcome = to; }
+  static kj::TimePoint now() { return kj::systemPreciseMonotonicClock().now(); }
+
+ private:
+  OperationLog& log;
+  const uint64_t grant;
+  const kj::StringPtr call;
+  const kj::TimePoint began;
+  kj::StringPtr outcome = "given up"_kj;
+};
 
 }  // namespace postern::host

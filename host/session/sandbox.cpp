@@ -1,15 +1,20 @@
 #include "host/session/sandbox.h"
 
 #include <errno.h>
+#include <kj/debug.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+
+#include "host/session/channels/channel-book.h"
 
 namespace postern::host {
 
 namespace {
 
-constexpr rlim_t MAX_DESCRIPTORS = 1024;
+// Of each channel its socket, another one if it is a TCP socket that a caller has passed, and its mirror's; and what
+// else there is.
+constexpr rlim_t MAX_DESCRIPTORS = 3 * MAX_VM_CHANNELS + 1024;
 constexpr rlim_t MAX_DATA_BYTES = rlim_t(512) << 20;
 
 // Besides what is basic (transport/sandbox.h).
@@ -26,12 +31,22 @@ constexpr int REFUSED[] = {
     SCMP_SYS(uname),
 };
 
+// Services start with few and may have more.
+void limitDescriptors() {
+  struct rlimit limit;
+  KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &limit));
+  limit.rlim_max = kj::min(limit.rlim_max, MAX_DESCRIPTORS);
+  limit.rlim_cur = limit.rlim_max;
+  KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 void filterSystemCalls() {
   SystemCallFilter filter;
   allowBasics(filter);
   // Movers: a thread a transfer, which reads and writes what callers' openers pass.
   allowThreads(filter);
   allowFileMoving(filter);
+  allowRelays(filter);
   filter.allowAll(ALLOWED);
   for (int call : REFUSED) filter.refuse(call, EACCES);
   // FIOCLEX, which KJ uses on descriptors that it takes.
@@ -45,7 +60,7 @@ void filterSystemCalls() {
 LandlockState enterSessionSandbox() {
   forbidNewPrivileges();
   forbidInspection();
-  lowerLimit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
+  limitDescriptors();
   lowerLimit(RLIMIT_DATA, MAX_DATA_BYTES);
   auto landlock = forbidFiles();
   filterSystemCalls();

@@ -12,7 +12,8 @@ interface SessionControl {
   # Bootstrap of the session's socket. The newest connection is the one that counts.
 
   attach @0 (observer :SessionObserver, reports :Control.Descriptor, rollback :Rollback) -> (pid :UInt32, version :Text, vm :Data, state :SessionState, channels :List(LiveChannel));
-  # First of all. `channels`: those that an earlier posternd allowed. `reports` is the sending end of a socket pair for reports (report.h).
+  # First of all. `channels`: those that an earlier posternd allowed, and those of whose end none has heard: channelClosed()
+  # follows for them. `reports` is the sending end of a socket pair for reports (report.h).
 
   link @1 (socket :Control.Descriptor, transport :UInt8, descriptorKind :UInt8, peer :Text) -> (outcome :LinkOutcome);
   # A connection of this VM's channel, unread. Returns when the guest on it has proved itself or has been closed; serial:
@@ -39,10 +40,19 @@ interface SessionControl {
   # (transport/relay/relay-end.h), whose other end the other VM's session gets when this returns `reached`.
 
   setLimits @8 (port :Limit, rules :List(Limit)) -> ();
-  # Numbers of the policy that is in force now: of the VM's port, and of rules. They count for what is open already.
+  # Numbers of the policy that is in force now: of the VM's port, and of rules. They count for what is open already. A rule
+  # that is not named keeps its numbers; one that has no limits any more is named with none.
 
   cutChannel @9 (id :UInt64) -> ();
   # Resets it, if there is one with this id.
+
+  channelTraffic @10 () -> (channels :List(ChannelTraffic));
+  # What has passed each channel that lives, for who wants to see it. Of one between VMs, each of the two sessions knows.
+}
+
+struct ChannelTraffic {
+  id @0 :UInt64;
+  traffic @1 :Control.Traffic;
 }
 
 struct Flow {
@@ -55,7 +65,7 @@ struct Flow {
   limit @2 :Limit;
   # Of the rule. `rule` is empty where another session keeps to it: of a channel between VMs, that of the one that asked.
   port @3 :Limit;
-  # Of this VM.
+  # Of this VM. Null: as was said before.
   mirror @4 :Mirror;
   # Null: none, or the other session's.
 }
@@ -137,13 +147,14 @@ struct Grant {
   files @4 :List(FileGrant);
   # One for each file.* call in `calls`.
   port @5 :Limit;
-  # What the VM's port is limited to; every transfer counts for it. `rule` is empty.
+  # What the VM's port is limited to; every transfer and channel counts for it. `rule` is empty. Null: as was said before,
+  # by another grant, a flow or setLimits().
   auditEach @6 :Bool;
   # A line of the audit for each file of a transfer, beside the one for all of it.
   path @7 :Data;
   # What the file.* calls are for: an order's path has to be this one, since it chose the quotas of the scope.
   services @8 :List(ServiceGrant);
-  # One for each service.* call in `calls`.
+  # One for each service.* call in `calls`; at most 15 of them with a mirror's socket (MAX_TRUSTED_DESCRIPTORS).
 }
 
 struct ServiceGrant {
@@ -177,7 +188,7 @@ struct Limit {
   calls @5 :UInt64;
   # Begun in an hour. One more is refused.
   bytes @6 :UInt64;
-  # That have come in and were not yet taken by the other side. More wait.
+  # Of channels, that have come in and were not yet taken by the other side. More wait.
   zero @7 :UInt16;
   # A bit for each number above that is a bound of 0, not no bound: 1 rate, 2 burst, 4 peak, 8 open, 16 calls, 32 bytes.
 }
@@ -222,11 +233,15 @@ interface SessionObserver {
 
   channelClosed @6 (id :UInt64, why :Text, microseconds :UInt64, traffic :Control.Traffic) -> ();
   # By the session of the VM that asked, or that was asked for by a program of the host; of one between VMs, by both, and the
-  # first one counts. `why`: finished, reset, cut, link-ended.
+  # first one counts. `why`: finished, reset, cut, link-ended; refused, of one that connect() has allowed and a limit has not.
 
   traffic @7 (active :UInt32, opened :UInt64, refused :UInt64, outOf :Control.Traffic, mirrorDropped :UInt64, rules :List(Control.RuleTraffic)) -> ();
   # Counters since this process began, of the VM's port and of rules with traffic (at most 256, `vm` empty), whenever they
-  # have changed: some times a second, and before channelClosed().
+  # have changed: some times a second, and before channelClosed(). All that are kept, each time; a rule that is not among
+  # them any more has made room for another one.
+
+  pings @8 (counts :List(UInt64), nanoseconds :UInt64, failures :UInt64) -> ();
+  # Pings of the guest that are over since this was told last (ping-tally.h has the bounds of the buckets), for the metrics.
 
   enum Kind {
     connected @0;

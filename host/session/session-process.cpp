@@ -6,24 +6,12 @@
 #include <unistd.h>
 
 #include "host/log/log.h"
+#include "host/session/session-process-control.h"
 #include "protocol/limits.h"
-#include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
-
-// What posternd passes as numbers, checked; null if it is not from this build.
-kj::Maybe<TransportKind> transportFrom(uint8_t number) {
-  switch (static_cast<TransportKind>(number)) {
-    case TransportKind::UNIX:
-    case TransportKind::HYBRID:
-    case TransportKind::SERIAL:
-    case TransportKind::VSOCK:
-      return static_cast<TransportKind>(number);
-  }
-  return nullptr;
-}
 
 void write(const OperationRecord& record, schema::SessionObserver::OperationParams::Builder to) {
   to.setGrant(record.grant);
@@ -47,96 +35,16 @@ void write(const OperationRecord& record, schema::SessionObserver::OperationPara
 
 }  // namespace
 
-// One posternd that has connected.
-struct SessionProcess::Daemon {
-  Control& control;                                     // owned by `rpc`, and by calls that outlive it
-  kj::Maybe<schema::SessionObserver::Client> observer;  // once attached
-  kj::AutoCloseFd reports;
-  kj::Maybe<kj::Own<LocalRpc>> rpc;
-
-  explicit Daemon(Control& control) : control(control) {}
-  ~Daemon() noexcept(false);
-};
-
-class SessionProcess::Control final : public schema::SessionControl::Server {
- public:
-  explicit Control(SessionProcess& process) : process(process) {}
-
-  // Null when it has gone: a call of its may still be carried out.
-  kj::Maybe<Daemon&> daemon;
-
-  kj::Promise<void> attach(AttachContext context) override {
-    auto params = context.getParams();
-    process.hub.setRollback(params.getRollback());
-    auto observer = params.getObserver();
-    return takeDescriptor(params.getReports()).then([this, context, observer](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-      auto& current = KJ_REQUIRE_NONNULL(daemon, "whoever attached has gone");
-      KJ_IF_MAYBE (f, fd) current.reports = kj::mv(*f);
-      current.observer = kj::mv(observer);
-      auto results = context.getResults();
-      results.setPid(static_cast<uint32_t>(getpid()));
-      results.setVersion(POSTERN_VERSION);
-      auto& vm = process.hub.vmKeys().vmId();
-      results.setVm(kj::arrayPtr(vm.bytes.data(), vm.bytes.size()));
-      process.fill(results.initState());
-      process.attachedNow(current);
-    });
-  }
-
-  kj::Promise<void> link(LinkContext context) override {
-    auto params = context.getParams();
-    auto kind = params.getDescriptorKind() == 0 ? DescriptorKind::SOCKET : DescriptorKind::SERIAL_DEVICE;
-    auto transport = KJ_REQUIRE_NONNULL(transportFrom(params.getTransport()));
-    return takeDescriptor(params.getSocket())
-        .then([this, kind, transport, peer = printable(params.getPeer(), 64)](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-          Connection connection{transport, kind, UnknownPeer(), kj::mv(KJ_REQUIRE_NONNULL(fd))};
-          return process.hub.link(kj::mv(connection), kj::mv(peer));
-        })
-        .then([context](Hub::Outcome outcome) mutable {
-          auto result = context.getResults().initOutcome();
-          result.setProved(outcome.proved);
-          result.setReason(printable(outcome.reason, 256));
-        });
-  }
-
-  kj::Promise<void> introduce(IntroduceContext context) override {
-    return takeDescriptor(context.getParams().getSocket()).then([this, context](kj::Maybe<kj::AutoCloseFd> fd) mutable {
-      process.introduce(kj::mv(KJ_REQUIRE_NONNULL(fd)), context.getParams().getGrant());
-    });
-  }
-
-  kj::Promise<void> stop(StopContext) override {
-    process.end();
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> whenSerialFree(WhenSerialFreeContext context) override {
-    context.allowCancellation();
-    return process.hub.whenSerialFree();
-  }
-
-  kj::Promise<void> configure(ConfigureContext context) override {
-    process.hub.setRollback(context.getParams().getRollback());
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> alive(AliveContext) override { return kj::READY_NOW; }
-
- private:
-  SessionProcess& process;
-};
-
-SessionProcess::Daemon::~Daemon() noexcept(false) {
-  control.daemon = nullptr;
-}
-
 // One caller that was introduced.
 struct SessionProcess::Caller {
   unsigned& count;
   LocalRpc rpc;
 
-  Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls)
-      : count(count), rpc(provider, kj::mv(socket), kj::mv(calls)) {
+  Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls,
+         kj::Own<PassedTcp> tcp)
+      : count(count),
+        rpc(provider, kj::mv(socket), kj::mv(calls), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS, Descriptors::UNIX_SOCKETS,
+            kj::mv(tcp)) {
     ++count;
   }
   ~Caller() noexcept(false) { --count; }
@@ -150,8 +58,12 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
       timer(environment.session.timer),
       listening(kj::mv(listeningParam)),
       listeningObserver(port, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
-      hub(keys, *this, environment),
       limits(timer),
+      transfers(limits),
+      channels({port, timer, environment.session.random, kj::systemPreciseCalendarClock()}, limits),
+      questions(channels,
+                [this](uint64_t id, kj::StringPtr to, kj::StringPtr service) { return ask(id, to, service); }),
+      hub(keys, *this, environment),
       callers(kj::heap<kj::TaskSet>(*this)),
       ended(nullptr),
       tasks(*this) {
@@ -162,6 +74,7 @@ SessionProcess::SessionProcess(kj::StringPtr vmName, VmKeys& keys, const Hub::En
 
 SessionProcess::~SessionProcess() noexcept(false) {
   attached = nullptr;  // destroyed before the hub, which may have something to say
+  channels.posternd().detach();
 }
 
 kj::Promise<void> SessionProcess::run() {
@@ -169,6 +82,8 @@ kj::Promise<void> SessionProcess::run() {
   return acceptDaemons().exclusiveJoin(kj::mv(ended)).then([this]() {
     // What callers have under way is cancelled in the turns that follow, and told to nobody.
     attached = nullptr;
+    channels.posternd().detach();
+    channels.cutAll();
     callers = kj::heap<kj::TaskSet>(*this);
     earlierCallers.clear();
     return kj::evalLast([]() {});
@@ -196,7 +111,7 @@ void SessionProcess::serveDaemon(kj::AutoCloseFd socket) {
   auto& reference = *daemon;
   control->daemon = reference;
   // Links may be of vsock or a serial device.
-  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
+  daemon->rpc = kj::heap<LocalRpc>(provider, kj::mv(socket), kj::mv(control), SESSION_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
                                    Descriptors::ANY);
   auto over = KJ_ASSERT_NONNULL(daemon->rpc)->onDisconnect().then([this, &reference]() { daemonLost(reference); });
   tasks.add(over.attach(kj::mv(daemon)));
@@ -206,6 +121,7 @@ void SessionProcess::attachedNow(Daemon& daemon) {
   bool isAnother = true;
   KJ_IF_MAYBE (current, attached) isAnother = current != &daemon;
   attached = daemon;
+  KJ_IF_MAYBE (observer, daemon.observer) channels.posternd().attach(*observer);
   if (isAnother) {
     unanswered = 0;
     // This posternd cannot cut what another one has granted, and its policy may be another: they have as long as if
@@ -225,6 +141,7 @@ void SessionProcess::daemonLost(Daemon& daemon) {
   KJ_IF_MAYBE (current, attached) {
     if (current != &daemon) return;
     attached = nullptr;
+    channels.posternd().detach();
     unanswered = 0;
     logEvent(LogLevel::WARNING, "posternd-lost", "posternd is gone; the guest stays connected", vmName);
     abandonment = timer.afterDelay(ABANDONED).then([this]() { abandoned(); }).eagerlyEvaluate(nullptr);
@@ -232,17 +149,35 @@ void SessionProcess::daemonLost(Daemon& daemon) {
 }
 
 void SessionProcess::abandoned() {
-  if (callerCount == 0) return;
+  if (callerCount == 0 && channels.openChannels() == 0) return;
   logEvent(LogLevel::WARNING, "grants-ended", "posternd stayed away; what it granted ends", vmName);
+  channels.cutAll();
   callers = kj::heap<kj::TaskSet>(*this);
   earlierCallers.clear();
 }
 
-void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant) {
+void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), newVmCalls(hub, vmName, grant, limits, *this));
+  auto tcp = kj::refcounted<PassedTcp>();
+  passed.tcp = kj::addRef(*tcp);
+  auto calls = newVmCalls({hub, vmName, transfers, channels, *this}, grant, kj::mv(passed));
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls), kj::mv(tcp));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));
+}
+
+kj::Maybe<kj::Promise<ServiceQuestions::Answer>> SessionProcess::ask(uint64_t id, kj::StringPtr to,
+                                                                     kj::StringPtr service) {
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->connectRequest();
+      request.setId(id);
+      request.setTo(to);
+      request.setService(service);
+      return request.send().then([](ServiceQuestions::Answer answer) { return answer; });
+    }
+  }
+  return nullptr;
 }
 
 void SessionProcess::fill(schema::SessionState::Builder state) {
@@ -335,6 +270,34 @@ bool SessionProcess::operation(const OperationRecord& record) {
     }
   }
   return false;
+}
+
+void SessionProcess::pinged(kj::Maybe<kj::Duration> took) {
+  KJ_IF_MAYBE (t, took) {
+    pings.answered(*t);
+  } else {
+    pings.failed();
+  }
+  if (pingsWait) return;
+  pingsWait = true;
+  tasks.add(timer.afterDelay(PINGS_TOLD_EVERY).then([this]() {
+    pingsWait = false;
+    tellPings();
+  }));
+}
+
+// Without a posternd they are kept, and told after the next ping that comes when there is one.
+void SessionProcess::tellPings() {
+  if (unanswered >= MAX_UNANSWERED) return;
+  KJ_IF_MAYBE (daemon, attached) {
+    KJ_IF_MAYBE (observer, daemon->observer) {
+      auto request = observer->pingsRequest();
+      pings.write(request);
+      pings = PingTally();
+      ++unanswered;
+      tasks.add(request.send().then([this](auto) { answered(); }, [this](kj::Exception&&) { answered(); }));
+    }
+  }
 }
 
 void SessionProcess::taskFailed(kj::Exception&& exception) {

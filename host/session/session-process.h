@@ -4,8 +4,8 @@
 // It outlives posternd: it listens on a socket that it was started with, and the newest posternd that attaches is the
 // one it reports to. Only processes of its own user may connect. While no posternd is attached, the guest's heartbeats
 // are answered and nothing new is granted; after ABANDONED, what was granted ends, and so does, that long after another
-// posternd has come, what it has not granted itself. Events of that time, up to MAX_KEPT_EVENTS, are told to the next
-// posternd.
+// posternd has come, what it has not granted itself. Channels between VMs and to the host are no grants: the next
+// posternd gets a list of them and decides. Events of that time, up to MAX_KEPT_EVENTS, are told to the next posternd.
 // One loop.
 
 #include <kj/async-io.h>
@@ -14,7 +14,9 @@
 #include <deque>
 
 #include "host/local-rpc/local-rpc.h"
+#include "host/session/channels/service-questions.h"
 #include "host/session/hub.h"
+#include "host/session/ping-tally.h"
 #include "host/session/vm-calls.h"
 
 namespace postern::host {
@@ -60,8 +62,11 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   kj::Timer& timer;
   kj::AutoCloseFd listening;
   kj::UnixEventPort::FdObserver listeningObserver;
+  PortLimits limits;
+  TransferLimits transfers;
+  ChannelBook channels;
+  ServiceQuestions questions;
   Hub hub;
-  TransferLimits limits;
   TokenBucket fileLines{FILE_LINES_PER_SECOND, FILE_LINES_BURST};
 
   kj::Maybe<Daemon&> attached;  // owned by its task
@@ -69,6 +74,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   std::deque<KeptEvent> kept;
   uint64_t eventsDropped = 0;
   unsigned unanswered = 0;
+  PingTally pings;  // not told yet
+  bool pingsWait = false;
   unsigned callerCount = 0;
   kj::Own<kj::TaskSet> callers;
   kj::Vector<kj::Promise<void>> earlierCallers;  // whom an earlier posternd introduced
@@ -84,12 +91,18 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void answered();
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);
-  void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant);
+  void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed);
+  void tellPings();
+  kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service);
 
   void stateChanged() override;
   void event(Hub::EventKind kind, kj::StringPtr text, uint16_t code) override;
   void heartbeat(const Report& report) override;
+  kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question) override {
+    return questions.connect(guest, kj::mv(question));
+  }
   bool operation(const OperationRecord& record) override;
+  void pinged(kj::Maybe<kj::Duration> took) override;
   void taskFailed(kj::Exception&& exception) override;
 };
 

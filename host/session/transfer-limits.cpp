@@ -6,47 +6,8 @@
 
 namespace postern::host {
 
-namespace {
-
-// Where a rule has a rate and no burst: enough that a loop which is late by some milliseconds catches up.
-uint64_t burstFor(uint64_t rate, uint64_t burst) {
-  return burst > 0 ? burst : kj::max(rate / 10, uint64_t(transfer::DATA_BYTES));
-}
-
-}  // namespace
-
-TransferLimits::Numbers TransferLimits::numbersOf(schema::Limit::Reader limit) {
-  return {limit.getRate(), limit.getBurst(), limit.getPeak(), limit.getOpen()};
-}
-
-void TransferLimits::Gate::set(const Numbers& now) {
-  numbers = now;
-  bucket.set(now.rate, burstFor(now.rate, now.burst));
-  peak.set(now.peak, burstFor(now.peak, 0));
-}
-
-bool TransferLimits::Gate::enter() {
-  if (numbers.open > 0 && open >= numbers.open) return false;
-  ++open;
-  return true;
-}
-
-kj::Duration TransferLimits::Gate::take(uint64_t bytes, kj::TimePoint now) {
-  return kj::max(bucket.take(bytes, now), peak.take(bytes, now));
-}
-
-TransferLimits::Gate& TransferLimits::gateOf(kj::StringPtr rule) {
-  KJ_IF_MAYBE (gate, rules.find(rule)) return **gate;
-  if (rules.size() >= MAX_IDLE_RULES) {
-    rules.eraseAll([now = timer.now()](kj::String&, kj::Own<Gate>& gate) { return gate->isIdle(now); });
-  }
-  return *rules.insert(kj::str(rule), kj::heap<Gate>()).value;
-}
-
 // T78
-kj::OneOf<kj::Own<TransferLimits::Use>, kj::String> TransferLimits::begin(schema::Grant::Reader grant,
-                                                                          schema::FileGrant::Reader files,
-                                                                          uint64_t callerRate) {
+kj::OneOf<kj::Own<TransferLimits::Use>, kj::String> TransferLimits::begin(uint64_t callerRate) {
   if (transfers >= transfer::MAX_TRANSFERS) {
     return kj::str(transfer::MAX_TRANSFERS, " copies from or to this VM are under way; try again when one is over");
   }
@@ -55,55 +16,50 @@ kj::OneOf<kj::Own<TransferLimits::Use>, kj::String> TransferLimits::begin(schema
     return kj::str("earlier copies from or to this VM are over, but a disk or a file server here still holds their ",
                    "files; try again when it answers");
   }
-  port.set(numbersOf(grant.getPort()));
-  auto use = kj::heap<Use>(*this, files, callerRate);
-  if (!port.enter()) {
-    return kj::str("the VM's port has room for ", port.numbers.open,
-                   " copies at a time, and they are under way; try again when one is over");
+  auto port = limits.port();
+  KJ_IF_MAYBE (bound, port->refusal(limits.clock().now())) {
+    return describeRefusal(*bound, *port, "the VM's port", "copies and channels");
   }
-  use->inPort = true;
-  return kj::mv(use);
+  return kj::heap<Use>(*this, kj::mv(port), callerRate);
 }
 
-TransferLimits::Use::Use(TransferLimits& limits, schema::FileGrant::Reader files, uint64_t callerRate)
-    : limits(limits), own(callerRate, burstFor(callerRate, 0)) {
-  ++limits.transfers;
-  for (auto limit : files.getLimits()) rules.add(Rule{kj::str(limit.getRule()), numbersOf(limit), nullptr});
+TransferLimits::Use::Use(TransferLimits& transfers, kj::Own<LimitGate> portGate, uint64_t callerRate)
+    : transfers(transfers), port(kj::mv(portGate), transfers.limits.clock().now()), own(kj::refcounted<LimitGate>()) {
+  ++transfers.transfers;
+  LimitNumbers numbers;
+  if (callerRate > 0) numbers.rate = callerRate;
+  own->set(numbers, transfers.limits.clock().now());
 }
 
 TransferLimits::Use::~Use() noexcept(false) {
-  --limits.transfers;
-  if (inPort) --limits.port.open;
-  for (auto& rule : rules) {
-    KJ_IF_MAYBE (gate, rule.gate) --gate->open;
-  }
+  --transfers.transfers;
 }
 
 kj::Maybe<kj::String> TransferLimits::Use::enter(kj::StringPtr rule) {
   current = nullptr;
-  for (auto& limited : rules) {
-    if (limited.id != rule) continue;
-    if (limited.gate == nullptr) {
-      auto& gate = limits.gateOf(rule);
-      gate.set(limited.numbers);
-      if (!gate.enter()) {
-        return kj::str("rule '", printable(rule, 64), "' of the host's policy allows ", limited.numbers.open,
-                       " copies at a time, and they are under way; try again when one is over");
-      }
-      limited.gate = gate;
-    }
-    current = limited.gate;
+  if (rule.size() == 0) return nullptr;
+  for (auto& entered : rules) {
+    if (entered.id != rule) continue;
+    current = entered.place->gate();
     return nullptr;
   }
+  auto gate = transfers.limits.gateOf(rule);
+  auto now = transfers.limits.clock().now();
+  KJ_IF_MAYBE (bound, gate->refusal(now)) {
+    return describeRefusal(*bound, *gate, kj::str("rule '", printable(rule, 64), "' of the host's policy"),
+                           "copies and channels");
+  }
+  current = *gate;
+  rules.add(Rule{kj::str(rule), kj::heap<LimitPlace>(kj::mv(gate), now)});
   return nullptr;
 }
 
 kj::Promise<void> TransferLimits::Use::pace(uint64_t bytes) {
-  auto now = limits.timer.now();
-  auto wait = kj::max(own.take(bytes, now), limits.port.take(bytes, now));
-  KJ_IF_MAYBE (gate, current) wait = kj::max(wait, gate->take(bytes, now));
-  if (wait == 0 * kj::SECONDS) return kj::READY_NOW;
-  return limits.timer.afterDelay(wait);
+  LimitGate* gates[MAX_PACED_GATES] = {own.get(), &port.gate(), nullptr};
+  size_t count = 2;
+  KJ_IF_MAYBE (gate, current) gates[count++] = gate;
+  KJ_IF_MAYBE (wait, transfers.limits.pace(kj::arrayPtr(gates, count), bytes)) return kj::mv(*wait);
+  return kj::READY_NOW;
 }
 
 }  // namespace postern::host

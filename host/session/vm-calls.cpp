@@ -4,9 +4,11 @@
 #include <kj/debug.h>
 
 #include "host/control/failure.h"
+#include "host/session/channels/service-calls.h"
 #include "host/session/file-calls.h"
 #include "host/session/guest-call.h"
 #include "host/session/power-relay.h"
+#include "protocol/policy/names.h"
 #include "protocol/transfer/file-order.h"
 #include "transport/printable.h"
 
@@ -24,6 +26,8 @@ struct InfoCall {
 const InfoCall INFO_CALLS[] = {
     {1, "info.os"_kj}, {2, "info.network"_kj}, {4, "info.filesystems"_kj}, {8, "info.users"_kj}};
 
+constexpr kj::StringPtr SERVICE_NAME_RULE = "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit"_kj;
+
 kj::StringPtr callOf(wire::PowerRequest::Action action) {
   switch (action) {
     case wire::PowerRequest::Action::SHUTDOWN:
@@ -40,33 +44,19 @@ bool isKnown(wire::FileOrder::Call call) {
   return call <= wire::FileOrder::Call::REMOVE;
 }
 
-kj::TimePoint preciseNow() {
-  return kj::systemPreciseMonotonicClock().now();
-}
-
-// One call, for the audit: what it came to, or that it was given up.
-class Operation {
- public:
-  Operation(OperationLog& log, uint64_t grant, kj::StringPtr call)
-      : log(log), grant(grant), call(call), began(preciseNow()) {}
-  ~Operation() noexcept(false) { log.operation({grant, call, outcome, preciseNow() - began}); }
-  KJ_DISALLOW_COPY(Operation);
-  void came(kj::StringPtr to) { outcome = to; }
-
- private:
-  OperationLog& log;
-  const uint64_t grant;
-  const kj::StringPtr call;
-  const kj::TimePoint began;
-  kj::StringPtr outcome = "given up"_kj;
-};
-
 // A caller that goes away gives up its calls.
 class VmCallsServer final : public schema::VmCalls::Server {
  public:
-  VmCallsServer(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader from, TransferLimits& limits, OperationLog& log)
-      : hub(hub), vmName(kj::str(vmName)), limits(limits), log(log) {
+  VmCallsServer(const VmCallsEnvironment& environment, schema::Grant::Reader from, PassedWithGrant passed)
+      : hub(environment.hub),
+        vmName(kj::str(environment.vmName)),
+        transfers(environment.transfers),
+        log(environment.log),
+        gates(kj::mv(passed.gates)),
+        serviceCalls(environment.hub, environment.channels, from, kj::mv(passed.mirrors), kj::mv(passed.tcp)) {
     copy.setRoot(from);
+    // Whose sockets were passed beside it.
+    copy.getRoot<schema::Grant>().disownServices();
   }
   ~VmCallsServer() noexcept(false) {
     if (pings > 0) log.operation({grant().getId(), "ping", kj::str(pings, " of them, ", pingsFailed, " failed")});
@@ -78,23 +68,38 @@ class VmCallsServer final : public schema::VmCalls::Server {
   kj::Promise<void> whenGone(WhenGoneContext context) override;
   kj::Promise<void> issueBundle(IssueBundleContext context) override;
   kj::Promise<void> file(FileContext context) override;
+  kj::Promise<void> connect(ConnectContext context) override;
+  kj::Promise<void> services(ServicesContext context) override;
 
  private:
   Hub& hub;
   const kj::String vmName;
-  TransferLimits& limits;
+  TransferLimits& transfers;
   OperationLog& log;
+  const kj::Vector<kj::Own<LimitGate>> gates;  // so that they stay
+  ServiceCalls serviceCalls;
   capnp::MallocMessageBuilder copy;
   kj::Maybe<wire::GuestCalls::Client> calls;
   uint64_t callsOfSession = 0;
   uint64_t pings = 0;
   uint64_t pingsFailed = 0;
 
+  void pingFailed() {
+    ++pingsFailed;
+    log.pinged(nullptr);
+  }
+
   schema::Grant::Reader grant() { return copy.getRoot<schema::Grant>().asReader(); }
 
   bool isGranted(kj::StringPtr call) {
     for (auto granted : grant().getCalls()) {
       if (granted == call) return true;
+    }
+    return false;
+  }
+  bool isAnyServiceGranted() {
+    for (kj::StringPtr granted : grant().getCalls()) {
+      if (granted.startsWith("service.")) return true;
     }
     return false;
   }
@@ -147,16 +152,18 @@ kj::Promise<void> VmCallsServer::ping(PingContext context) {
   }
   ++pings;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
-    auto began = preciseNow();
+    auto began = RunningOperation::now();
     auto call = guest->pingRequest(capnp::MessageSize{2, 0}).send().then([context, began](auto answer) mutable {
-      context.getResults().setLinkNanoseconds(uint64_t((preciseNow() - began) / kj::NANOSECONDS));
+      context.getResults().setLinkNanoseconds(uint64_t((RunningOperation::now() - began) / kj::NANOSECONDS));
       if (answer.hasRefusal()) setFailure(context.getResults().initFailure(), answer.getRefusal());
     });
     return bounded(kj::mv(call), PING_CALL_DEADLINE, failure).then([this, context]() mutable {
-      if (context.getResults().hasFailure()) ++pingsFailed;
+      auto results = context.getResults();
+      if (results.hasFailure()) return pingFailed();
+      log.pinged(int64_t(results.getLinkNanoseconds()) * kj::NANOSECONDS);
     });
   }
-  ++pingsFailed;
+  pingFailed();
   return kj::READY_NOW;
 }
 
@@ -172,7 +179,7 @@ kj::Promise<void> VmCallsServer::info(InfoContext context) {
     deny(failure(), "info");
     return kj::READY_NOW;
   }
-  auto operation = kj::heap<Operation>(log, grant().getId(), "info");
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), "info");
   auto& reference = *operation;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->infoRequest();
@@ -207,7 +214,7 @@ kj::Promise<void> VmCallsServer::power(PowerContext context) {
     deny(failure(), call);
     return kj::READY_NOW;
   }
-  auto operation = kj::heap<Operation>(log, grant().getId(), call);
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), call);
   auto& reference = *operation;
   KJ_IF_MAYBE (guest, guestCalls(failure)) {
     auto request = guest->powerRequest();
@@ -256,7 +263,7 @@ kj::Promise<void> VmCallsServer::issueBundle(IssueBundleContext context) {
     deny(context.getResults().initFailure(), "admin.enroll");
     return kj::READY_NOW;
   }
-  Operation operation(log, grant().getId(), call);
+  RunningOperation operation(log, grant().getId(), call);
   auto lifetime = params.getLifetimeSeconds() == 0 ? DEFAULT_TOKEN_SECONDS : params.getLifetimeSeconds();
   if (lifetime > MAX_TOKEN_SECONDS || params.getGrants().size() > MAX_BUNDLE_GRANTS_BYTES ||
       params.getTransport().size() > 256) {
@@ -298,14 +305,48 @@ kj::Promise<void> VmCallsServer::file(FileContext context) {
     deny(failure(), call);
     return kj::READY_NOW;
   }
-  return runFileCall({hub, limits, log, grant()}, context, guestCalls(failure));
+  return runFileCall({hub, transfers, log, grant()}, context, guestCalls(failure));
+}
+
+// T109
+kj::Promise<void> VmCallsServer::connect(ConnectContext context) {
+  context.allowCancellation();
+  auto failure = [context]() mutable { return context.getResults().initFailure(); };
+  kj::StringPtr service = context.getParams().getService();
+  if (!policy::isServiceName(service)) {
+    setFailure(failure(), Kind::INVALID, kj::str("the name of a service is ", SERVICE_NAME_RULE));
+    return kj::READY_NOW;
+  }
+  auto call = kj::str("service.", service);
+  if (!isGranted(call) || !serviceCalls.isGranted(service)) {
+    deny(failure(), call);
+    return kj::READY_NOW;
+  }
+  return serviceCalls.connect(context, guestCalls(failure));
+}
+
+kj::Promise<void> VmCallsServer::services(ServicesContext context) {
+  context.allowCancellation();
+  auto failure = [context]() mutable { return context.getResults().initFailure(); };
+  if (!isAnyServiceGranted()) {
+    deny(failure(), "service");
+    return kj::READY_NOW;
+  }
+  auto operation = kj::heap<RunningOperation>(log, grant().getId(), "services");
+  auto& reference = *operation;
+  return serviceCalls.services(context, guestCalls(failure))
+      .then([context, &reference]() mutable {
+        auto results = context.getResults();
+        reference.came(results.hasFailure() ? outcomeOf(results.getFailure().asReader()) : "done"_kj);
+      })
+      .attach(kj::mv(operation));
 }
 
 }  // namespace
 
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
-                                   OperationLog& log) {
-  return kj::heap<VmCallsServer>(hub, vmName, grant, limits, log);
+schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant,
+                                   PassedWithGrant passed) {
+  return kj::heap<VmCallsServer>(environment, grant, kj::mv(passed));
 }
 
 }  // namespace postern::host

@@ -9,6 +9,8 @@
 #include <kj/vector.h>
 
 #include "host/control/control.capnp.h"
+#include "host/local-rpc/passed-tcp.h"
+#include "host/session/channels/channel-book.h"
 #include "host/session/hub.h"
 #include "host/session/operation-log.h"
 #include "host/session/transfer-limits.h"
@@ -22,8 +24,24 @@ constexpr auto POWER_CALL_DEADLINE = 15 * kj::SECONDS;
 constexpr unsigned MAX_POWER_STEPS = 4096;
 constexpr uint64_t MAX_INFO_WORDS = 12 << 10;  // an answer of the guest to info: 96 KiB
 
-// Everything referred to outlives it; `grant` is copied.
-schema::VmCalls::Client newVmCalls(Hub& hub, kj::StringPtr vmName, schema::Grant::Reader grant, TransferLimits& limits,
-                                   OperationLog& log);
+// What the callers of one session process share. All of it outlives their VmCalls.
+struct VmCallsEnvironment {
+  Hub& hub;
+  kj::StringPtr vmName;
+  TransferLimits& transfers;
+  ChannelBook& channels;
+  OperationLog& log;
+};
+
+// What a caller's grant brings beside it.
+struct PassedWithGrant {
+  kj::Vector<kj::Own<LimitGate>> gates = {};     // by PortLimits::learn()
+  kj::Array<kj::AutoCloseFd> mirrors = nullptr;  // for each of its services; null where it has none
+  kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr;   // TCP sockets that he passes
+};
+
+// `grant` is copied.
+schema::VmCalls::Client newVmCalls(const VmCallsEnvironment& environment, schema::Grant::Reader grant,
+                                   PassedWithGrant passed = {});
 
 }  // namespace postern::host

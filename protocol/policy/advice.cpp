@@ -111,6 +111,8 @@ Advice Policy::advise(const Request& request) const {
           kj::str("no policy can allow this; callers on the host call VMs, and the host for admin.* alone; VMs call "
                   "service.* alone"),
           nullptr};
+    case Reason::ITSELF:
+      return {kj::str("no policy can allow this; programs of one guest reach each other without Postern"), nullptr};
     case Reason::BAD_PATH:
       return {kj::str("ask for an absolute path without '.', '..', '//' and a slash at the end, and for file.* alone"),
               nullptr};

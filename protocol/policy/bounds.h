@@ -26,6 +26,8 @@ constexpr int64_t MAX_DEPTH_QUOTA = 256;
 // A path that is asked for: the kernel's PATH_MAX and NAME_MAX.
 constexpr size_t MAX_PATH_BYTES = 4095;
 constexpr size_t MAX_COMPONENT_BYTES = 255;
+// The path of a Unix socket: the kernel's sun_path without the NUL at its end.
+constexpr size_t MAX_SOCKET_PATH_BYTES = 107;
 constexpr size_t MAX_NAME_BYTES = 64;
 // User and group names of the host come from directories of companies as well (user@example.com).
 constexpr size_t MAX_HOST_NAME_BYTES = 128;

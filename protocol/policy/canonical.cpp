@@ -89,7 +89,7 @@ kj::String canonicalForm(const Rule& rule) {
   form.addTime(rule.expires);
   KJ_IF_MAYBE (mirror, rule.mirror) {
     form.add(kj::StringPtr(mirror->to));
-    form.add(mirror->copy == Mirror::Copy::ALL ? "all"_kj : "calls"_kj);
+    form.add(mirror->copy == Mirror::Copy::FULL ? "full"_kj : "meta"_kj);
   } else {
     form.add("");
   }

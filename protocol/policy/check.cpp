@@ -23,6 +23,18 @@ struct Kinds {
   bool has(PartyKind kind) const { return kind == PartyKind::HOST ? host : vm; }
 };
 
+// Which VMs somebody can be, as far as a policy can tell: none, one by name, or more.
+struct Vms {
+  kj::StringPtr one;
+  bool more = false;
+
+  void add(Vms other) {
+    more |= other.more || (one.size() > 0 && other.one.size() > 0 && one != other.one);
+    if (one.size() == 0) one = other.one;
+  }
+  bool isOnly(kj::StringPtr vm) const { return !more && one == vm; }
+};
+
 constexpr PartyKind PARTY_KINDS[] = {PartyKind::HOST, PartyKind::VM};
 
 bool canCall(const CallPattern& pattern, Kinds callers, Kinds targets) {
@@ -55,6 +67,7 @@ class Checker {
   struct State {
     enum class Visit { NEW, OPEN, DONE } visit = Visit::NEW;
     Kinds kinds;
+    Vms vms;
   };
 
   const Document& document;
@@ -131,6 +144,7 @@ class Checker {
         visitGroup(*inner);
       }
       state.kinds.add(kindsOf(member));
+      state.vms.add(vmsOf(member));
     }
     state.visit = State::Visit::DONE;
   }
@@ -168,6 +182,30 @@ class Checker {
     return kinds;
   }
 
+  Vms vmsOf(const Party& party) const {
+    switch (party.kind) {
+      case Party::Kind::USER:
+      case Party::Kind::HOST_GROUP:
+      case Party::Kind::HOST:
+        return {};
+      case Party::Kind::VM:
+        return {party.name};
+      case Party::Kind::TAG:
+      case Party::Kind::ANY:
+        return {{}, true};
+      case Party::Kind::GROUP:
+        KJ_IF_MAYBE (number, groupNumbers.find(party.name)) return states[*number].vms;
+        return {{}, true};  // unknown, which is an error already
+    }
+    KJ_UNREACHABLE;
+  }
+
+  Vms vmsOf(kj::ArrayPtr<const Party> parties) const {
+    Vms vms;
+    for (auto& party : parties) vms.add(vmsOf(party));
+    return vms;
+  }
+
   // Rules -----------------------------------------------------------------------------------------------------------
 
   void checkRule(const Rule& rule) {
@@ -184,6 +222,13 @@ class Checker {
       for (auto& party : rule.to) groupOf(party);
       checkApplies(rule);
     }
+  }
+
+  // Whether the rule's one caller is a VM, and its one target the same.
+  bool isFromVmToItself(const Rule& rule, Kinds callers, Kinds targets) const {
+    if (document.side == Side::GUEST || callers.host || targets.host) return false;
+    auto from = vmsOf(rule.from);
+    return !from.more && vmsOf(rule.to).isOnly(from.one);
   }
 
   kj::StringPtr whatCanBe(Kinds callers, Kinds targets) const {
@@ -224,6 +269,12 @@ class Checker {
     };
     if (!anyCall(callers, targets)) {
       problems.error(rule.place, "rule ", quote(rule.id), " can never apply: ", whatCanBe(callers, targets));
+      return;
+    }
+    if (isFromVmToItself(rule, callers, targets)) {
+      problems.error(rule.place, "rule ", quote(rule.id),
+                     " can never apply: it is from a VM to itself, and no VM has a "
+                     "channel to itself");
       return;
     }
     for (auto& party : rule.from) {
@@ -270,7 +321,22 @@ class Checker {
     if (members == 0 || (rule.promiscuous.empty() && rule.communities.empty())) {
       problems.error(rule.place, "segment ", quote(rule.id),
                      " can never apply: it has no promiscuous member and no community, so nobody talks");
+    } else if (!letsTwoTalk(rule)) {
+      problems.error(rule.place, "segment ", quote(rule.id),
+                     " can never apply: no member has another one to talk with, and no VM talks with itself");
     }
+  }
+
+  bool letsTwoTalk(const Rule& segment) const {
+    auto all = vmsOf(segment.promiscuous);
+    all.add(vmsOf(segment.isolated));
+    bool together = false;
+    for (auto& community : segment.communities) {
+      auto members = vmsOf(community.members);
+      together |= members.more;
+      all.add(members);
+    }
+    return together || (!segment.promiscuous.empty() && all.more);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "protocol/policy/index.h"
+#include "protocol/policy/terms.h"
 
 namespace postern::policy {
 
@@ -181,6 +182,7 @@ kj::String Explanation::toText() const {
   for (auto& note : notes) lines.add(kj::str("  ", note.toString()));
   if (unrelated > 0)
     lines.add(kj::str("  ", unrelated, unrelated == 1 ? " rule has" : " rules have", " nothing to do with it"));
+  for (auto& term : terms) lines.add(kj::str("  ", term));
   if (!decision.isAllowed()) {
     lines.add(kj::str("to allow it: ", advice.text));
     KJ_IF_MAYBE (toml, advice.toml) lines.add(kj::str("\n", *toml));
@@ -189,7 +191,8 @@ kj::String Explanation::toText() const {
 }
 
 Explanation explain(const Policy& policy, const Request& request) {
-  Explanation out{policy.decide(request), {}, 0, policy.advise(request)};
+  Explanation out{policy.decide(request), {}, 0, policy.advise(request), {}};
+  out.terms = termsOf(policy, request, out.decision);
   Examiner examiner(policy, request);
   for (auto& rule : policy.document().rules) {
     KJ_IF_MAYBE (standing, examiner.examine(rule, out.decision)) {

@@ -30,11 +30,12 @@ struct RuleNote {
 
 struct Explanation {
   Decision decision;
-  kj::Vector<RuleNote> notes;  // which decides first, then by standing, then by id
-  size_t unrelated;            // rules that differ in more than one respect
-  Advice advice;               // of a denial
+  kj::Vector<RuleNote> notes;    // which decides first, then by standing, then by id
+  size_t unrelated;              // rules that differ in more than one respect
+  Advice advice;                 // of a denial
+  kj::Vector<kj::String> terms;  // of what is allowed, a line each (terms.h)
 
-  // Several lines: the verdict, the rules, what would allow it.
+  // Several lines: the verdict, the rules, its terms or what would allow it.
   kj::String toText() const;
 };
 

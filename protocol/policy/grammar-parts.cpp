@@ -77,6 +77,11 @@ kj::OneOf<Party, kj::String> parseParty(PlacedText from) {
   return kj::str("bad VM name ", quote(text), "; a name has ", VM_NAME_RULE);
 }
 
+constexpr auto someBytes = [](kj::StringPtr text) { return parseSize(text); };
+constexpr auto bytesOrNone = [](kj::StringPtr text) { return parseSize(text, Zero::ALLOWED); };
+constexpr auto someRate = [](kj::StringPtr text) { return parseRate(text); };
+constexpr auto rateOrNone = [](kj::StringPtr text) { return parseRate(text, Zero::ALLOWED); };
+
 template <typename Parse>
 void readUnit(TableReader& table, kj::StringPtr key, Parse&& parse, kj::Maybe<uint64_t>& out, Problems& problems) {
   KJ_IF_MAYBE (text, table.text(key)) {
@@ -87,6 +92,34 @@ void readUnit(TableReader& table, kj::StringPtr key, Parse&& parse, kj::Maybe<ui
       out = parsed.template get<uint64_t>();
     }
   }
+}
+
+void warnOfZero(TableReader& table, kj::StringPtr key, const kj::Maybe<uint64_t>& limit, Problems& problems) {
+  KJ_IF_MAYBE (number, limit) {
+    if (*number == 0) {
+      problems.warning(table.placeOf(key), '\'', key,
+                       "' is 0: what the rules allow is refused here all the same; a "
+                       "[[deny]] says so to whoever asks");
+    }
+  }
+}
+
+// Null, with an error, if it is no Unix socket's.
+kj::Maybe<kj::String> readMirrorTarget(PlacedText text, Problems& problems) {
+  auto wrong = [&](kj::StringPtr why) -> kj::Maybe<kj::String> {
+    problems.error(text.place, "mirror.to = ", quote(text.text), why,
+                   "; write the Unix socket of a program of the host, such as \"unix:/run/ids/postern.sock\"");
+    return nullptr;
+  };
+  if (!text.text.startsWith("unix:")) return wrong(" does not begin with 'unix:'");
+  auto path = text.text.slice(5);
+  if (!path.startsWith("/")) return wrong(" has no path from the root '/'");
+  for (char c : path) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') return wrong(" has a control character");
+  }
+  if (path == "/" || !isCanonicalPath(path)) return wrong(" has '.', '..', '//' or a slash at its end");
+  if (path.size() > MAX_SOCKET_PATH_BYTES) return wrong(kj::str(" has over ", MAX_SOCKET_PATH_BYTES, " bytes of path"));
+  return kj::heapString(path);
 }
 
 }  // namespace
@@ -147,12 +180,16 @@ kj::Vector<PathGlob> readGlobs(kj::ArrayPtr<const PlacedText> texts, Problems& p
 
 Limits readLimits(TableReader& table, Problems& problems) {
   Limits limits;
-  readUnit(table, "rate", parseRate, limits.rate, problems);
-  readUnit(table, "burst", parseSize, limits.burst, problems);
-  readUnit(table, "peak", parseRate, limits.peak, problems);
-  KJ_IF_MAYBE (open, table.wholeNumber("open")) limits.open = uint64_t(*open);
+  readUnit(table, "rate", rateOrNone, limits.rate, problems);
+  readUnit(table, "burst", someBytes, limits.burst, problems);
+  readUnit(table, "peak", someRate, limits.peak, problems);
+  KJ_IF_MAYBE (open, table.wholeNumber("open", 0)) limits.open = uint64_t(*open);
   readUnit(table, "calls", parseCallRate, limits.callsPerHour, problems);
-  readUnit(table, "bytes", parseSize, limits.bytes, problems);
+  readUnit(table, "bytes", bytesOrNone, limits.bytes, problems);
+  warnOfZero(table, "rate", limits.rate, problems);
+  warnOfZero(table, "open", limits.open, problems);
+  warnOfZero(table, "calls", limits.callsPerHour, problems);
+  warnOfZero(table, "bytes", limits.bytes, problems);
   for (auto key : {"burst"_kj, "peak"_kj}) {
     if (table.has(key) && !table.has("rate")) {
       problems.error(table.placeOf(key), '\'', key, "' means nothing without 'rate'; add rate = \"200 MiB/s\"");
@@ -168,7 +205,7 @@ Limits readLimits(TableReader& table, Problems& problems) {
 
 Quotas readQuotas(TableReader& table, Problems& problems) {
   Quotas quotas;
-  readUnit(table, "max-bytes", parseSize, quotas.bytes, problems);
+  readUnit(table, "max-bytes", someBytes, quotas.bytes, problems);
   KJ_IF_MAYBE (files, table.wholeNumber("max-files")) quotas.files = uint64_t(*files);
   KJ_IF_MAYBE (depth, table.wholeNumber("max-depth")) {
     if (*depth > MAX_DEPTH_QUOTA) {
@@ -184,21 +221,20 @@ Quotas readQuotas(TableReader& table, Problems& problems) {
 kj::Maybe<Mirror> readMirrorTable(TableReader& table, Problems& problems) {
   auto to = table.text("to");
   auto copy = table.text("copy");
-  KJ_IF_MAYBE (vm, to) {
+  KJ_IF_MAYBE (target, to) {
     KJ_IF_MAYBE (word, copy) {
-      if (!isVmName(vm->text)) {
-        problems.error(vm->place, "mirror.to = ", quote(vm->text), " is no VM's name; write ", VM_NAME_RULE);
+      if (word->text != "meta" && word->text != "full") {
+        problems.error(word->place, "mirror.copy = ", quote(word->text), "; write \"meta\" or \"full\"");
         return nullptr;
       }
-      if (word->text != "calls" && word->text != "all") {
-        problems.error(word->place, "mirror.copy = ", quote(word->text), "; write \"calls\" or \"all\"");
-        return nullptr;
-      }
-      return Mirror{kj::heapString(vm->text), word->text == "all" ? Mirror::Copy::ALL : Mirror::Copy::CALLS};
+      auto which = word->text == "full" ? Mirror::Copy::FULL : Mirror::Copy::META;
+      KJ_IF_MAYBE (path, readMirrorTarget(*target, problems)) return Mirror{kj::mv(*path), which};
+      return nullptr;
     }
   }
   if (!table.has("to") || !table.has("copy")) {
-    problems.error(table.place(), "'mirror' needs both: mirror = { to = \"VM\", copy = \"calls\" or \"all\" }");
+    problems.error(table.place(),
+                   "'mirror' needs both: mirror = { to = \"unix:/run/ids.sock\", copy = \"meta\" or \"full\" }");
   }
   return nullptr;
 }

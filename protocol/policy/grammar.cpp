@@ -209,6 +209,9 @@ class FileReader {
       TableReader inner(*limit, reader.placeOf("limit"), "limit", problems);
       rule.limits = readLimits(inner, problems);
       inner.finish();
+      if (side == Side::GUEST) {
+        problems.warning(reader.placeOf("limit"), "'limit' has no effect here: the host keeps limits; write it there");
+      }
     }
     KJ_IF_MAYBE (user, reader.text("run-as")) {
       if (!isAccountName(user->text)) {

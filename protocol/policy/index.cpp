@@ -217,27 +217,31 @@ void Index::match(const Request& request, CallFamily family, ClauseSet& out) con
   out.addAll(everyCall);
   out.addAll(familyCalls[size_t(family)]);
   KJ_IF_MAYBE (exact, exactCalls.find(request.call)) out.addAll(*exact);
+  ClauseSet parties(clauses.size());
+  matchParties(request.caller, request.target, parties);
+  for (size_t i = 0; i < out.wordCount(); ++i) out.word(i) &= parties.word(i);
+}
 
-  ClauseSet from(clauses.size());
-  KJ_SWITCH_ONEOF(request.caller) {
+void Index::matchParties(const Caller& caller, const Target& target, ClauseSet& out) const {
+  KJ_SWITCH_ONEOF(caller) {
     KJ_CASE_ONEOF(user, HostCaller) {
-      from.addAll(fromHost);
-      collect(user, &Entry::from, from);
+      out.addAll(fromHost);
+      collect(user, &Entry::from, out);
     }
     KJ_CASE_ONEOF(vm, Vm) {
-      from.addAll(fromAny);
-      collect(vm, &Entry::from, from);
+      out.addAll(fromAny);
+      collect(vm, &Entry::from, out);
     }
   }
   ClauseSet to(clauses.size());
-  KJ_SWITCH_ONEOF(request.target) {
+  KJ_SWITCH_ONEOF(target) {
     KJ_CASE_ONEOF(vm, Vm) {
       to.addAll(toAny);
       collect(vm, &Entry::to, to);
     }
     KJ_CASE_ONEOF(host, TheHost) to.addAll(toHost);
   }
-  for (size_t i = 0; i < out.wordCount(); ++i) out.word(i) &= from.word(i) & to.word(i);
+  for (size_t i = 0; i < out.wordCount(); ++i) out.word(i) &= to.word(i);
 }
 
 kj::Maybe<const Port&> Index::port(kj::StringPtr vm) const {

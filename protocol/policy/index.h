@@ -50,6 +50,8 @@ class Index {
 
   // Adds the clauses that name the caller and the target and cover the call; their paths and expiry are not looked at.
   void match(const Request& request, CallFamily family, ClauseSet& out) const;
+  // The clauses that name both, whatever their calls; `out` comes empty.
+  void matchParties(const Caller& caller, const Target& target, ClauseSet& out) const;
 
   // The groups of the policy that hold this caller or target, directly or through other groups.
   void groupsOf(const Caller& caller, GroupSet& out) const;

@@ -47,6 +47,13 @@ Document sortedById(Document&& document) {
 
 }  // namespace
 
+bool isSameVm(const Caller& caller, const Target& target) {
+  KJ_IF_MAYBE (from, caller.tryGet<Vm>()) {
+    KJ_IF_MAYBE (to, target.tryGet<Vm>()) return from->name.size() > 0 && from->name == to->name;
+  }
+  return false;
+}
+
 kj::StringPtr word(Reason reason) {
   switch (reason) {
     case Reason::RULE:
@@ -59,6 +66,8 @@ kj::StringPtr word(Reason reason) {
       return "unknown-call";
     case Reason::NOT_CALLABLE:
       return "not-callable";
+    case Reason::ITSELF:
+      return "itself";
     case Reason::BAD_PATH:
       return "bad-path";
     case Reason::BLOCKED_PORT:
@@ -112,6 +121,8 @@ kj::String Decision::toString() const {
       return kj::str("denied: there is no such call");
     case Reason::NOT_CALLABLE:
       return kj::str("denied: such a caller cannot make this call of such a target, whatever the policy says");
+    case Reason::ITSELF:
+      return kj::str("denied: a VM has no channel to itself");
     case Reason::BAD_PATH:
       return kj::str(
           "denied: the path is missing, not canonical ('..', '//', a slash at the end) or has no place in this call");
@@ -155,6 +166,7 @@ Decision Policy::decide(const Request& request) const {
   if (isElsewhere || !isCallable(family, kindOf(request.caller), kindOf(request.target))) {
     return {Reason::NOT_CALLABLE, nullptr, nullptr};
   }
+  if (content.side == Side::HOST && isSameVm(request.caller, request.target)) return {Reason::ITSELF, nullptr, nullptr};
   if (!hasGoodPath(family, request)) return {Reason::BAD_PATH, nullptr, nullptr};
   if (family == CallFamily::ADMIN && request.caller.get<HostCaller>().rights == HostCaller::Rights::ADMINISTRATOR) {
     return {Reason::ADMINISTRATOR, nullptr, nullptr};

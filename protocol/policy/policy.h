@@ -3,7 +3,8 @@
 // Policy may be read from several threads. The verdict depends on what the rules are, never on their order or files.
 //
 //   1. What is no call, or none that such a caller can make of such a target, is denied; in a guest also every call of
-//      the host, which is not the guest's to decide. So is a file call whose path is not canonical (path-glob.h).
+//      the host, which is not the guest's to decide. So are a file call whose path is not canonical (path-glob.h), and,
+//      on the host, whatever a VM asks of itself, be it by `any`, a group or a segment.
 //   2. An administrator's admin.* calls are allowed.
 //   3. A blocked port of the caller or the target denies. status.read alone is exempt: posternd answers it, nothing
 //      passes the port.
@@ -45,6 +46,9 @@ struct TheHost {};
 using Caller = kj::OneOf<HostCaller, Vm>;
 using Target = kj::OneOf<Vm, TheHost>;
 
+// Names that are empty, as in a policy's tests about any VM, are nobody's.
+bool isSameVm(const Caller& caller, const Target& target);
+
 // Everything that is asked; all of it is borrowed for the time of the call.
 struct Request {
   Caller caller;
@@ -62,6 +66,7 @@ enum class Reason : uint8_t {
   // Denied:
   UNKNOWN_CALL,  // does not exist, or is reserved
   NOT_CALLABLE,  // exists, but not for such a caller and such a target
+  ITSELF,        // a VM, as caller and as target
   BAD_PATH,      // file.* without a canonical path, or a path where none belongs
   BLOCKED_PORT,
   DENY_RULE,

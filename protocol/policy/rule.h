@@ -35,7 +35,8 @@ struct Party {
 };
 kj::String KJ_STRINGIFY(const Party& party);  // as written
 
-// Bounds that delay and do not drop. What is null is not bounded.
+// Bounds that delay and do not drop; `open` and `calls` refuse. What is null is not bounded. A rate, open, callsPerHour
+// or bytes of 0 lets nothing pass, which the limit refuses and not the verdict.
 struct Limits {
   kj::Maybe<uint64_t> rate;          // bytes a second in the long run
   kj::Maybe<uint64_t> burst;         // bytes that may go at once on top of the rate, after a pause
@@ -57,10 +58,10 @@ struct Quotas {
   bool isEmpty() const;
 };
 
-// A copy of what a rule lets pass goes to another VM.
+// Channels that a rule lets pass are told of to an inspection appliance, a program of the host.
 struct Mirror {
-  enum class Copy : uint8_t { CALLS, ALL };  // who called what and when; or every byte as well
-  kj::String to;                             // a VM
+  enum class Copy : uint8_t { META, FULL };  // who, what, when and how much; or every byte as well
+  kj::String to;                             // the path of its Unix socket: canonical, at most MAX_SOCKET_PATH_BYTES
   Copy copy;
 };
 

@@ -38,12 +38,11 @@ kj::Maybe<PlacedText> TableReader::text(kj::StringPtr key) {
   return nullptr;
 }
 
-kj::Maybe<int64_t> TableReader::wholeNumber(kj::StringPtr key) {
+kj::Maybe<int64_t> TableReader::wholeNumber(kj::StringPtr key, int64_t least) {
   KJ_IF_MAYBE (value, take(key)) {
     KJ_IF_MAYBE (number, value->content.tryGet<int64_t>()) {
-      if (*number >= 1) return *number;
-      problems.error(at(value->line), '\'', key, "' is ", *number,
-                     "; write at least 1 (to forbid something write a [[deny]])");
+      if (*number >= least) return *number;
+      problems.error(at(value->line), '\'', key, "' is ", *number, "; write at least ", least);
       return nullptr;
     }
     wrongType(key, *value, "a whole number");

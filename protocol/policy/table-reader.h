@@ -23,7 +23,7 @@ class TableReader {
 
   // Null if the key is missing, and, with an error, if its value has another type.
   kj::Maybe<PlacedText> text(kj::StringPtr key);
-  kj::Maybe<int64_t> wholeNumber(kj::StringPtr key);  // at least 1
+  kj::Maybe<int64_t> wholeNumber(kj::StringPtr key, int64_t least = 1);
   kj::Maybe<bool> boolean(kj::StringPtr key);
   kj::Maybe<int64_t> time(kj::StringPtr key);
   kj::Maybe<const TomlTable&> subtable(kj::StringPtr key);

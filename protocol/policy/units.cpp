@@ -54,7 +54,7 @@ bool equalsWithoutCase(kj::StringPtr a, kj::StringPtr b) {
 }
 
 // `suffix` is what follows the unit, "" or "/s".
-kj::OneOf<uint64_t, UnitError> parseBytes(kj::StringPtr text, kj::StringPtr suffix, kj::StringPtr example) {
+kj::OneOf<uint64_t, UnitError> parseBytes(kj::StringPtr text, kj::StringPtr suffix, kj::StringPtr example, Zero zero) {
   auto wrong = [&](kj::StringPtr hint) -> UnitError {
     return kj::str(quote(text), hint, "; write a whole number and a unit, such as \"", example, "\"");
   };
@@ -67,7 +67,8 @@ kj::OneOf<uint64_t, UnitError> parseBytes(kj::StringPtr text, kj::StringPtr suff
   }
   if (rest.startsWith(".")) return wrong(" is a fraction");
   rest = withoutSpaces(rest);
-  if (number == 0) return kj::str(quote(text), " would let nothing pass; to forbid something write a [[deny]]");
+  if (number == 0 && zero == Zero::REFUSED)
+    return kj::str(quote(text), " is nothing at all; leave it out, or write more");
   if (!rest.endsWith(suffix)) return wrong(suffix.size() > 0 ? " lacks '/s' at its end"_kj : ""_kj);
   auto unitText = kj::heapString(rest.slice(0, rest.size() - suffix.size()));
   if (unitText.size() == 0) return wrong(" lacks a unit");
@@ -86,22 +87,29 @@ kj::OneOf<uint64_t, UnitError> parseBytes(kj::StringPtr text, kj::StringPtr suff
 
 }  // namespace
 
-kj::OneOf<uint64_t, UnitError> parseSize(kj::StringPtr text) {
-  return parseBytes(text, "", "16 MiB");
+kj::OneOf<uint64_t, UnitError> parseSize(kj::StringPtr text, Zero zero) {
+  return parseBytes(text, "", "16 MiB", zero);
 }
 
-kj::OneOf<uint64_t, UnitError> parseRate(kj::StringPtr text) {
-  return parseBytes(text, "/s", "200 MiB/s");
+kj::OneOf<uint64_t, UnitError> parseRate(kj::StringPtr text, Zero zero) {
+  return parseBytes(text, "/s", "200 MiB/s", zero);
 }
 
 kj::OneOf<uint64_t, UnitError> parseCallRate(kj::StringPtr text) {
   kj::StringPtr rest = text;
   KJ_IF_MAYBE (number, takeNumber(rest)) {
     uint64_t perHour = rest == "/s" ? 3600 : rest == "/min" ? 60 : rest == "/h" ? 1 : 0;
-    if (*number == 0) return kj::str(quote(text), " would let nothing pass; to forbid something write a [[deny]]");
     if (perHour > 0 && *number <= 1000000000) return *number * perHour;
   }
   return kj::str(quote(text), " is no rate of calls; write \"100/s\", \"30/min\" or \"5/h\"");
+}
+
+kj::String formatSize(uint64_t bytes) {
+  const Unit* best = &UNITS[0];
+  for (auto& unit : UNITS) {
+    if (bytes > 0 && bytes % unit.bytes == 0 && unit.bytes > best->bytes) best = &unit;
+  }
+  return kj::str(bytes / best->bytes, ' ', best->name);
 }
 
 // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".

@@ -10,13 +10,18 @@ namespace postern::policy {
 // What is wrong with a text and what to write instead.
 using UnitError = kj::String;
 
-// A whole number of B, kB, MB, GB, TB (powers of 1,000) or KiB, MiB, GiB, TiB (of 1,024); at least one byte and below
-// 2^63.
-kj::OneOf<uint64_t, UnitError> parseSize(kj::StringPtr text);
+// Whether a text may say 0, where that means something: that nothing passes.
+enum class Zero : uint8_t { REFUSED, ALLOWED };
+
+// A whole number of B, kB, MB, GB, TB (powers of 1,000) or KiB, MiB, GiB, TiB (of 1,024); below 2^63.
+kj::OneOf<uint64_t, UnitError> parseSize(kj::StringPtr text, Zero zero = Zero::REFUSED);
 // A size and "/s": bytes a second.
-kj::OneOf<uint64_t, UnitError> parseRate(kj::StringPtr text);
-// "100/s", "30/min" or "5/h": how many in an hour.
+kj::OneOf<uint64_t, UnitError> parseRate(kj::StringPtr text, Zero zero = Zero::REFUSED);
+// "100/s", "30/min", "5/h" or "0/h": how many in an hour.
 kj::OneOf<uint64_t, UnitError> parseCallRate(kj::StringPtr text);
+
+// "16 MiB", "3 kB", "1025 B": in the largest unit of which it is a whole number.
+kj::String formatSize(uint64_t bytes);
 
 // Days since 1970-01-01 of a date of the Gregorian calendar.
 int64_t daysSinceEpoch(int year, unsigned month, unsigned day);

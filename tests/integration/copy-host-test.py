@@ -248,7 +248,7 @@ class CopyHostTest(unittest.TestCase):
         time.sleep(0.3)
         busy = self.lab.run("cp", source, f"web1:{self.target}/other")
         self.assertEqual(busy.status, 6, repr(busy))
-        self.assertIn("1 copies at a time", busy.err)
+        self.assertIn("room for 1 copies and channels at a time", busy.err)
         self.assertEqual(copy.wait(30), 0)
         took = time.monotonic() - began
         self.assertGreater(took, 1.8)

@@ -10,6 +10,9 @@
 //   ping [USER]           calls GuestCalls.ping for that user: "ping ok" or "ping denied RULE"
 //   put FOLDER NAME PATH  copies the file or tree NAME in FOLDER to PATH in the guest, for alice, with --verify
 //   get PATH FOLDER       the other way: "copied FILES files, FAILURES failures", or "copy failed: WHY"
+//   connect SERVICE [USER] says "hello" to it and tells what it says until its end: "channel SERVICE: TEXT, finished"
+//   hold SERVICE COUNT    opens so many channels that stay: "held COUNT"; each that ends tells "channel ended"
+//   serve | deny          what the guest's consumers reach is an echo; or nothing
 //   quit
 //
 // Events: "session N", "session over: WHY", "enrolled", "refused", "heartbeat N", "goodbye WHY", "not established:
@@ -29,6 +32,7 @@
 #include <sstream>
 
 #include "protocol/limits.h"
+#include "tests/support/host-channels.h"
 #include "tests/support/host-copy.h"
 #include "tests/support/small-host.h"
 #include "transport/endpoint.h"
@@ -73,6 +77,7 @@ class HostEnd final : private kj::TaskSet::ErrorHandler {
   kj::AsyncInputStream& commands;
   SystemRandom random;
   SmallHost host;
+  kj::Vector<kj::Own<unsigned>> holding;
   kj::TaskSet tasks;
   char buffer[512];
   std::string line;
@@ -113,10 +118,25 @@ class HostEnd final : private kj::TaskSet::ErrorHandler {
       std::string second, third;
       in >> second >> third;
       copy(verb == "put", argument, second, third);
+    } else if (verb == "connect") {
+      std::string user;
+      in >> user;
+      connect(kj::heapString(argument.c_str()), kj::heapString(user.empty() ? "alice" : user.c_str()));
+    } else if (verb == "hold") {
+      unsigned count = 0;
+      in >> count;
+      hold(kj::heapString(argument.c_str()), count);
+    } else if (verb == "serve") {
+      host.onChannel = kj::Function<void(kj::Own<BulkChannel>)>(
+          [this](kj::Own<BulkChannel> channel) { tasks.add(echo(kj::mv(channel))); });
+    } else if (verb == "deny") {
+      host.onChannel = nullptr;
     } else {
       say("what?");
     }
-    if (verb != "offer" && verb != "ping" && verb != "put" && verb != "get") say(kj::str("did ", verb.c_str()));
+    bool tellsItself =
+        verb == "offer" || verb == "ping" || verb == "put" || verb == "get" || verb == "connect" || verb == "hold";
+    if (!tellsItself) say(kj::str("did ", verb.c_str()));
   }
 
   void ping(kj::String user) {
@@ -133,6 +153,53 @@ class HostEnd final : private kj::TaskSet::ErrorHandler {
             say("ping ok");
           }
         }));
+  }
+
+  schema::GuestCalls::Client callsFor(kj::StringPtr user) {
+    auto request = host.guest().callsForRequest();
+    request.initCaller().initUser().setName(user);
+    return request.send().getCalls();
+  }
+
+  void connect(kj::String service, kj::String user) {
+    if (!host.isConnected()) return say("channel: not connected");
+    auto calls = callsFor(user);
+    auto reaching = reach(host.session(), calls, service);
+    tasks.add(reaching.attach(kj::cp(calls)).then([service = kj::mv(service), calls](Reached reached) mutable {
+      KJ_IF_MAYBE (own, reached.channel) {
+        auto& channel = **own;
+        auto talk = channel.write(kj::StringPtr("hello\n").asBytes()).then([&channel](bool) {
+          channel.finish();
+          return hear(channel, size_t(1) << 20);
+        });
+        return talk.attach(kj::mv(*own), kj::mv(calls)).then([service = kj::mv(service)](Heard heard) {
+          for (char& c : heard.text) c = c == '\n' ? ' ' : c;
+          bool finished = KJ_ASSERT_NONNULL(heard.end) == BulkEnd::FINISHED;
+          say(kj::str("channel ", service, ": ", heard.text, finished ? ", finished" : ", reset"));
+        });
+      }
+      say(kj::str("channel ", service, ": refused, ", reached.refusal));
+      return kj::Promise<void>(kj::READY_NOW);
+    }));
+  }
+
+  void hold(kj::String service, unsigned count) {
+    if (!host.isConnected()) return say("channel: not connected");
+    auto calls = callsFor("alice");
+    auto left = kj::heap<unsigned>(count);
+    auto& counter = *left;
+    holding.add(kj::mv(left));
+    for (unsigned i = 0; i < count; ++i) {
+      tasks.add(reach(host.session(), calls, service).then([&counter, count, calls](Reached reached) mutable {
+        KJ_IF_MAYBE (own, reached.channel) {
+          if (--counter == 0) say(kj::str("held ", count));
+          auto hearing = hear(**own, size_t(1) << 20);
+          return hearing.attach(kj::mv(*own), kj::mv(calls)).then([](Heard) { say("channel ended"); });
+        }
+        say(kj::str("channel: refused, ", reached.refusal));
+        return kj::Promise<void>(kj::READY_NOW);
+      }));
+    }
   }
 
   void copy(bool puts, const std::string& first, const std::string& second, const std::string& third) {

@@ -21,6 +21,9 @@
 //   unread          heartbeats, whose answers are not read
 //   reconnects      a session after the other, each with another agent's id, and counters that go back
 //   strangers       connections that say nothing, half a HELLO, or noise
+//   channel:probe:FOLDER           questions for channels by FOLDER/plan, answers to FOLDER/answers
+//   (hostile-channels.h) channel:flood:COUNT:TO:SERVICE so many questions as fast as they go channel:offers:TO:SERVICE
+//   questions that offer a channel which is none, a session each
 // and, until a line comes, which may be empty, while it answers calls in that way and heartbeats properly:
 //   silent          never
 //   giant           with texts of 1 MB, full of control characters, and lists of thousands
@@ -29,6 +32,8 @@
 //   hangs-up        by ending the session in the middle of the call
 //   throws          with exceptions
 //   file:TRICK      file transfers with one of the tricks of hostile-files.h; all other calls properly
+//   channel:TRICK   connections to its services with one of the tricks of hostile-channels.h; all other calls properly
+//   channel:crowd:COUNT:TO:SERVICE  as many channels of its own, of which it reads nothing
 
 #include <capnp/rpc.capnp.h>
 #include <errno.h>
@@ -55,6 +60,7 @@
 #include "protocol/limits.h"
 #include "protocol/read-scratch.h"
 #include "protocol/rpc-system.h"
+#include "tests/integration/hostile-channels.h"
 #include "tests/integration/hostile-files.h"
 #include "transport/connector.h"
 #include "transport/random.h"
@@ -79,25 +85,35 @@ kj::String evilText(size_t size) {
 }
 
 // A session's bulk channels, and what to do on them.
-struct FileMischief {
+struct Mischief {
   BulkMux& bulk;
-  kj::StringPtr trick;  // empty: none
+  kj::StringPtr trick;                   // empty: none
+  kj::Vector<kj::Promise<void>>& plays;  // go on for as long as the session
 };
 
 class Calls final : public schema::GuestCalls::Server {
  public:
-  Calls(Mood mood, kj::Function<void()>& hangUp, FileMischief files) : mood(mood), hangUp(hangUp), files(files) {}
+  Calls(Mood mood, kj::Function<void()>& hangUp, Mischief mischief) : mood(mood), hangUp(hangUp), mischief(mischief) {}
 
   kj::Promise<void> file(FileContext context) override {
-    if (files.trick.size() == 0) return answer([]() {});
+    if (!isFileTrick(mischief.trick)) return answer([]() {});
     auto params = context.getParams();
-    auto accepted = files.bulk.accept({params.getChannel(), params.getCredit()});
+    auto accepted = mischief.bulk.accept({params.getChannel(), params.getCredit()});
     KJ_IF_MAYBE (channel, accepted.tryGet<kj::Own<BulkChannel>>()) {
       auto& reference = **channel;
-      auto play = playFileTrick(files.trick, reference).then([&reference]() { return drain(reference); });
+      auto play = playFileTrick(mischief.trick, reference).then([&reference]() { return drain(reference); });
       plays.add(play.attach(kj::mv(*channel)).eagerlyEvaluate([](kj::Exception&&) {}));
     }
     return kj::READY_NOW;
+  }
+
+  kj::Promise<void> connect(ConnectContext context) override {
+    if (!isChannelTrick(mischief.trick)) return answer([]() {});
+    return playChannelTrick(mischief.trick, mischief.bulk, hangUp, context, mischief.plays);
+  }
+  kj::Promise<void> services(ServicesContext context) override {
+    if (isChannelTrick(mischief.trick)) listEvilServices(context);
+    return answer([]() {});
   }
 
   kj::Promise<void> ping(PingContext context) override {
@@ -131,7 +147,7 @@ class Calls final : public schema::GuestCalls::Server {
  private:
   const Mood mood;
   kj::Function<void()>& hangUp;
-  const FileMischief files;
+  const Mischief mischief;
   kj::Vector<kj::Promise<void>> steps;
   kj::Vector<kj::Promise<void>> plays;
 
@@ -190,16 +206,17 @@ class Calls final : public schema::GuestCalls::Server {
 
 class Bootstrap final : public schema::Guest::Server {
  public:
-  Bootstrap(Mood mood, kj::Function<void()>& hangUp, FileMischief files) : mood(mood), hangUp(hangUp), files(files) {}
+  Bootstrap(Mood mood, kj::Function<void()>& hangUp, Mischief mischief)
+      : mood(mood), hangUp(hangUp), mischief(mischief) {}
   kj::Promise<void> callsFor(CallsForContext context) override {
-    context.getResults().setCalls(kj::heap<Calls>(mood, hangUp, files));
+    context.getResults().setCalls(kj::heap<Calls>(mood, hangUp, mischief));
     return kj::READY_NOW;
   }
 
  private:
   const Mood mood;
   kj::Function<void()>& hangUp;
-  const FileMischief files;
+  const Mischief mischief;
 };
 
 class HostileGuest final : private kj::TaskSet::ErrorHandler {
@@ -244,6 +261,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
       KJ_DEFER(trick = nullptr);
       return serve(Mood::PROPER);
     }
+    if (deed.starts_with("channel:")) return channels(deed);
     if (deed == "heartbeats") return heartbeats();
     if (deed == "nonsense") return nonsense();
     if (deed == "goodbyes") return goodbyes();
@@ -262,6 +280,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
  private:
   struct Live {
     kj::Own<Session> session;
+    kj::Vector<kj::Promise<void>> plays;
     kj::AutoCloseFd behind;                 // the same socket
     kj::Maybe<kj::Own<RpcConnection>> rpc;  // goes before the session
     schema::Host::Client host = nullptr;
@@ -389,7 +408,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   }
   Live& speak(Mood mood = Mood::PROPER) {
     auto& made = connect();
-    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp, FileMischief{made.session->bulk(), trick});
+    auto bootstrap = kj::heap<Bootstrap>(mood, hangUp, Mischief{made.session->bulk(), trick, made.plays});
     auto& connection =
         *made.rpc.emplace(kj::heap<RpcConnection>(*made.session, Role::GUEST, kj::mv(bootstrap), [](kj::StringPtr) {}));
     made.host = connection.peer().castAs<schema::Host>();
@@ -421,6 +440,44 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
     }
     live = nullptr;
     return beats;
+  }
+
+  kj::Maybe<uint64_t> channels(const std::string& deed) {
+    std::istringstream stream(deed.substr(sizeof("channel:") - 1));
+    kj::Vector<kj::String> words;
+    for (std::string word; std::getline(stream, word, ':');) words.add(kj::str(word.c_str()));
+    if (words.size() == 1 && isChannelTrick(words[0])) {
+      trick = kj::mv(words[0]);
+      KJ_DEFER(trick = nullptr);
+      return serve(Mood::PROPER);
+    }
+    if (words.size() == 2 && words[0] == "probe") return probeChannels(io, *connect().session, words[1]);
+    if (words.size() < 3) return nullptr;
+    Wanted wanted{kj::str(words[words.size() - 2]), kj::str(words.back())};
+    if (words[0] == "offers") return offers(wanted);
+    if (words[0] == "flood") return floodWithQuestions(asking(speak()), words[1].parseAs<uint64_t>(), wanted);
+    if (words[0] == "crowd") return crowd(words[1].parseAs<uint64_t>(), wanted);
+    return nullptr;
+  }
+  Asking asking(Live& to) { return {io, to.session->bulk(), to.host}; }
+  uint64_t offers(const Wanted& wanted) {
+    for (unsigned i = 0; i < BAD_OFFERS; ++i) offerBadChannel(asking(speak()), i, wanted);
+    live = nullptr;
+    return BAD_OFFERS;
+  }
+  // Beats on the same session, until a line comes.
+  uint64_t crowd(uint64_t count, const Wanted& wanted) {
+    auto& to = speak();
+    beatProperly(to);
+    auto held = openCrowd(asking(to), count, wanted);
+    while (isTime() && !isAskedForMore() && !isOver()) {
+      beatProperly(to);
+      for (unsigned i = 0; i < 20 && isTime() && !isAskedForMore() && !isOver(); ++i) turn(50 * kj::MILLISECONDS);
+    }
+    auto opened = held.size();
+    held.clear();
+    live = nullptr;
+    return opened;
   }
 
   void fillWithNonsense(schema::Heartbeat::Builder beat, uint64_t salt, size_t textBytes) {

@@ -65,6 +65,17 @@ class SmallHost::Server final : public schema::Host::Server {
     host.event(kj::str("goodbye ", static_cast<unsigned>(context.getParams().getWhy())));
     return kj::READY_NOW;
   }
+  kj::Promise<void> connect(ConnectContext context) override {
+    auto params = context.getParams();
+    host.event(kj::str("connect ", params.getTo(), ' ', params.getService()));
+    KJ_IF_MAYBE (serve, host.onChannel) {
+      auto accepted = host.session().bulk().accept({params.getChannel(), params.getCredit()});
+      KJ_IF_MAYBE (channel, accepted.tryGet<kj::Own<BulkChannel>>()) (*serve)(kj::mv(*channel));
+    } else {
+      context.getResults().initRefusal().setReason(schema::Refusal::Reason::DENIED);
+    }
+    return kj::READY_NOW;
+  }
 
  private:
   SmallHost& host;

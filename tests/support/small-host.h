@@ -34,6 +34,8 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
   // The answer to heartbeats, or none at all.
   uint32_t interval = 1000;
   bool answersHeartbeats = true;
+  // What the guest's consumers reach here; null: nothing, and each is denied.
+  kj::Maybe<kj::Function<void(kj::Own<BulkChannel>)>> onChannel;
 
   // A guest's connection, from HELLO on.
   void serve(kj::Own<BytePipe> pipe);

@@ -24,8 +24,35 @@ from host_side import colours_of, wait_until
 from vsock_echo import build_vsock_flood
 
 VM = "web1"
-# What the guest's owner has prepared: a folder that belongs to the agent's unprivileged user.
-FOLDER = "mkdir -p /srv/files && chown postern-agent /srv/files"
+# What the guest's owner has prepared: a folder that belongs to the agent's unprivileged user, a service, and a way to one of
+# the host's.
+FOLDER = "mkdir -p /srv/files && chown postern-agent /srv/files && ifconfig lo 127.0.0.1 up"
+SETTINGS = """policy = 1
+[[allow]]
+id = "operations"
+call = ["ping", "info.*", "power.*", "service.echo"]
+[[allow]]
+id = "files"
+call = "file.*"
+args = { path = ["/srv/files", "/srv/files/**"] }
+[service.echo]
+target = ["/bin/cat"]
+[[consume]]
+listen = "tcp:127.0.0.1:7000"
+from = "host"
+service = "echo"
+"""
+HOST_SETTINGS = """[service.echo]
+target = ["/bin/cat"]
+user = "root"
+"""
+HOST_POLICY = f"""policy = 1
+[[allow]]
+id = "up"
+from = "{VM}"
+to = "host"
+call = "service.echo"
+"""
 CID = 42
 PORT = 9700
 BOOT_SECONDS = 240  # of the inner guest, should it be emulated twice; usually ten
@@ -44,11 +71,18 @@ class MainJobOverVsock(unittest.TestCase):
     def setUpClass(cls):
         programs = build_folder()
         folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="postern-vsock-")))
-        inner = agent_initramfs(programs, disk=True, first=FOLDER).add_program(build_vsock_flood(folder))
+        inner = agent_initramfs(programs, disk=True, first=FOLDER, files={"/etc/postern/agent.toml": SETTINGS})
+        inner.add_program(build_vsock_flood(folder))
+        for name, text in {"postern.toml": HOST_SETTINGS, "10-up.toml": HOST_POLICY}.items():
+            (folder / name).write_text(text)
         cls.outer = cls.enterClassContext(
             nested_vsock_guest(
                 outer_programs=[programs / "host" / name for name in ("posternd", "postern-session", "postern")],
-                outer_files={make_disk(folder / "disk"): DISK},
+                outer_files={
+                    make_disk(folder / "disk"): DISK,
+                    folder / "postern.toml": "/etc/postern/postern.toml",
+                    folder / "10-up.toml": "/etc/postern/policy.d/10-up.toml",
+                },
                 inner_initramfs=inner,
                 inner_cid=CID,
                 inner_restarts=True,
@@ -57,7 +91,7 @@ class MainJobOverVsock(unittest.TestCase):
             )
         )
         cls.start_posternd()
-        grants = ["--grant", "ping,info,power.shutdown,power.restart,file:/srv/files", "--to", "user:root"]
+        grants = ["--grant", "ping,info,power.shutdown,power.restart,file:/srv/files,service.echo", "--to", "user:root"]
         cls.postern("enroll", VM, "--transport", f"vsock:{CID}", "--bundle-file", BUNDLE, *grants)
         cls.outer.run("start-inner")
         cls.outer.wait_for(INNER_READY, BOOT_SECONDS)
@@ -162,6 +196,20 @@ class MainJobOverVsock(unittest.TestCase):
         self.assertIn("denied", self.postern("cp", "/tmp/back/large", f"{VM}:/etc/large", status=3))
         self.postern("rm", "-r", f"{VM}:/srv/files/tree")
         self.outer.run("rm -r /tmp/back")
+
+    def test_a_channel_each_way(self):
+        self.assertEqual(self.outer.run(f"echo down | postern connect {VM} echo").output, "down\n")
+        begin = self.outer.console.position
+        self.in_inner("echo up | nc 127.0.0.1 7000 | sed s/^/came-/")
+        self.outer.wait_for(f"{INNER_LINE}came-up", SOON_SECONDS, since=begin)
+        passed = {"opened": 2, "active": 0, "bytesOut": 8, "bytesIn": 8}
+        seen = {}
+
+        def counted():
+            seen.update(json.loads(self.postern("channel", "stats", VM, "--json"))["ports"][0])
+            return passed.items() <= seen.items()
+
+        wait_until(counted, SOON_SECONDS, f"counters {passed}", lambda: seen)
 
     def test_a_killed_broker_and_its_agent_heal(self):
         self.in_inner("kill -9 $(agent-service pid)")

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <linux/close_range.h>
@@ -24,6 +23,9 @@ namespace {
 constexpr int SOCKET_FD = 3;
 // Where the child keeps the pipe that tells of its failure, until execve() closes it.
 constexpr int FAILURE_FD = 4;
+// What a program may have open unless it asks for more, however much this process has asked for: as a service manager
+// starts it, and what select(2) can name.
+constexpr rlim_t USUAL_DESCRIPTORS = 1024;
 // A pipe takes so much without a reader.
 constexpr size_t PIPE_BYTES = 4096;
 
@@ -97,6 +99,7 @@ void takeDescriptors(const Plan& plan) {
   if (!done) fail(DESCRIPTORS);
 }
 
+// Signals were blocked before fork(): a handler of the parent never runs in the child.
 void takeDefaults() {
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);  // those that cannot be set stay
   sigset_t none;
@@ -104,15 +107,23 @@ void takeDefaults() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   rlimit noCore{0, 0};
   setrlimit(RLIMIT_CORE, &noCore);
+  rlimit descriptors;
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur > USUAL_DESCRIPTORS) {
+    descriptors.rlim_cur = USUAL_DESCRIPTORS;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
   umask(022);
 }
 
 void takeIdentity(const Plan& plan) {
   KJ_IF_MAYBE (identity, plan.identity) {
-    bool done = geteuid() != 0 || (setgroups(plan.groups.size(), plan.groups.begin()) == 0 &&
-                                   setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
-                                   setresuid(identity->uid, identity->uid, identity->uid) == 0);
-    if (!done || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(IDENTITY);
+    // Not by the C library's functions, which look for other threads to take along.
+    bool done = geteuid() != 0 || (syscall(SYS_setgroups, plan.groups.size(), plan.groups.begin()) == 0 &&
+                                   syscall(SYS_setresgid, identity->gid, identity->gid, identity->gid) == 0 &&
+                                   syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid) == 0);
+    // Root has nothing left to gain, and what it lets in (an sshd its users) may have to.
+    bool bound = identity->uid == 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+    if (!done || !bound) fail(IDENTITY);
   }
 }
 
@@ -147,13 +158,43 @@ kj::Maybe<kj::String> failureOf(int fd, kj::StringPtr program) {
   return kj::str("cannot start ", program, ": ", STEPS[failure.step], ": ", errorWords(failure.error));
 }
 
+pid_t forkChild(const Plan& plan) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_t pid = fork();
+  if (pid == 0) becomeChild(plan);
+  int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return pid;
+}
+
+// What the child has at 0 and 1, and what this process keeps of it.
+struct Stdio {
+  kj::AutoCloseFd input;
+  kj::AutoCloseFd output;
+  kj::AutoCloseFd kept;  // null: nothing
+};
+
+Stdio newStdio(const ChildDescription& description) {
+  KJ_IF_MAYBE (given, description.stdio) {
+    int flags;
+    KJ_SYSCALL(flags = fcntl(*given, F_GETFL));
+    KJ_SYSCALL(fcntl(*given, F_SETFL, flags & ~O_NONBLOCK));
+    return {aside(*given), aside(*given), nullptr};
+  }
+  auto output = newPipe();
+  KJ_SYSCALL(fcntl(output.read, F_SETFL, O_NONBLOCK));
+  return {newInput(description.input), kj::mv(output.write), kj::mv(output.read)};
+}
+
 }  // namespace
 
 // T61
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description) {
   KJ_REQUIRE(description.argv.size() > 0 && description.argv[0].startsWith("/"), "a program without an absolute path");
-  auto input = newInput(description.input);
-  auto output = newPipe();
+  auto stdio = newStdio(description);
   auto failure = newPipe();
   kj::AutoCloseFd socket;
   KJ_IF_MAYBE (given, description.socket) socket = aside(*given);
@@ -164,19 +205,18 @@ kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& descripti
             description.groups,
             description.detached,
             getpid(),
-            input,
-            output.write,
+            stdio.input,
+            stdio.output,
             failure.write,
             socket};
-  pid_t pid = fork();
-  if (pid == 0) becomeChild(plan);
+  pid_t pid = forkChild(plan);
   if (pid < 0) {
     int error = errno;
     return kj::str("cannot start ", description.argv[0], ": ", errorWords(error));
   }
   // The child does it as well; whoever comes first.
   if (!description.detached) setpgid(pid, pid);
-  output.write = nullptr;
+  stdio.output = nullptr;
   failure.write = nullptr;
   int pidfd = int(syscall(SYS_pidfd_open, pid, 0));
   auto why = failureOf(failure.read, description.argv[0]);
@@ -187,8 +227,7 @@ kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& descripti
     kj::AutoCloseFd owned(pidfd);
     return kj::mv(*text);
   }
-  KJ_SYSCALL(fcntl(output.read, F_SETFL, O_NONBLOCK));
-  return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(output.read)};
+  return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(stdio.kept)};
 }
 
 }  // namespace postern

@@ -11,11 +11,11 @@ namespace postern {
 struct StartedChild {
   pid_t pid;  // also its group; unreaped
   kj::AutoCloseFd pidfd;
-  kj::AutoCloseFd output;  // its standard output, non-blocking
+  kj::AutoCloseFd output;  // its standard output, non-blocking; null if it has `stdio`
 };
 
-// Returns once the program runs, or with a line that says why it does not; nothing of it is left then. What
-// runs between fork() and execve() is safe beside other threads.
+// Returns once the program runs, or with a line that says why it does not; nothing of it is left then. May be called
+// beside other threads: between fork() and execve() the child allocates nothing, takes no lock and runs no handler.
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description);
 
 }  // namespace postern

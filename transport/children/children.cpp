@@ -33,7 +33,7 @@ class Children::Child {
   kj::AutoCloseFd pidfd;
   kj::AutoCloseFd output;
   kj::UnixEventPort::FdObserver exitObserver;
-  kj::UnixEventPort::FdObserver outputObserver;
+  kj::Maybe<kj::UnixEventPort::FdObserver> outputObserver;  // null: its output is not kept
   kj::Vector<kj::byte> taken;
   kj::Maybe<Waiting&> waiting;
   kj::Own<kj::PromiseFulfiller<void>> abandoned;
@@ -84,8 +84,10 @@ Children::Child::Child(Children& children, StartedChild started, const ChildDesc
       grace(description.grace),
       pidfd(kj::mv(started.pidfd)),
       output(kj::mv(started.output)),
-      exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
-      outputObserver(children.port, output, kj::UnixEventPort::FdObserver::OBSERVE_READ) {
+      exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ) {
+  if (output.get() >= 0) {
+    outputObserver.emplace(children.port, output, kj::UnixEventPort::FdObserver::OBSERVE_READ);
+  }
   ++children.alive;
   exited = untilExit().fork();
   pumping = pump().eagerlyEvaluate(nullptr);
@@ -107,6 +109,7 @@ void Children::Child::report(ChildEnd end) {
 }
 
 bool Children::Child::takeOutput() {
+  if (outputObserver == nullptr) return true;
   kj::byte buffer[4096];
   // A child that writes without end gets its turn, not the loop.
   for (size_t turn = 0; turn < MAX_CHILD_OUTPUT / sizeof(buffer); ++turn) {
@@ -118,8 +121,11 @@ bool Children::Child::takeOutput() {
 }
 
 kj::Promise<void> Children::Child::pump() {
-  auto more = takeOutput() ? outputObserver.whenBecomesReadable() : kj::Promise<void>(kj::READY_NOW);
-  return more.then([this] { return pump(); });
+  KJ_IF_MAYBE (observer, outputObserver) {
+    auto more = takeOutput() ? observer->whenBecomesReadable() : kj::Promise<void>(kj::READY_NOW);
+    return more.then([this] { return pump(); });
+  }
+  return kj::NEVER_DONE;
 }
 
 kj::Promise<void> Children::Child::untilExit() {
@@ -195,7 +201,8 @@ kj::Promise<void> Children::Child::finish() {
   });
 }
 
-Children::Children(kj::UnixEventPort& port, Tell tell) : port(port), tell(kj::mv(tell)), tasks(*this) {}
+Children::Children(kj::UnixEventPort& port, Tell tell, size_t most)
+    : port(port), tell(kj::mv(tell)), most(most), tasks(*this) {}
 Children::~Children() noexcept(false) {}
 
 kj::Promise<ChildEnd> Children::run(ChildDescription description) {
@@ -206,9 +213,9 @@ kj::Promise<ChildEnd> Children::run(ChildDescription description) {
 
 kj::Maybe<ChildNotStarted> Children::start(ChildDescription description, kj::Promise<ChildEnd>& end) {
   if (leftBehind() >= MAX_LEFT_BEHIND) {
-    return ChildNotStarted{kj::str("too many processes hang in this guest (a dead disk or network file system)")};
+    return ChildNotStarted{kj::str("too many processes hang (a dead disk or network file system)")};
   }
-  if (alive >= MAX_CHILDREN) return ChildNotStarted{kj::str("too many programs run already")};
+  if (alive >= most) return ChildNotStarted{kj::str("too many programs run already")};
   auto started = startChild(description);
   KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildNotStarted{kj::mv(*error)};
   auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description);

@@ -5,10 +5,11 @@
 //   leaves
 //     running in the background does not outlive it (a hook that starts a service asks the service manager)
 //   - no open descriptor but 0, 1, 2, and 3 where one was given; its standard error is this process's
-//   - exactly the environment, working directory and identity that its description says; signal dispositions at default
+//   - exactly the environment, working directory and identity that its description says; signal dispositions and the
+//     number of descriptors that it may have at default
 //   - a time limit, if one was given: then SIGTERM, and SIGKILL one second later; dropping the promise does the same
 //   - output of at most MAX_CHILD_OUTPUT bytes; what is above is read and thrown away
-//   - an end with this process's own, by the kernel (PR_SET_PDEATHSIG)
+//   - an end with the thread's that started it, by the kernel (PR_SET_PDEATHSIG)
 //
 // A group that SIGKILL does not end (a process in uninterruptible sleep, on a dead disk or network file system) is left
 // behind and counted until it is gone; while MAX_LEFT_BEHIND of them exist, nothing new is started.
@@ -50,6 +51,8 @@ struct ChildDescription {
   bool detached = false;
   kj::Array<gid_t> groups = nullptr;
   kj::Maybe<kj::AutoCloseFd> socket = nullptr;  // its descriptor 3
+  // Its descriptors 0 and 1, in place of `input` and of output that is kept. Made blocking, as programs expect.
+  kj::Maybe<kj::AutoCloseFd> stdio = nullptr;
   // Once nobody waits for it, it may end by itself for so long before SIGTERM.
   kj::Duration grace = 0 * kj::SECONDS;
 };
@@ -71,7 +74,8 @@ class Children final : private kj::TaskSet::ErrorHandler {
  public:
   // What nobody waits for and an administrator has to know: a line each, that begins with the event's name.
   using Tell = kj::Function<void(kj::StringPtr)>;
-  Children(kj::UnixEventPort& port, Tell tell);
+  // At most `most` run at once; who starts programs at others' wish has Children of its own for them.
+  Children(kj::UnixEventPort& port, Tell tell, size_t most = MAX_CHILDREN);
   // Kills what runs, without waiting; detached ones live on.
   ~Children() noexcept(false);
   KJ_DISALLOW_COPY(Children);
@@ -95,6 +99,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
 
   kj::UnixEventPort& port;
   Tell tell;
+  const size_t most;
   kj::Vector<Stuck> stuck;
   size_t alive = 0;
   kj::TaskSet tasks;  // a Child each

@@ -19,7 +19,7 @@ class RelayEnd {
  public:
   enum class State : uint8_t {
     OPEN,      // `bytes` of them, or nothing now
-    FINISHED,  // read: the other side sends no more. write: it takes no more, and both directions are over
+    FINISHED,  // read: the other side sends no more, and this is said again, until it resets
     RESET,
   };
   struct Result {
@@ -29,20 +29,36 @@ class RelayEnd {
 
   virtual ~RelayEnd() noexcept(false) {}
 
-  // `space` has at least MAX_BULK_DATA_BYTES: what another session sends comes in pieces of up to that.
+  // Not empty.
   virtual Result read(kj::ArrayPtr<kj::byte> space) = 0;
+  // Until an attempt to read is worth while; behind FINISHED, until there may have been a reset.
   virtual kj::Promise<void> whenReadable() = 0;
-  // Not empty. Takes the beginning of it, or all.
+  // Not empty, and not behind finish(). Takes the beginning of it, or all.
   virtual Result write(kj::ArrayPtr<const kj::byte> bytes) = 0;
+  // Behind finish(): until it has been told, which is when the end may be destroyed without a reset.
   virtual kj::Promise<void> whenWritable() = 0;
   // Sends no more, behind what was written. Idempotent.
   virtual void finish() = 0;
   // Both directions, now. A TCP peer sees RST, a Unix peer that writes EPIPE. Idempotent.
   virtual void reset() = 0;
+  // Until the other side has reset, or this one: at once, also while nobody reads, and not spurious. One waiter.
+  virtual kj::Promise<void> whenReset() = 0;
 };
 
-// A connected stream socket, TCP or Unix, of a program of this machine. SIGPIPE is never raised.
+// A connected stream socket, TCP or Unix, of a program of this machine. SIGPIPE is never raised. The descriptor's
+// flags, which a program that handed it over may share, are left alone.
+//
+// A duplicate in another process delays the RST of a reset until it is closed, too. (A shutdown would tell a TCP peer
+// of an orderly end, behind bytes that are not all: what reset() must not do.) A Unix socket whose peer has closed it
+// is FINISHED, and RESET once it is written to, or if the peer left bytes unread.
 kj::Own<RelayEnd> newSocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket);
+
+// Whether it is what newSocketEnd() takes. For a descriptor that somebody else has handed over.
+bool isStreamSocket(int fd);
+
+// Resets a socket of another process's newSocketEnd() or newHopEnd() by a duplicate of it: that end is RESET at once,
+// and what is at the other end of the socket sees what it does by reset(). For who may call connect(2).
+void cutSocket(int duplicate);
 
 // One end of a SOCK_SEQPACKET pair between the session processes of two VMs. Each packet is one byte that says what it
 // is, and what it carries:

@@ -25,15 +25,15 @@ enum class RelayWay : uint8_t {
   IN,   // out of the link to the RelayEnd
 };
 
-// Counts, limits and mirrors. Null at an end that does none of it.
+// Counts, limits and mirrors. Null at an end that does none of it. Every piece that admit() was asked about is told
+// once as passed or as dropped, by the relay's end at the latest.
 class RelayMeter {
  public:
   // A piece has come in and wants to go on. Null: at once; else when it may. One at a time for each way.
   virtual kj::Maybe<kj::Promise<void>> admit(RelayWay way, size_t bytes) = 0;
-  // It has been taken by the other side; called once for each piece that was admitted, with its bytes. Those of a
-  // piece that is dropped by a reset are not.
+  // It has been taken by the other side, with its bytes.
   virtual void passed(RelayWay way, kj::ArrayPtr<const kj::byte> bytes) = 0;
-  // A piece that was admitted will not pass.
+  // It will not pass, or only its beginning did: the channel was reset.
   virtual void dropped(RelayWay way, size_t bytes) = 0;
 };
 

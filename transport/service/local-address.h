@@ -30,14 +30,15 @@ struct LocalAddressError {
 kj::OneOf<LocalAddress, LocalAddressError> parseLocalAddress(kj::StringPtr untrusted);
 kj::String KJ_STRINGIFY(const LocalAddress& address);  // as it is written
 
-// A stream socket, not blocking, close-on-exec, TCP_NODELAY; or why there is none, such as "connection refused".
-// Resolves within `deadline`.
+// A stream socket, not blocking, close-on-exec, TCP_NODELAY; or why there is none, in few words and without the
+// address, such as "connection refused". Resolves within `deadline`.
 kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connectLocal(kj::UnixEventPort& port,
                                                                      const LocalAddress& address,
                                                                      kj::Duration deadline);
 
 // A listening socket, not blocking, close-on-exec. A Unix socket gets `mode`; one that nobody listens on any more is
-// replaced, and one that is in use is not. The file stays when the socket is closed: removeLocal() takes it away.
+// replaced, and one that is in use is not. The file stays when the socket is closed: removeLocal(), which is for then,
+// takes it away, unless another listens there by now.
 kj::OneOf<kj::AutoCloseFd, TransportError> listenLocal(const LocalAddress& address, mode_t mode);
 void removeLocal(const LocalAddress& address);
 

@@ -9,11 +9,6 @@ import platform
 import statistics
 
 
-def _figure(value):
-    """Four digits that count, and never an exponent."""
-    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
-
-
 @dataclasses.dataclass
 class Sample:
     """One copy. CPU is of all processes of a side, in seconds a GB; None where it was not looked at."""
@@ -83,7 +78,7 @@ class Section:
     def add(self, name, unit, sample):
         self.rows.setdefault(name, Row(name, unit, [])).samples.append(sample)
 
-    def compare(self, ours, reference, at_least=None):
+    def compare(self, ours, reference, at_least=None, at_most=None):
         """Ratio of two rows. One that was left out takes its comparisons with it; the notes say why it was."""
         if ours not in self.rows or reference not in self.rows:
             return
@@ -91,23 +86,23 @@ class Section:
         if len(theirs) == 1:
             theirs *= len(mine)
         ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-        self.comparisons.append(Comparison(f"{ours} / {reference}", ratios, at_least=at_least))
+        self.comparisons.append(Comparison(f"{ours} / {reference}", ratios, at_least=at_least, at_most=at_most))
 
-    def bound(self, name, at_most):
-        """A row's own value must not be greater."""
+    def bound(self, name, at_most=None, at_least=None):
+        """A row's own value must not be greater, or less."""
         if name in self.rows:
             values = [sample.value for sample in self.rows[name].samples]
-            self.comparisons.append(Comparison(name, values, at_most=at_most))
+            self.comparisons.append(Comparison(name, values, at_least=at_least, at_most=at_most))
 
     def as_text(self, judged):
         lines = [f"{self.name}: {self.title}", ""]
         lines.append(f"  {'':40}{'unit':>8}{'median':>10}{'min..max':>20}{'CPU s a GB: host  guest':>26}")
         for row in (row.figures() for row in self.rows.values()):
-            spread = f"{_figure(row['min'])}..{_figure(row['max'])}"
+            spread = f"{row['min']:.4g}..{row['max']:.4g}"
             cpu = "".join(f"{'-' if row[side] is None else format(row[side], '.2f'):>7}" for side in ("hostCpu", "guestCpu"))
-            lines.append(f"  {row['name']:40}{row['unit']:>8}{_figure(row['median']):>10}{spread:>20}{cpu:>26}")
+            lines.append(f"  {row['name']:40}{row['unit']:>8}{row['median']:>10.4g}{spread:>20}{cpu:>26}")
         if self.comparisons:
-            lines += ["", f"  {'':60}{'median':>8}{'min..max':>16}{'target':>10}"]
+            lines += ["", f"  {'':60}{'median':>8}{'min..max':>16}{'target':>12}"]
         for each in self.comparisons:
             lines.append(_comparison_text(each.figures(), judged))
         lines += ["", *(f"  {note}" for note in self.notes)] if self.notes else []
@@ -117,13 +112,15 @@ class Section:
 def _comparison_text(figures, judged):
     spread = f"{figures['min']:.3g}..{figures['max']:.3g}"
     target, verdict = "-", ""
-    if figures["atLeast"] is not None:
+    if figures["atLeast"] is not None and figures["atMost"] is not None:
+        target = f"{figures['atLeast']:g}..{figures['atMost']:g}"
+    elif figures["atLeast"] is not None:
         target = f">= {figures['atLeast']:g}"
     elif figures["atMost"] is not None:
         target = f"<= {figures['atMost']:g}"
     if judged and target != "-":
         verdict = "  ok" if figures["met"] else "  MISSED"
-    return f"  {figures['name']:60}{figures['median']:>8.3g}{spread:>16}{target:>10}{verdict}"
+    return f"  {figures['name']:60}{figures['median']:>8.3g}{spread:>16}{target:>12}{verdict}"
 
 
 class Report:

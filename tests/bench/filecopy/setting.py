@@ -21,8 +21,8 @@ class Setting:
         self.quick = quick
         self.postern = postern  # False: the peers alone
 
-    def require_programs(self):
-        absent = [name for name in BUILT if not os.access(self.build / name, os.X_OK)]
+    def require_programs(self, names=BUILT):
+        absent = [name for name in names if not os.access(self.build / name, os.X_OK)]
         if absent:
             raise Missing(
                 f"{self.build} has no {', '.join(absent)}: cmake --preset release && "

@@ -256,3 +256,45 @@ TEST_CASE("ls, stat, mkdir and rm take paths in VMs") {
   auto remove = fileCommandOf<RemoveFilesArguments>({"rm", "-rf", "web1:/a"});
   CHECK((remove.recursive && remove.force));
 }
+
+TEST_CASE("connect, forward and services take a VM and the name of a service, and say what is wrong with them") {
+  auto connect = commandOf<ServiceCommand>({"connect", "web1", "ssh"});
+  CHECK((connect.get<ConnectArguments>().vm == "web1"));
+  CHECK((connect.get<ConnectArguments>().service == "ssh"));
+  CHECK(has(errorOf({"connect", "web1"}), "SERVICE is required"));
+  CHECK(has(errorOf({"connect", "web1", "a.b"}), "'a.b' is no service's name: it has 1 to 64 letters, digits"));
+  CHECK(has(errorOf({"connect", "web1", "*"}), "is no service's name"));
+  CHECK(has(errorOf({"connect", "web1", "a\033b"}), "'a?b' is no service's name"));
+  CHECK(has(errorOf({"connect", "we b", "ssh"}), "is no VM's name"));
+  CHECK(has(errorOf({"services"}), "VM is required"));
+  CHECK(has(errorOf({"conect", "web1", "ssh"}), "did you mean 'connect'?"));
+}
+
+TEST_CASE("LOCAL is a port of this machine alone, an address with a port, or a Unix socket, which may be relative") {
+  auto local = [](kj::StringPtr word) {
+    auto command = commandOf<ServiceCommand>({"forward", "web1", word, "http"});
+    return kj::str(command.get<ForwardArguments>().local);
+  };
+  CHECK((local("8080") == "tcp:127.0.0.1:8080"));
+  CHECK((local("0") == "tcp:127.0.0.1:0"));
+  CHECK((local("tcp:0.0.0.0:80") == "tcp:0.0.0.0:80"));
+  CHECK((local("tcp:[::1]:80") == "tcp:[::1]:80"));
+  CHECK((local("unix:/run/x.sock") == "unix:/run/x.sock"));
+  CHECK((local("unix:x.sock") == "unix:/home/alice/x.sock"));
+  for (auto word : {"http", "70000", "tcp:127.0.0.1", "tcp:example.org:80", "127.0.0.1:80", "unix:", ""}) {
+    CHECK(has(errorOf({"forward", "web1", word, "http"}), "LOCAL"));
+  }
+}
+
+TEST_CASE("channel has commands of its own") {
+  CHECK(has(errorOf({"channel"}), "no command given (see postern channel --help)"));
+  CHECK(has(errorOf({"channel", "lst"}), "did you mean 'list'?"));
+  CHECK(has(errorOf({"channel", "block"}), "VM is required"));
+  CHECK(has(errorOf({"channel", "close"}), "ID is required"));
+  CHECK(has(errorOf({"channel", "close", "0xz"}), "'0xz' is no channel: write its ID as `postern channel list`"));
+  CHECK((commandOf<ServiceCommand>({"channel", "close", "ff"}).get<ChannelCloseArguments>().id == 255));
+  CHECK(commandOf<ServiceCommand>({"channel", "block", "web1"}).get<ChannelBlockArguments>().block);
+  CHECK(!commandOf<ServiceCommand>({"channel", "unblock", "web1"}).get<ChannelBlockArguments>().block);
+  CHECK((commandOf<ServiceCommand>({"channel", "list"}).get<ChannelListArguments>().vm == ""));
+  CHECK(commandOf<ServiceCommand>({"channel", "stats", "web1", "--watch"}).get<ChannelStatsArguments>().watch);
+}

@@ -34,8 +34,16 @@ const Words TO_POSTERND[] = {{"ping", "web1"},
                              {"shutdown", "web1"},
                              {"policy", "explain", "--to", "web1", "--call", "ping"},
                              {"policy", "reload"},
-                             {"audit", "tail"}};
-const Words TO_SESSION[] = {{"ping", "web1"}, {"info", "web1"}, {"shutdown", "web1"}, {"restart", "web1", "--wait"}};
+                             {"audit", "tail"},
+                             {"connect", "web1", "ssh"},
+                             {"forward", "web1", "tcp:127.0.0.1:0", "ssh"},
+                             {"services", "web1"},
+                             {"channel", "list"},
+                             {"channel", "stats"},
+                             {"channel", "block", "web1"},
+                             {"channel", "close", "7"}};
+const Words TO_SESSION[] = {
+    {"ping", "web1"}, {"info", "web1"}, {"shutdown", "web1"}, {"restart", "web1", "--wait"}, {"services", "web1"}};
 
 size_t linesOf(kj::StringPtr text) {
   size_t lines = 0;

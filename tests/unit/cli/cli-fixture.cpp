@@ -88,13 +88,48 @@ kj::Promise<void> FakeSession::file(FileContext context) {
   return script.guest.serve(context);
 }
 
+kj::Promise<void> FakeSession::connect(ConnectContext context) {
+  ANSWER_UNLESS_SCRIPTED(context);
+  script.connected.add(kj::str(context.getParams().getService()));
+  return host::takeDescriptor(context.getParams().getStream()).then([this, context](auto socket) mutable {
+    auto over = kj::newPromiseAndCrossThreadFulfiller<kj::StringPtr>();
+    auto thread = kj::heap<kj::Thread>([service = script.service, socket = kj::mv(KJ_REQUIRE_NONNULL(socket)),
+                                        over = kj::mv(over.fulfiller)]() mutable {
+      fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) & ~O_NONBLOCK);
+      auto why = service(socket);
+      socket = nullptr;
+      over->fulfill(kj::mv(why));
+    });
+    thread->detach();
+    auto observer = context.getParams().getObserver();
+    tasks.add(over.promise.then([observer](kj::StringPtr why) mutable -> kj::Promise<void> {
+      if (why.size() == 0) return kj::READY_NOW;
+      auto request = observer.closedRequest();
+      request.setWhy(why);
+      return request.send().ignoreResult();
+    }));
+    context.getResults().setChannel(7);
+  });
+}
+
+kj::Promise<void> FakeSession::services(ServicesContext context) {
+  ANSWER_UNLESS_SCRIPTED(context);
+  auto list = context.getResults().initServices(static_cast<unsigned>(script.exported.size()));
+  for (unsigned i = 0; i < list.size(); ++i) list.set(i, script.exported[i]);
+  return kj::READY_NOW;
+}
+
 kj::Promise<void> FakeControl::open(OpenContext context) {
   ++script.calls;
   auto vm = context.getParams().getVm();
   auto path = kj::str(context.getParams().getPath().asChars());
   script.opened.add(kj::str(vm, ' ', context.getParams().getCalls()[0], ' ', path));
   ANSWER_UNLESS_SCRIPTED(context);
-  if (isAmong(path, script.denied)) {
+  kj::Vector<kj::StringPtr> granted;
+  for (auto call : context.getParams().getCalls()) {
+    if (!isAmong(call, script.denied)) granted.add(call);
+  }
+  if (isAmong(path, script.denied) || granted.empty()) {
     auto failure = context.getResults().initFailure();
     failure.setKind(hs::Failure::Kind::DENIED);
     failure.setText(kj::str(context.getParams().getCalls()[0], ": denied: no rule allows it"));
@@ -113,10 +148,12 @@ kj::Promise<void> FakeControl::open(OpenContext context) {
   auto pair = host::newSocketPair(SOCK_STREAM);
   auto handle = copyOf(pair.first);
   session.behaviour.vanish = cutting(handle);
-  auto rpc = kj::heap<host::LocalRpc>(io, kj::mv(pair.first), kj::heap<FakeSession>(session));
+  auto rpc = kj::heap<host::LocalRpc>(io, kj::mv(pair.first), kj::heap<FakeSession>(session), host::LOCAL_MESSAGE_WORDS,
+                                      host::LOCAL_FLOW_WORDS, host::Descriptors::ANY);
   script.sessions.add(Served{kj::mv(handle), kj::mv(rpc)});
   context.getResults().setSocket(host::newDescriptor(kj::mv(pair.second)));
-  context.getResults().setGranted(context.getParams().getCalls());
+  auto list = context.getResults().initGranted(static_cast<unsigned>(granted.size()));
+  for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
   return kj::READY_NOW;
 }
 
@@ -199,6 +236,34 @@ kj::Promise<void> FakeControl::audit(AuditContext context) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> FakeControl::channels(ChannelsContext context) {
+  script.askedVm = kj::str(context.getParams().getVm());
+  ANSWER_UNLESS_SCRIPTED(context);
+  script.channels(context.getResults());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> FakeControl::ports(PortsContext context) {
+  script.askedVm = kj::str(context.getParams().getVm());
+  ANSWER_UNLESS_SCRIPTED(context);
+  script.ports(context.getResults());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> FakeControl::blockPort(BlockPortContext context) {
+  script.askedVm = kj::str(context.getParams().getVm());
+  script.blocked = context.getParams().getBlocked();
+  ANSWER_UNLESS_SCRIPTED(context);
+  context.getResults().setCut(script.cut);
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> FakeControl::closeChannel(CloseChannelContext context) {
+  script.closed = context.getParams().getId();
+  ANSWER_UNLESS_SCRIPTED(context);
+  return kj::READY_NOW;
+}
+
 CliWorld::CliWorld()
     : asyncIo(kj::setupAsyncIo()),
       interrupt(kj::newPromiseAndFulfiller<void>()),
@@ -235,6 +300,9 @@ kj::String CliWorld::errors() {
 
 void CliWorld::interruptAfter(kj::Duration time) {
   interruptTimer = timer().afterDelay(time).then([this]() { interrupt.fulfiller->fulfill(); }).eagerlyEvaluate(nullptr);
+}
+void CliWorld::interruptWhen(kj::Promise<void> promise) {
+  interruptTimer = promise.then([this]() { interrupt.fulfiller->fulfill(); }).eagerlyEvaluate(nullptr);
 }
 void CliWorld::interruptAtOutput(kj::StringPtr text) {
   interruptText = kj::str(text);

@@ -84,6 +84,11 @@ class FakeSession final : public hs::VmCalls::Server {
     kj::String bundleTransport;
     kj::String bundleGrants;
     FakeGuest guest;
+    // Services: what one does with its end of a channel, in a thread; then it is closed, and the caller told why
+    // (empty: nothing is told).
+    std::function<kj::StringPtr(int)> service = [](int) { return "finished"_kj; };
+    kj::Vector<kj::String> exported;
+    kj::Vector<kj::String> connected;  // "http"
   };
   explicit FakeSession(Script& script) : script(script), tasks(errors) {}
 
@@ -93,6 +98,8 @@ class FakeSession final : public hs::VmCalls::Server {
   kj::Promise<void> whenGone(WhenGoneContext context) override;
   kj::Promise<void> issueBundle(IssueBundleContext context) override;
   kj::Promise<void> file(FileContext context) override;
+  kj::Promise<void> connect(ConnectContext context) override;
+  kj::Promise<void> services(ServicesContext context) override;
 
  private:
   // What a guest does after it has accepted may fail because the caller went; that is no test's business.
@@ -117,7 +124,7 @@ class FakeControl final : public hs::Control::Server {
     bool giveNoSocket = false;
     kj::Vector<kj::String> unknown;  // VMs that open() does not know
     kj::Vector<kj::String> offline;  // VMs that it finds not connected
-    kj::Vector<kj::String> denied;   // paths that it denies
+    kj::Vector<kj::String> denied;   // paths and calls that it denies
     std::function<void(hs::Control::StatusResults::Builder)> status = [](auto) {};
     std::function<void(hs::Control::ListVmsResults::Builder)> list = [](auto) {};
     std::function<void(hs::Vm::Builder)> vm = [](auto) {};
@@ -135,6 +142,12 @@ class FakeControl final : public hs::Control::Server {
     kj::Vector<kj::String> tags;
     kj::Maybe<bool> forcedReset;
     kj::Maybe<kj::Promise<void>> qemuOff;  // null: no QMP socket
+    std::function<void(hs::Control::ChannelsResults::Builder)> channels = [](auto) {};
+    std::function<void(hs::Control::PortsResults::Builder)> ports = [](auto) {};
+    uint32_t cut = 0;
+    kj::String askedVm;  // by channels, ports, blockPort
+    kj::Maybe<bool> blocked;
+    kj::Maybe<uint64_t> closed;
   };
   FakeControl(Script& script, FakeSession::Script& session, kj::LowLevelAsyncIoProvider& io)
       : script(script), session(session), io(io) {}
@@ -152,6 +165,10 @@ class FakeControl final : public hs::Control::Server {
   kj::Promise<void> explainPolicy(ExplainPolicyContext context) override;
   kj::Promise<void> reloadPolicy(ReloadPolicyContext context) override;
   kj::Promise<void> audit(AuditContext context) override;
+  kj::Promise<void> channels(ChannelsContext context) override;
+  kj::Promise<void> ports(PortsContext context) override;
+  kj::Promise<void> blockPort(BlockPortContext context) override;
+  kj::Promise<void> closeChannel(CloseChannelContext context) override;
 
  private:
   Script& script;
@@ -187,6 +204,8 @@ class CliWorld final : public cli::World {
   void interruptAfter(kj::Duration time);
   void interruptAtOutput(kj::StringPtr text);
   void interruptNow() { interrupt.fulfiller->fulfill(); }
+  // From another thread, by its fulfiller.
+  void interruptWhen(kj::Promise<void> promise);
 
   void out(kj::StringPtr text) override;
   void error(kj::StringPtr text) override { said.addAll(text); }
@@ -197,8 +216,10 @@ class CliWorld final : public cli::World {
   bool takesUtf8() override { return utf8; }
   kj::AutoCloseFd inputStream() override { return kj::mv(input); }
   kj::AutoCloseFd outputStream() override { return kj::mv(outputFile); }
+  void endOutput() override {}
   kj::WaitScope& waitScope() override { return asyncIo.waitScope; }
   kj::LowLevelAsyncIoProvider& io() override { return *asyncIo.lowLevelProvider; }
+  kj::UnixEventPort& eventPort() override { return asyncIo.unixEventPort; }
   kj::Timer& timer() override { return asyncIo.provider->getTimer(); }
   kj::Promise<void> whenInterrupted() override { return interrupted.addBranch(); }
   kj::Promise<client::Outcome<kj::Own<client::ControlClient>>> connectControl(kj::StringPtr path) override;

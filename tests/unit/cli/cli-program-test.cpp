@@ -22,7 +22,7 @@ namespace {
 // postern in a child process with these words; its outputs go to files of the folder.
 class Program {
  public:
-  explicit Program(std::initializer_list<kj::StringPtr> given, int out = -1) : out(out) {
+  explicit Program(std::initializer_list<kj::StringPtr> given, int out = -1, int in = -1) : out(out), in(in) {
     words.add(kj::str("--root=", folder.path("root")));
     for (auto word : given) words.add(kj::str(word));
     std::filesystem::create_directories(folder.path("root/run/postern").cStr());
@@ -63,6 +63,7 @@ class Program {
  private:
   kj::Vector<kj::String> words;
   const int out;
+  const int in;
   pid_t pid = -1;
 
   kj::String slurp(kj::StringPtr name) {
@@ -79,8 +80,11 @@ void Program::begin() {
   pid = fork();
   KJ_ASSERT(pid >= 0);
   if (pid > 0) return;
+  if (in >= 0) dup2(in, STDIN_FILENO);
   dup2(out >= 0 ? out : open(outPath.cStr(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
   dup2(open(errPath.cStr(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+  // What is open in this process is no business of the program's.
+  close_range(3, ~0u, 0);
   int status = 99;
   {
     cli::UnixWorld world;
@@ -99,6 +103,51 @@ void waitForConnection(int listener) {
   static kj::Vector<kj::AutoCloseFd> kept;
   kept.add(kj::AutoCloseFd(fd));
 }
+
+struct Pipe {
+  kj::AutoCloseFd out, in;
+  Pipe() {
+    int ends[2];
+    KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
+    out = kj::AutoCloseFd(ends[0]);
+    in = kj::AutoCloseFd(ends[1]);
+  }
+  kj::String rest() {
+    kj::Vector<char> all;
+    char buffer[4096];
+    for (ssize_t n; (n = ::read(out, buffer, sizeof(buffer))) > 0;) all.addAll(buffer, buffer + n);
+    return kj::heapString(all);
+  }
+};
+
+// A posternd for one program that connects, on a loop in a thread of its own, until this object is destroyed.
+class Posternd {
+ public:
+  Posternd(kj::AutoCloseFd listener, std::function<kj::StringPtr(int)> service)
+      : thread([this, listener = kj::mv(listener), service = kj::mv(service)]() mutable {
+          auto asyncIo = kj::setupAsyncIo();
+          auto stopped = kj::newPromiseAndCrossThreadFulfiller<void>();
+          *stop.lockExclusive() = kj::mv(stopped.fulfiller);
+          FakeControl::Script control;
+          FakeSession::Script session;
+          session.service = kj::mv(service);
+          kj::AutoCloseFd fd(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+          auto rpc = kj::heap<host::LocalRpc>(*asyncIo.lowLevelProvider, kj::mv(fd),
+                                              kj::heap<FakeControl>(control, session, *asyncIo.lowLevelProvider),
+                                              host::CONTROL_MESSAGE_WORDS);
+          stopped.promise.wait(asyncIo.waitScope);
+          rpc = nullptr;
+          control.sessions.clear();
+        }) {}
+  ~Posternd() noexcept(false) {
+    stop.when([](auto& fulfiller) { return fulfiller != nullptr; },
+              [](auto& fulfiller) { KJ_ASSERT_NONNULL(fulfiller)->fulfill(); });
+  }
+
+ private:
+  kj::MutexGuarded<kj::Maybe<kj::Own<kj::CrossThreadPromiseFulfiller<void>>>> stop;
+  kj::Thread thread;
+};
 
 }  // namespace
 
@@ -187,4 +236,54 @@ TEST_CASE("an output that is not a terminal gets no colours and no cursor") {
   CHECK(program.exitStatus() == 0);
   CHECK(program.output().startsWith("Talks with virtual machines"));
   CHECK(!contains(program.output(), "\033"));
+}
+
+TEST_CASE("connect: whoever reads the output sees the service's end, and the input goes on") {
+  Pipe input, output;
+  Program program({"connect", "web1", "ssh"}, output.in, input.out);
+  auto listener = program.listen();
+  program.begin();
+  input.out = nullptr;
+  output.in = nullptr;
+  Pipe heard;
+  Posternd posternd(kj::mv(listener), [&](int fd) {
+    KJ_SYSCALL(write(fd, "greeting", 8));
+    shutdown(fd, SHUT_WR);
+    char buffer[64];
+    for (ssize_t n; (n = ::read(fd, buffer, sizeof(buffer))) > 0;) KJ_SYSCALL(write(heard.in, buffer, size_t(n)));
+    heard.in = nullptr;
+    return "finished"_kj;
+  });
+  CHECK_TEXT(output.rest(), "greeting");
+  KJ_SYSCALL(write(input.in, "more", 4));
+  input.in = nullptr;
+  CHECK_TEXT(heard.rest(), "more");
+  int status = program.end();
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK_TEXT(program.errors(), "");
+}
+
+TEST_CASE("connect: the flags of standard input and output stay what they are") {
+  Pipe input, output;
+  Program program({"connect", "web1", "ssh"}, output.in, input.out);
+  auto listener = program.listen();
+  program.begin();
+  Posternd posternd(kj::mv(listener), [&](int fd) {
+    char byte;
+    KJ_SYSCALL(read(fd, &byte, 1));
+    KJ_SYSCALL(write(fd, &byte, 1));
+    while (read(fd, &byte, 1) > 0) {
+    }
+    shutdown(fd, SHUT_WR);
+    return "finished"_kj;
+  });
+  KJ_SYSCALL(write(input.in, "x", 1));
+  char byte;
+  KJ_SYSCALL(read(output.out, &byte, 1));
+  // They are shared with this process.
+  CHECK((fcntl(input.out, F_GETFL) & O_NONBLOCK) == 0);
+  CHECK((fcntl(output.in, F_GETFL) & O_NONBLOCK) == 0);
+  input.in = nullptr;
+  CHECK(WEXITSTATUS(program.end()) == 0);
 }

@@ -113,6 +113,9 @@ class StageBroker final : public BrokerClient {
   kj::Promise<kj::OneOf<OpenedFiles, FilesRefusal>> openFiles(const transfer::FileOrder&, kj::StringPtr) override {
     KJ_UNREACHABLE;
   }
+  kj::Promise<kj::OneOf<OpenedService, ServiceRefusal>> openService(kj::StringPtr, kj::StringPtr) override {
+    KJ_UNREACHABLE;
+  }
 
  private:
   kj::UnixEventPort& port;
@@ -151,6 +154,8 @@ class AgentStage {
     InfoService info;
     PowerService power;
     FileService files;
+    ChannelService channels;
+    Consumers consumers;
     GuestServices services;
     HeartbeatSource heartbeats;
     kj::Maybe<kj::Own<Pairing>> pairing;
@@ -167,7 +172,9 @@ class AgentStage {
           info(broker, stage.timer, nullptr),
           power(broker, stage.timer, stage.timer, [](schema::Goodbye) {}),
           files(broker, stage.port),
-          services{policy, info, power, files},
+          channels(broker, stage.port),
+          consumers(stage.port),
+          services{policy, info, power, files, channels},
           heartbeats{vitals, clocks, gaps, 1 * kj::SECONDS, 0, {}, [this]() { return power.state(); }} {}
   };
   kj::Maybe<kj::Own<Life>> life;
@@ -185,8 +192,8 @@ class AgentStage {
              l.pairing = kj::mv(opened.get<kj::Own<Pairing>>());
              auto& pairing = *KJ_ASSERT_NONNULL(l.pairing);
              if (pairing.consider(bundles).is<VaultError>()) return false;
-             l.agent = kj::heap<Agent>(Agent::Parts{port, timer, l.broker, pairing, l.heartbeats, l.services, random,
-                                                    l.vitals.bootId(), Uint128{3, 4}});
+             l.agent = kj::heap<Agent>(Agent::Parts{port, timer, l.broker, pairing, l.heartbeats, l.services,
+                                                    l.consumers, random, l.vitals.bootId(), Uint128{3, 4}});
              l.running = KJ_ASSERT_NONNULL(l.agent)->run().eagerlyEvaluate(nullptr);
              return true;
            }) &&

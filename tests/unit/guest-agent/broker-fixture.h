@@ -81,6 +81,10 @@ struct BrokerLab {
                             kj::str("not allowed: ", transfer::callName(order.call), ' ', order.path, ' ', caller),
                             kj::str("no-files")};
       };
+  PlanService planService = [](kj::StringPtr service, kj::StringPtr caller) {
+    return ServiceRefusal{ServiceRefusal::Kind::DENIED, kj::str("not allowed: ", service, ' ', caller),
+                          kj::str("no-services")};
+  };
   kj::String hooks = folder.path("hooks.d");
   kj::Own<Broker> broker;
   kj::AutoCloseFd agentEnd;
@@ -129,6 +133,7 @@ struct BrokerLab {
     options.planFiles = [this](const transfer::FileOrder& order, kj::StringPtr caller) {
       return planFiles(order, caller);
     };
+    options.planService = [this](kj::StringPtr service, kj::StringPtr caller) { return planService(service, caller); };
     options.connect = [this] { return connect(); };
     options.enrolled = [this] {
       ++enrolledCalls;

@@ -1,13 +1,14 @@
 // An agent that was taken over, at the broker's socket.
 
 #include <signal.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <random>
 
 #include "guest-agent/broker/broker-wire.h"
-#include "transport/children/process-group.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
+#include "transport/children/process-group.h"
 
 namespace postern::guest::test {
 namespace {
@@ -65,6 +66,10 @@ OpenFilesRequest openFiles(kj::StringPtr path) {
   return {orderFor(path), kj::str("vm:a")};
 }
 
+OpenServiceRequest service(kj::StringPtr name) {
+  return {kj::str(name), kj::str("vm:a")};
+}
+
 kj::Array<decltype(Request::what)> oneOfEach() {
   using What = decltype(Request::what);
   return kj::arr(What(ConnectRequest{}), What(ProbeRequest{Probe::OS, 1 * kj::SECONDS}),
@@ -72,7 +77,8 @@ kj::Array<decltype(Request::what)> oneOfEach() {
                  What(RunHookRequest{PowerAction::SUSPEND, kj::str("50-db"), kj::str("user:alice")}),
                  What(TellUsersRequest{kj::str("text\nmore")}),
                  What(PowerRequest{PowerAction::SHUTDOWN, kj::str("vm:web1")}), What(EnrolledRequest{}),
-                 What(OpenFilesRequest{orderFor("/srv/www/\xff"), kj::str("user:alice")}), What(CancelRequest{7}));
+                 What(OpenFilesRequest{orderFor("/srv/www/\xff"), kj::str("user:alice")}),
+                 What(OpenServiceRequest{kj::str("http"), kj::str("vm:web1")}), What(CancelRequest{7}));
 }
 
 TEST_CASE("each request survives its wire form, and no other length of it is taken") {
@@ -141,6 +147,10 @@ TEST_CASE("malformed requests end the service, each with the rule that was broke
       {altered(openFiles("/srv"), 33, '/'), "a request's text is unterminated, too long or unprintable"},
       {altered(openFiles("/srv"), 36, '/'), "a request's text is unterminated, too long or unprintable"},
       {altered(openFiles("/srv/x"), 37, '.'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 16, '.'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 16, 0), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 24, 'x'), "a request's text is unterminated, too long or unprintable"},
+      {altered(service("http"), 88, 'w'), "a request's text is unterminated, too long or unprintable"},
       {kj::heapArray<kj::byte>(MAX_REQUEST_BYTES + 1), "a message is too long, or carries descriptors"},
   };
   for (auto& one : cases) {
@@ -176,6 +186,88 @@ TEST_CASE("a flood of requests ends the service at the seventeenth, and its chil
   CHECK(lab.service.poll(lab.scope) == false);
   lab.send(100, ProbeRequest{Probe::OS, 30 * kj::SECONDS});
   CHECK((lab.brokenRule() == "more than 16 requests at one time"));
+}
+
+// A target that does not answer, as a full listen queue does: at a path of the test's own.
+struct SlowTarget {
+  postern::test::TemporaryFolder folder;
+  kj::String path = folder.path("slow.sock");
+  kj::AutoCloseFd listening, first;
+
+  SlowTarget() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    memcpy(address.sun_path, path.begin(), path.size());
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    int fd;
+    KJ_SYSCALL(fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    listening = kj::AutoCloseFd(fd);
+    KJ_SYSCALL(bind(fd, generic, sizeof(address)));
+    KJ_SYSCALL(listen(fd, 0));
+    KJ_SYSCALL(fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    first = kj::AutoCloseFd(fd);
+    KJ_SYSCALL(connect(fd, generic, sizeof(address)));
+  }
+  PlanService plan() {
+    return [this](kj::StringPtr service, kj::StringPtr) -> kj::OneOf<ServicePlan, ServiceRefusal> {
+      ServicePlan plan;
+      plan.target.name = kj::str(service);
+      plan.target.leadsTo = LocalAddress(UnixAddress{kj::str(path)});
+      plan.user = OpenerUser{kj::str("me"), nullptr, nullptr};
+      return kj::mv(plan);
+    };
+  }
+};
+
+// T103
+TEST_CASE("hundreds of services that do not answer hold up no other request, and a flood of them ends the service") {
+  SlowTarget target;
+  HostileLab lab;
+  lab.planService = target.plan();
+  uint64_t number = 0;
+  // False: the service has ended.
+  auto ask = [&]() {
+    ++number;
+    while (!lab.service.poll(lab.scope)) {
+      if (lab.send(number, service("http"))) return true;
+      lab.turn(1 * kj::MILLISECONDS);
+    }
+    return false;
+  };
+  for (size_t i = 0; i < 10 * MAX_BROKER_REQUESTS; ++i) REQUIRE(ask());
+  lab.turn(50 * kj::MILLISECONDS);
+  lab.send(++number, HooksRequest{PowerAction::SHUTDOWN});
+  auto hooks = KJ_REQUIRE_NONNULL(lab.answer());
+  CHECK(hooks.number == number);
+  CHECK(hooks.outcome == Answer::Outcome::DONE);
+  lab.send(++number, CancelRequest{5});
+  auto cancelled = KJ_REQUIRE_NONNULL(lab.answer());
+  CHECK(cancelled.number == 5);
+  CHECK(cancelled.outcome == Answer::Outcome::CANCELLED);
+  // Some may have come to their deadline meanwhile.
+  while (number < 10 * MAX_SERVICE_REQUESTS && ask()) continue;
+  CHECK(number >= MAX_SERVICE_REQUESTS);
+  CHECK((lab.brokenRule() == "more than 1024 requests at one time"));
+}
+
+// T98
+TEST_CASE("the broker asks the policy itself for every service, and a refusal arrives with kind and rule") {
+  HostileLab lab;
+  lab.send(1, OpenServiceRequest{kj::str("postgres"), kj::str("vm:web1")});
+  auto refused = KJ_REQUIRE_NONNULL(lab.answer());
+  CHECK(refused.outcome == Answer::Outcome::REFUSED);
+  auto why = serviceRefusalOf(refused.payload);
+  CHECK(why.kind == ServiceRefusal::Kind::DENIED);
+  CHECK((why.text == "not allowed: postgres vm:web1"));
+  CHECK((why.rule == "no-services"));
+  for (auto kind : {ServiceRefusal::Kind::NOT_REACHED, ServiceRefusal::Kind::DENIED, ServiceRefusal::Kind::NOT_EXPORTED,
+                    ServiceRefusal::Kind::BUSY}) {
+    auto back = serviceRefusalOf(serviceRefusalPayload({kind, kj::str("why"), kj::str("rule")}));
+    CHECK(back.kind == kind);
+    CHECK((back.text == "why"));
+  }
+  auto noise = kj::heapArray<kj::byte>({'x', 0xff, 0, 0, 7});
+  CHECK(serviceRefusalOf(noise).kind == ServiceRefusal::Kind::NOT_REACHED);
 }
 
 TEST_CASE("answers that the agent does not read count as requests in progress") {

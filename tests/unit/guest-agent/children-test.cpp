@@ -3,10 +3,15 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/guest-agent/broker-fixture.h"
 #include "transport/children/process-group.h"
@@ -97,6 +102,59 @@ TEST_CASE("a child that is given a socket has it as its descriptor 3, and no oth
   CHECK(read(ours, bytes, sizeof(bytes)) == 0);  // the end: nobody else has it
 }
 
+// T61
+TEST_CASE("a child that is given a socket as its standard input and output has it there, blocking, and no other") {
+  ChildLab lab;
+  int pair[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+  kj::AutoCloseFd ours(pair[0]);
+  KJ_SYSCALL(fcntl(ours, F_SETFL, 0));
+  // A reader that cannot wait would end at once.
+  auto description = lab.describe("ls -x /proc/self/fd; cat; echo bye; exit 3");
+  description.stdio = kj::AutoCloseFd(pair[1]);
+  auto ending = lab.children.run(kj::mv(description));
+  lab.turn(200 * kj::MILLISECONDS);
+  CHECK(write(ours, "echo\n", 5) == 5);
+  KJ_SYSCALL(shutdown(ours, SHUT_WR));
+  auto ended = lab.port.getTimer().timeoutAfter(30 * kj::SECONDS, kj::mv(ending)).wait(lab.scope);
+  CHECK(ended.get<ChildExited>().status == 3);
+  CHECK(ended.get<ChildExited>().output.size() == 0);
+  std::string said;
+  char bytes[64];
+  for (ssize_t got; (got = read(ours, bytes, sizeof(bytes))) > 0;) said.append(bytes, size_t(got));
+  CHECK(said == "0  1  2  3\necho\nbye\n");
+}
+
+TEST_CASE("of children that have a bound of their own no more run at once") {
+  ChildLab lab;
+  Children few(
+      lab.port, [](kj::StringPtr) {}, 2);
+  auto first = few.run(lab.describe("sleep 60")), second = few.run(lab.describe("exit 0"));
+  CHECK(few.run(lab.describe("exit 0")).wait(lab.scope).get<ChildNotStarted>().text == "too many programs run already");
+  CHECK(second.wait(lab.scope).get<ChildExited>().status == 0);
+  lab.turn(100 * kj::MILLISECONDS);
+  CHECK(few.run(lab.describe("exit 4")).wait(lab.scope).get<ChildExited>().status == 4);
+}
+
+// T61
+TEST_CASE("programs are started beside threads that allocate and take locks, and none hangs before its program") {
+  ChildLab lab;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&stop] {
+      while (!stop) free(malloc(100000));
+    });
+  }
+  for (int i = 0; i < 200; ++i) {
+    auto description = lab.describe("exit 7");
+    description.identity = Identity{geteuid(), getegid()};
+    CHECK(lab.end(kj::mv(description)).get<ChildExited>().status == 7);
+  }
+  stop = true;
+  for (auto& thread : threads) thread.join();
+}
+
 TEST_CASE("a child without a limit lives until nobody waits for it, and then has its grace to end by itself") {
   ChildLab lab;
   for (bool endsByItself : {true, false}) {
@@ -151,6 +209,27 @@ TEST_CASE("a child with an identity is that user alone, without groups, capabili
   description.identity = Identity{65534, 65534};
   CHECK((lab.output(kj::mv(description)) ==
          "65534\n65534\n65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"));
+}
+
+TEST_CASE("a child that is root may have others gain rights, as an sshd does, and who is not root may not") {
+  if (geteuid() != 0) return;
+  ChildLab lab;
+  auto asRoot = lab.describe("grep NoNewPrivs /proc/self/status");
+  asRoot.identity = Identity{0, 0};
+  CHECK((lab.output(kj::mv(asRoot)) == "NoNewPrivs:\t0\n"));
+}
+
+TEST_CASE("a child has the usual number of descriptors, however many its parent may have") {
+  struct rlimit before;
+  KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+  struct rlimit more {
+    before.rlim_max, before.rlim_max
+  };
+  KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &more));
+  KJ_DEFER(setrlimit(RLIMIT_NOFILE, &before));
+  ChildLab lab;
+  auto limit = lab.output(lab.describe("ulimit -Sn"));
+  CHECK(atol(limit.cStr()) == long(kj::min(more.rlim_cur, rlim_t(1024))));
 }
 
 TEST_CASE("a child has the supplementary groups that it was given, and no others") {

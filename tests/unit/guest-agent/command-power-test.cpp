@@ -11,7 +11,7 @@ struct CommandLab {
   kj::UnixEventPort port;
   kj::EventLoop loop{port};
   kj::WaitScope scope{loop};
-  kj::Own<Children> children = kj::heap<Children>(port);
+  kj::Own<Children> children = kj::heap<Children>(port, [](kj::StringPtr) {});
 
   kj::Maybe<kj::String> start(kj::Array<kj::String> argv, PowerAction action) {
     auto way = newCommandPower(kj::mv(argv));

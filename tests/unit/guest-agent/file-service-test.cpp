@@ -163,8 +163,9 @@ TEST_CASE("a caller that goes while his order is on its way to the broker leaves
     auto called = stage.call(stage.callsFor("alice"), stage.order(FileCall::GET, stage.root));
     stage.turn(turns * kj::MILLISECONDS);
   }
+  // There may be no opener yet.
+  stage.waitUntilIdle();
   CHECK(stage.opensSettleAt(0));
-  CHECK(stage.files.running() == 0);
 }
 
 // T75

@@ -12,6 +12,10 @@ kj::Array<kj::String> agentAsOpener() {
   return kj::arr(kj::str(POSTERN_AGENT), kj::str("--opener"));
 }
 
+class Nobody final : public schema::Host::Server {};
+
+}  // namespace
+
 kj::Own<const GuestPolicy> policyOf(kj::StringPtr rules, kj::StringPtr folder) {
   kj::Vector<char> text;
   text.addAll("policy = 1\n"_kj);
@@ -29,10 +33,6 @@ kj::Own<const GuestPolicy> policyOf(kj::StringPtr rules, kj::StringPtr folder) {
   return kj::mv(parsed.get<kj::Own<const GuestPolicy>>());
 }
 
-class Nobody final : public schema::Host::Server {};
-
-}  // namespace
-
 Pair socketPair(int type) {
   int fds[2];
   KJ_SYSCALL(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
@@ -44,7 +44,8 @@ void HostListener::failed(kj::StringPtr path, const transfer::Problem& problem) 
   details.add(kj::str(problem.detail));
 }
 
-FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener)
+FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener,
+                     kj::Maybe<schema::Host::Client> theHost)
     : BrokerLab(shell("exit 3"), 5 * kj::SECONDS, POWER_HAPPENS_WITHIN, kj::mv(opener).orDefault(agentAsOpener())),
       policy(policyOf(rules, root)),
       pool(port.getTimer()),
@@ -53,7 +54,8 @@ FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opene
       info(*brokerClient, port.getTimer(), nullptr),
       power(*brokerClient, port.getTimer(), port.getTimer(), [](schema::Goodbye) {}),
       files(*brokerClient, port),
-      services{policy, info, power, files} {
+      channels(*brokerClient, port),
+      services{policy, info, power, files, channels} {
   KJ_SYSCALL(mkdir(root.cStr(), 0755));
   planFiles = [this](const FileOrder& order, kj::StringPtr caller) {
     return planOpener(*policy, agentRunsAs, order, caller);
@@ -81,7 +83,9 @@ FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opene
   host = kj::heap<Session>(Role::HOST, kj::mv(hostLink), RecordSealer({toGuest.clone()}, tag),
                            RecordOpener({toHost.clone()}), false, environment);
   guestRpc = kj::heap<RpcConnection>(*guest, Role::GUEST, newGuestServer(services, *guest), [](kj::StringPtr) {});
-  hostRpc = kj::heap<RpcConnection>(*host, Role::HOST, kj::heap<Nobody>(), [](kj::StringPtr) {});
+  hostRpc = kj::heap<RpcConnection>(
+      *host, Role::HOST, kj::mv(theHost).orDefault([]() -> schema::Host::Client { return kj::heap<Nobody>(); }),
+      [](kj::StringPtr) {});
 }
 
 FileStage::~FileStage() noexcept(false) {

@@ -40,8 +40,9 @@ struct HostListener final : transfer::SourceListener, transfer::DestinationListe
 struct FileStage : BrokerLab {
   // Rules of agent.toml behind `policy = 1`; "@" in them is this stage's folder, "%" the
   // run-as of whom the test runs as.
-  // `opener` stands in for the agent's program.
-  explicit FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener = nullptr);
+  // `opener` stands in for the agent's program, `theHost` is what the guest finds there.
+  explicit FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opener = nullptr,
+                     kj::Maybe<schema::Host::Client> theHost = nullptr);
   ~FileStage() noexcept(false);
 
   kj::String root = folder.path("guest");
@@ -56,6 +57,7 @@ struct FileStage : BrokerLab {
   InfoService info;
   PowerService power;
   FileService files;
+  ChannelService channels;
   GuestServices services;
   kj::Own<Session> guest, host;
   kj::Own<RpcConnection> guestRpc, hostRpc;
@@ -85,6 +87,9 @@ struct FileStage : BrokerLab {
  private:
   OpenerEnd run(kj::Own<transfer::Mover> mover, kj::Function<OpenerEnd()> opener);
 };
+
+// `rules` as FileStage has them.
+kj::Own<const GuestPolicy> policyOf(kj::StringPtr rules, kj::StringPtr folder);
 
 kj::String readFile(kj::StringPtr path);
 // Openers that this process has started and that live.

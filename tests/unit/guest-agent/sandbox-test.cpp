@@ -11,9 +11,11 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,6 +28,7 @@
 #include <functional>
 
 #include "tests/support/sanitized.h"
+#include "transport/relay/relay-end.h"
 
 using namespace postern::guest;
 using postern::test::SANITIZED;
@@ -38,9 +41,11 @@ constexpr int CAME_BACK = 42;
 constexpr int NOT_ENTERED = 43;
 
 // How a child ends that enters the sandbox and does this.
-int endOf(const std::function<void()>& attempt) {
+int endOf(
+    const std::function<void()>& attempt, const std::function<void()>& before = []() {}) {
   pid_t pid = fork();
   if (pid == 0) {
+    before();
     try {
       enterSandbox();
     } catch (...) {
@@ -149,6 +154,77 @@ TEST_CASE("no socket can be made or connected" * doctest::skip(SANITIZED)) {
     connect(3, reinterpret_cast<struct sockaddr*>(&address), sizeof(address));
   }));
   CHECK(isKilled([]() { bind(3, nullptr, 0); }));
+}
+
+TEST_CASE("connections are taken from sockets that listen already, a thousand and more beside all else" *
+          doctest::skip(SANITIZED)) {
+  struct sockaddr_un address {};
+  address.sun_family = AF_UNIX;
+  int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "postern-sandbox-%d", getpid());
+  auto size = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
+  int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  REQUIRE(bind(listening, reinterpret_cast<struct sockaddr*>(&address), size) == 0);
+  REQUIRE(listen(listening, 4096) == 0);
+  struct rlimit before;
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  // A service manager's usual limit; the sandbox takes what it needs of the hard one.
+  struct rlimit usual {
+    1024, before.rlim_max
+  };
+  constexpr int CHANNELS = 1500;
+  bool enough = before.rlim_max >= 8192;
+  int status = endOf(
+      [&]() {
+        int taken = 0;
+        while (accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC) >= 0) ++taken;
+        _exit(errno == EAGAIN && taken == CHANNELS ? 0 : 1);
+      },
+      [&]() {
+        struct rlimit all {
+          before.rlim_max, before.rlim_max
+        };
+        setrlimit(RLIMIT_NOFILE, &all);
+        for (int i = 0; i < CHANNELS; ++i) {
+          int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+          if (connect(fd, reinterpret_cast<struct sockaddr*>(&address), size) != 0) _exit(NOT_ENTERED);
+          close(fd);
+        }
+        setrlimit(RLIMIT_NOFILE, &usual);
+      });
+  if (enough) {
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+  }
+  // Whose they are is not asked for, and no descriptor is made that a program would inherit.
+  CHECK(isKilled([&]() { accept4(listening, nullptr, nullptr, SOCK_NONBLOCK); }));
+  CHECK(isKilled([&]() { accept(listening, nullptr, nullptr); }));
+  CHECK(isKilled([&]() {
+    socklen_t room = sizeof(address);
+    accept4(listening, reinterpret_cast<struct sockaddr*>(&address), &room, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  }));
+  close(listening);
+}
+
+TEST_CASE("a relay's ends work in the sandbox, to the reset" * doctest::skip(SANITIZED)) {
+  int pair[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+  int tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int status = endOf([&]() {
+    kj::UnixEventPort port;
+    kj::EventLoop loop(port);
+    kj::WaitScope scope(loop);
+    auto end = postern::newSocketEnd(port, kj::AutoCloseFd(pair[0]));
+    kj::byte bytes[64] = {1};
+    if (end->write(kj::arrayPtr(bytes, 1)).bytes != 1) _exit(1);
+    if (end->read(bytes).state != postern::RelayEnd::State::OPEN) _exit(2);
+    end->finish();
+    end->reset();
+    postern::newSocketEnd(port, kj::AutoCloseFd(tcp))->reset();
+    _exit(0);
+  });
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  for (int fd : {pair[0], pair[1], tcp}) close(fd);
 }
 
 // T60

@@ -106,6 +106,85 @@ TEST_CASE("the bytes lie where the layout says") {
   for (size_t i = 272; i < 1024; ++i) CHECK(bytes[slot + i] == 0);
 }
 
+BoardPort busyPort() {
+  BoardPort port;
+  port.blockedByHand = true;
+  port.opened = 11;
+  port.denied = 12;
+  port.refused = 13;
+  port.active = 14;
+  port.bytesOut = uint64_t(15) << 40;
+  port.bytesIn = 16;
+  port.messagesOut = 17;
+  port.messagesIn = 18;
+  port.throttledNanoseconds = 19;
+  port.mirrorDropped = 20;
+  port.lastDenied = kj::str("no-web");
+  return port;
+}
+
+TEST_CASE("a port's counters lie where the layout says, and are what a reader gets") {
+  BoardFixture f;
+  BoardWriter writer(f.path, monotonicNow(), 4);
+  auto first = KJ_ASSERT_NONNULL(writer.add(f.vm("first")));
+  auto slot = KJ_ASSERT_NONNULL(writer.add(f.vm("web1")));
+  writer.updatePort(slot, busyPort());
+  ScribbledBoard raw(f.path);
+  uint64_t words[board::PORT_WORDS];
+  memcpy(words, raw.bytes().begin() + 4096 + 1024 + 512, sizeof(words));
+  const uint64_t expected[] = {2, 11, 12, 13, 14, uint64_t(15) << 40, 16, 17, 18, 19, 20, 0, 0, 0, 0, 0};
+  for (size_t i = 0; i < kj::size(expected); ++i) CHECK(words[i] == expected[i]);
+  CHECK(memcmp(&words[16], "no-web\0", 8) == 0);
+  for (size_t i = 17; i < kj::size(words); ++i) CHECK(words[i] == 0);
+
+  auto port = kj::mv(f.reader()->snapshot(monotonicNow()).vms[1].port);
+  CHECK_FALSE(port.blockedByPolicy);
+  CHECK(port.blockedByHand);
+  CHECK(port.opened == 11);
+  CHECK(port.denied == 12);
+  CHECK(port.refused == 13);
+  CHECK(port.active == 14);
+  CHECK(port.bytesOut == uint64_t(15) << 40);
+  CHECK(port.bytesIn == 16);
+  CHECK(port.messagesOut == 17);
+  CHECK(port.messagesIn == 18);
+  CHECK(port.throttledNanoseconds == 19);
+  CHECK(port.mirrorDropped == 20);
+  CHECK((port.lastDenied == "no-web"));
+  // The rest of the slot and the other VM's are as they were.
+  writer.update(slot, f.vm("web1"));
+  CHECK(f.reader()->snapshot(monotonicNow()).vms[1].port.opened == 11);
+  CHECK(f.reader()->snapshot(monotonicNow()).vms[0].port.opened == 0);
+  writer.updatePort(first, BoardPort());
+  CHECK(f.reader()->snapshot(monotonicNow()).vms[1].port.opened == 11);
+}
+
+TEST_CASE("a VM that gets the slot of one that was removed begins with a port of its own") {
+  BoardFixture f;
+  BoardWriter writer(f.path, monotonicNow(), 4);
+  auto slot = KJ_ASSERT_NONNULL(writer.add(f.vm("web1")));
+  writer.updatePort(slot, busyPort());
+  writer.remove(slot);
+  REQUIRE(KJ_ASSERT_NONNULL(writer.add(f.vm("web2"))) == slot);
+  auto port = kj::mv(f.reader()->snapshot(monotonicNow()).vms[0].port);
+  CHECK(port.opened == 0);
+  CHECK_FALSE(port.blockedByHand);
+  CHECK((port.lastDenied == ""));
+}
+
+TEST_CASE("whatever stands in a port's words comes out bounded and printable") {
+  PortWords words;
+  words.fill(~uint64_t(0));
+  auto port = decodePort(words);
+  CHECK(port.opened == ~uint64_t(0));
+  CHECK(port.lastDenied.size() == 64);
+  for (char c : port.lastDenied) CHECK(c == '?');
+  BoardPort longest;
+  longest.lastDenied = kj::str(kj::repeat('x', 200), "\n");
+  auto back = decodePort(encodePort(longest));
+  CHECK((back.lastDenied == kj::str(kj::repeat('x', 63))));
+}
+
 TEST_CASE("KJ's monotonic time and CLOCK_MONOTONIC are one count, so that stamps of two processes compare") {
   timespec before, after;
   clock_gettime(CLOCK_MONOTONIC, &before);

@@ -15,6 +15,7 @@
 #include "host/daemon/process-watch.h"
 #include "host/local-rpc/local-rpc.h"
 #include "tests/unit/host/hub-fixture.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 namespace {
@@ -108,7 +109,7 @@ TEST_CASE("events are numbered, the newest are kept, and who waits for one is wo
 GrantEntry grant(uint64_t id, kj::StringPtr vm, uid_t uid) {
   auto caller = kj::atomicRefcounted<LocalCaller>();
   caller->uid = uid;
-  return {id, kj::str(vm), {{}, kj::str("rule"), nullptr, nullptr}, kj::mv(caller)};
+  return {id, kj::str(vm), {{}, kj::str("rule"), nullptr, nullptr, {}}, kj::mv(caller)};
 }
 template <typename Condition>
 bool soon(kj::AsyncIoContext& io, Condition&& condition) {
@@ -278,11 +279,52 @@ TEST_CASE("a descriptor arrives as one of the receiver's own; a capability witho
   CHECK((takeDescriptor(again.getSocket()).wait(rpc.io.waitScope) == nullptr));
 }
 
-// A TCP socket that waits for half a minute when the last copy of it is closed, since what it has sent is not taken.
+TEST_CASE("several descriptors travel in one message to a peer that trusts the sender, in their order") {
+  struct Session final : public schema::SessionControl::Server {
+    kj::Vector<kj::AutoCloseFd> came;
+    kj::Promise<void> introduce(IntroduceContext context) override {
+      auto params = context.getParams();
+      kj::Vector<kj::Promise<kj::Maybe<kj::AutoCloseFd>>> taken;
+      taken.add(takeDescriptor(params.getSocket()));
+      for (auto service : params.getGrant().getServices()) taken.add(takeDescriptor(service.getMirror().getSocket()));
+      return kj::joinPromises(taken.releaseAsArray()).then([this](kj::Array<kj::Maybe<kj::AutoCloseFd>> all) {
+        for (auto& fd : all) {
+          KJ_IF_MAYBE (f, fd) came.add(kj::mv(*f));
+        }
+      });
+    }
+  };
+  auto io = kj::setupAsyncIo();
+  auto pair = newSocketPair(SOCK_STREAM);
+  auto served = kj::heap<Session>();
+  auto& session = *served;
+  LocalRpc server(*io.lowLevelProvider, kj::mv(pair.first), kj::mv(served), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS,
+                  Descriptors::ANY);
+  LocalRpc client(*io.lowLevelProvider, kj::mv(pair.second));
+  constexpr unsigned MIRRORS = MAX_TRUSTED_DESCRIPTORS - 1;
+  kj::Vector<SocketPair> carried;
+  for (unsigned i = 0; i < MIRRORS + 1; ++i) carried.add(newSocketPair(SOCK_STREAM));
+  auto request = client.peer().castAs<schema::SessionControl>().introduceRequest();
+  request.setSocket(newDescriptor(kj::mv(carried[0].first)));
+  auto services = request.initGrant().initServices(MIRRORS);
+  for (unsigned i = 0; i < MIRRORS; ++i) {
+    services[i].initMirror().setSocket(newDescriptor(kj::mv(carried[i + 1].first)));
+  }
+  request.send().wait(io.waitScope);
+  REQUIRE(session.came.size() == MIRRORS + 1);
+  for (unsigned i = 0; i < MIRRORS + 1; ++i) {
+    char byte = static_cast<char>(i), got = -1;
+    REQUIRE(write(session.came[i], &byte, 1) == 1);
+    CHECK(read(carried[i].second, &got, 1) == 1);
+    CHECK(got == byte);
+  }
+}
+
+// A TCP socket that waits so long when the last copy of it is closed, since what it has sent is not taken.
 struct Lingering {
   kj::AutoCloseFd listener, taken, socket;
 
-  Lingering() {
+  explicit Lingering(int seconds) {
     struct sockaddr_in address {};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -302,14 +344,18 @@ struct Lingering {
     kj::byte block[4096] = {};
     while (send(socket, block, sizeof(block), MSG_DONTWAIT) > 0) {
     }
-    struct linger waits = {1, 30};
+    struct linger waits = {1, seconds};
     KJ_SYSCALL(setsockopt(socket, SOL_SOCKET, SO_LINGER, &waits, sizeof(waits)));
   }
 };
 
 TEST_CASE("a descriptor whose close takes its time holds up nobody who receives it") {
   RpcPair rpc;
-  Lingering lingering;
+  // The thread that closes such ones has its hands full, so that the last copy is the one that came, and not the
+  // sender's, who is on this loop, too.
+  Lingering before(3);
+  closeElsewhere(kj::mv(before.socket));
+  Lingering lingering(30);
   rpc.opener->given = kj::mv(lingering.socket);
   auto began = kj::systemPreciseMonotonicClock().now();
   {

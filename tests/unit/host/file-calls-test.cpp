@@ -134,7 +134,9 @@ using Answer = capnp::Response<schema::VmCalls::FileResults>;
 class Lab : public HubLab {
  public:
   Log audit;
-  TransferLimits limits{timer};
+  PortLimits limits{timer};
+  TransferLimits transfers{limits};
+  ChannelBook channels{{io.unixEventPort, timer, file.random, kj::systemPreciseCalendarClock()}, limits};
   capnp::MallocMessageBuilder message;
   schema::Grant::Builder grant = message.initRoot<schema::Grant>();
   Guest guest;
@@ -166,7 +168,9 @@ class Lab : public HubLab {
   }
 
   schema::VmCalls::Client& vm() {
-    if (calls == nullptr) calls = newVmCalls(*hub, "web1", grant.asReader(), limits, audit);
+    if (calls == nullptr)
+      calls =
+          newVmCalls({*hub, "web1", transfers, channels, audit}, grant.asReader(), {limits.learn(grant.asReader())});
     return KJ_ASSERT_NONNULL(calls);
   }
   // The promise of an answer; the opener's other end is the mover's.

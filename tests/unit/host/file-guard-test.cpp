@@ -52,11 +52,13 @@ class Lab {
   kj::EventLoop loop;
   kj::WaitScope waitScope{loop};
   kj::TimerImpl timer{kj::origin<kj::TimePoint>() + 1000 * kj::SECONDS};
-  TransferLimits limits{timer};
+  PortLimits limits{timer};
+  TransferLimits transfers{limits};
   capnp::MallocMessageBuilder message;
   schema::Grant::Builder grant = message.initRoot<schema::Grant>();
   Log log;
   PathScope scope;
+  kj::Vector<kj::Own<LimitGate>> gates;
   kj::Own<TransferLimits::Use> use;
   kj::Own<FileAudit> audit;
   kj::Own<FileGuard> guard;
@@ -79,7 +81,8 @@ class Lab {
     guard = nullptr;
     audit = nullptr;
     use = nullptr;
-    auto begun = limits.begin(grant.asReader(), grant.asReader().getFiles()[0], 0);
+    gates = limits.learn(grant.asReader());
+    auto begun = transfers.begin(0);
     use = kj::mv(begun.get<kj::Own<TransferLimits::Use>>());
     audit = kj::heap<FileAudit>(log, 7, "file.put", path, lines);
     guard = kj::heap<FileGuard>(call, path, scope, *use, *audit);
@@ -278,7 +281,7 @@ TEST_CASE("entries are paced by the rule that decides them, and a rule's places 
   CHECK(guard.pace(1000).poll(lab.waitScope));
   CHECK(admit(guard, "srv/a/x") == "ok");
   CHECK_FALSE(guard.pace(1000).poll(lab.waitScope));
-  auto other = lab.limits.begin(lab.grant.asReader(), lab.grant.asReader().getFiles()[0], 0);
+  auto other = lab.transfers.begin(0);
   auto& otherUse = *other.get<kj::Own<TransferLimits::Use>>();
   Log log;
   FileAudit audit(log, 8, "file.get", "/srv", FileAudit::Lines::SUMMARY);

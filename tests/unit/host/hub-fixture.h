@@ -91,6 +91,7 @@ class HubLog final : public Hub::Observer {
     events.add(ObservedEvent{kind, kj::str(text), code});
   }
   void heartbeat(const Report& report) override { reports.add(report); }
+  kj::Promise<bool> connect(GuestEnd&, kj::Maybe<ServiceQuestion>) override { return false; }
 
   unsigned count(Hub::EventKind kind) const {
     unsigned n = 0;
@@ -114,6 +115,8 @@ struct LabAgent {
   kj::Maybe<EnrolmentToken> token;
   Confirmation confirmation;  // the counter goes up with each session
   kj::Maybe<wire::GuestCalls::Client> calls;
+  // In place of what answers with those calls.
+  kj::Maybe<kj::Function<wire::Guest::Client()>> bootstrap;
 
   GuestCredentials enrolment() {
     return GuestEnrolment{vm, {own.pair.clone()}, host, {KJ_REQUIRE_NONNULL(token).bytes.clone()}};
@@ -259,7 +262,9 @@ class HubLab {
   }
   void startRpc(LabGuest& guest, LabAgent& agent) {
     auto& session = *KJ_REQUIRE_NONNULL(guest.session);
-    guest.rpc = kj::heap<RpcConnection>(session, Role::GUEST, kj::heap<AgentServer>(agent.calls), [](kj::StringPtr) {});
+    wire::Guest::Client server = kj::heap<AgentServer>(agent.calls);
+    KJ_IF_MAYBE (make, agent.bootstrap) server = (*make)();
+    guest.rpc = kj::heap<RpcConnection>(session, Role::GUEST, kj::mv(server), [](kj::StringPtr) {});
   }
   void connect(LabGuest& guest, LabAgent& agent) { connect(guest, agent, agent.identity()); }
 

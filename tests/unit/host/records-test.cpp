@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
+
 #include "host/config/config.h"
 #include "host/daemon/policy-store.h"
 #include "host/files/files.h"
@@ -139,6 +141,26 @@ TEST_CASE("a VM's record is read as it was written") {
   CHECK((web.qmp == "/run/vm/web 1.qmp"));
 }
 
+// T112
+TEST_CASE("that a VM's port was blocked by hand is kept over restarts, until it is unblocked") {
+  TemporaryFolder folder;
+  auto path = folder.path("vms");
+  auto put = [&](bool blocked) {
+    auto loaded = openRegistry(path);
+    auto web = record("web1", 1, "vsock:42");
+    web.blocked = blocked;
+    CHECK((loaded.registry->put(kj::mv(web)) == nullptr));
+  };
+  auto isBlocked = [&]() { return KJ_REQUIRE_NONNULL(openRegistry(path).registry->find("web1")).blocked; };
+  put(false);
+  CHECK_FALSE(isBlocked());
+  put(true);
+  CHECK(isBlocked());
+  CHECK(KJ_REQUIRE_NONNULL(openRegistry(path).registry->find("web1")).clone().blocked);
+  put(false);
+  CHECK_FALSE(isBlocked());
+}
+
 TEST_CASE("each bad record is named and left out, and the others stay") {
   TemporaryFolder folder;
   auto good = "uuid = \"00000000-0000-0000-0000-000000000001\"\ntransport = \"unix:/run/a\"\n"_kj;
@@ -255,6 +277,51 @@ kj::OneOf<Config, kj::Vector<kj::String>> config(kj::StringPtr text) {
   return readConfig(folder.path("postern.toml"), Presence::REQUIRED);
 }
 
+std::string configProblems(kj::StringPtr text) {
+  auto read = config(text);
+  if (!read.is<kj::Vector<kj::String>>()) return "";
+  return kj::strArray(read.get<kj::Vector<kj::String>>(), "\n").cStr();
+}
+
+// T115
+TEST_CASE("services of the host are read, with whom a program runs as; what is wrong is named with file and line") {
+  auto read = config(R"([service.apt]
+target = "tcp:127.0.0.1:3142"
+[service.ids]
+target = ["/bin/cat"]
+user = "root"
+[service.x]
+target = "unix:/run/x.sock"
+proxy = "v2"
+)");
+  if (geteuid() == 0) {
+    REQUIRE(read.is<Config>());
+    auto& services = read.get<Config>().services;
+    REQUIRE(services.size() == 3);
+    CHECK((services[0].target.name == "apt"));
+    CHECK((services[0].runAs == nullptr));
+    CHECK(KJ_REQUIRE_NONNULL(services[1].runAs).identity.uid == 0);
+    CHECK(services[2].target.proxy);
+    auto program = configProblems("[service.cat]\ntarget = [\"/bin/cat\"]\n");
+    CHECK(says(program.c_str(), "postern.toml:1: [service.cat]: say as whom the program runs"));
+  } else {
+    CHECK(says(configProblems("[service.cat]\ntarget = [\"/bin/cat\"]\nuser = \"root\"\n").c_str(),
+               "needs a posternd that runs as root"));
+  }
+  struct {
+    const char* text;
+    const char* problem;
+  } const bad[] = {
+      {"\n[service.a]\ntarget = \"unix:/run/a\"\nuser = \"no-such-user-here\"\n", "there is no user no-such-user-here"},
+      {"\n[service.a]\ntarget = \"http://x\"\n", "postern.toml:3: "},
+      {"\n[service.a]\n", "postern.toml:2: "},
+      {"\n[service.\"a b\"]\ntarget = \"unix:/run/a\"\n", "is no service's name"},
+      {"\n[service.a]\ntarget = \"unix:/run/a\"\ntimeout = 5\n", "unknown key 'timeout'"},
+      {"\nservice = 5\n", "postern.toml:2: "},
+      {"\n[services.a]\ntarget = \"unix:/run/a\"\n", "unknown key 'services'"}};
+  for (auto& one : bad) CHECK(says(configProblems(one.text).c_str(), one.problem));
+}
+
 TEST_CASE("every setting has a default, and is read where it is written") {
   TemporaryFolder folder;
   auto none = readConfig(folder.path("none"), Presence::OPTIONAL);
@@ -264,7 +331,7 @@ TEST_CASE("every setting has a default, and is read where it is written") {
   CHECK(readConfig(folder.path("none"), Presence::REQUIRED).is<kj::Vector<kj::String>>());
   auto all = config(
       "rollback = \"deny\"\ngroup = \"vmadmins\"\nsession-program = \"/opt/postern-session\"\n"
-      "[audit]\nfile-bytes = 65536\nfiles = 3\n");
+      "[audit]\nfile-bytes = 65536\nfiles = 3\n[metrics]\nlisten = \"tcp:127.0.0.1:9560\"\n");
   REQUIRE(all.is<Config>());
   auto& read = all.get<Config>();
   CHECK((read.rollback == Config::Rollback::DENY));
@@ -272,6 +339,8 @@ TEST_CASE("every setting has a default, and is read where it is written") {
   CHECK((read.sessionProgram == "/opt/postern-session"));
   CHECK(read.auditFileBytes == 65536);
   CHECK(read.auditFiles == 3);
+  CHECK(kj::str(KJ_REQUIRE_NONNULL(read.metricsListen)) == "tcp:127.0.0.1:9560");
+  CHECK((none.get<Config>().metricsListen == nullptr));
 }
 
 TEST_CASE("each bad setting is an error with its file and line; an unknown key names the nearest") {
@@ -289,6 +358,12 @@ TEST_CASE("each bad setting is an error with its file and line; an unknown key n
       {"[audit]\nfiles = 1001\n", "1000"},
       {"[audit]\nfile = 3\n", "files"},
       {"roll-back = \"allow\"\n", "rollback"},
+      {"[metrics]\nlisten = \"tcp:0.0.0.0:9560\"\n", "postern.toml:2"},
+      {"[metrics]\nlisten = \"tcp:192.168.1.1:9560\"\n", "this machine"},
+      {"[metrics]\nlisten = \"unix:@metrics\"\n", "abstract"},
+      {"[metrics]\nlisten = \"9560\"\n", "postern.toml:2"},
+      {"[metrics]\nlisten = 9560\n", "postern.toml:2"},
+      {"[metrics]\nlistens = \"tcp:127.0.0.1:9560\"\n", "listen"},
       {"audit = 3\n", "postern.toml:1"},
       {"rollback = \"allow\nx", "postern.toml:1"},
   };

@@ -1,147 +1,21 @@
 #include "host/session/session-process.h"
 
-#include <sys/un.h>
-
-#include "tests/unit/host/hub-fixture.h"
+#include "tests/unit/host/process-fixture.h"
 
 namespace postern::host {
 namespace {
 
-using test::HubLab;
+using test::enrol;
+using test::has;
 using test::LabAgent;
 using test::LabGuest;
+using test::LinkedGuest;
+using test::linkUp;
+using test::Observed;
+using test::Posternd;
+using test::ProcessLab;
 namespace wire = postern::schema;
 using Kind = schema::Failure::Kind;
-
-// The process's inside, with posternds that come and go. Its guests connect as in HubLab, over Control.link.
-struct Observed final : public schema::SessionObserver::Server {
-  kj::Vector<kj::String>& seen;
-  bool answers;
-  explicit Observed(kj::Vector<kj::String>& seen, bool answers = true) : seen(seen), answers(answers) {}
-
-  kj::Promise<void> done() { return answers ? kj::Promise<void>(kj::READY_NOW) : kj::Promise<void>(kj::NEVER_DONE); }
-  kj::Promise<void> stateChanged(StateChangedContext) override { return done(); }
-  kj::Promise<void> event(EventContext context) override {
-    seen.add(kj::str(static_cast<unsigned>(context.getParams().getKind()), ' ', context.getParams().getText()));
-    return done();
-  }
-  kj::Promise<void> operation(OperationContext context) override {
-    auto params = context.getParams();
-    seen.add(kj::str("operation ", params.getGrant(), ' ', params.getCall(), ": ", params.getOutcome()));
-    return done();
-  }
-};
-
-class ProcessLab : public HubLab {
- public:
-  kj::String path = file.folder.path("web1.sock");
-  SessionProcess process;
-  kj::Promise<void> running;
-
-  ProcessLab()
-      : process("web1", *keys, {io.unixEventPort, scratch, environment}, *io.lowLevelProvider, listen()),
-        running(process.run().eagerlyEvaluate(nullptr)) {}
-
-  kj::AutoCloseFd listen() {
-    struct sockaddr_un address {};
-    address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, path.begin(), path.size());
-    int fd;
-    KJ_SYSCALL(fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    kj::AutoCloseFd listening(fd);
-    KJ_SYSCALL(bind(fd, reinterpret_cast<struct sockaddr*>(&address), sizeof(address)));
-    KJ_SYSCALL(::listen(fd, 4));
-    return listening;
-  }
-  kj::AutoCloseFd dial() {
-    struct sockaddr_un address {};
-    address.sun_family = AF_UNIX;
-    memcpy(address.sun_path, path.begin(), path.size());
-    int fd;
-    KJ_SYSCALL(fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    kj::AutoCloseFd socket(fd);
-    KJ_SYSCALL(::connect(fd, reinterpret_cast<struct sockaddr*>(&address), sizeof(address)));
-    return socket;
-  }
-};
-
-struct Posternd {
-  kj::Vector<kj::String> seen;
-  kj::AutoCloseFd reports;
-  LocalRpc rpc;
-  schema::SessionControl::Client control;
-  kj::Maybe<capnp::Response<schema::SessionControl::AttachResults>> attached;
-
-  explicit Posternd(ProcessLab& lab, bool answers = true)
-      : rpc(*lab.io.lowLevelProvider, lab.dial()), control(rpc.peer().castAs<schema::SessionControl>()) {
-    auto pair = newSocketPair(SOCK_SEQPACKET);
-    reports = kj::mv(pair.first);
-    auto request = control.attachRequest();
-    request.setObserver(kj::heap<Observed>(seen, answers));
-    request.setReports(newDescriptor(kj::mv(pair.second)));
-    attached = request.send().wait(lab.io.waitScope);
-  }
-
-  // A guest, over a descriptor that is passed.
-  kj::Promise<bool> link(kj::AutoCloseFd socket) {
-    auto request = control.linkRequest();
-    request.setTransport(static_cast<uint8_t>(TransportKind::UNIX));
-    request.setPeer("here");
-    request.setSocket(newDescriptor(kj::mv(socket)));
-    return request.send().then([](auto answer) { return answer.getOutcome().getProved(); });
-  }
-
-  struct Caller {
-    kj::Own<LocalRpc> rpc;
-    schema::VmCalls::Client calls;
-  };
-  Caller introduce(ProcessLab& lab, uint64_t id, kj::ArrayPtr<const kj::StringPtr> granted) {
-    auto pair = newSocketPair(SOCK_STREAM);
-    auto request = control.introduceRequest();
-    request.setSocket(newDescriptor(kj::mv(pair.second)));
-    auto grant = request.initGrant();
-    grant.setId(id);
-    auto list = grant.initCalls(static_cast<unsigned>(granted.size()));
-    for (unsigned i = 0; i < list.size(); ++i) list.set(i, granted[i]);
-    grant.initCaller().initUser().setName("alice");
-    request.send().wait(lab.io.waitScope);
-    auto rpc = kj::heap<LocalRpc>(*lab.io.lowLevelProvider, kj::mv(pair.first));
-    auto calls = rpc->peer().castAs<schema::VmCalls>();
-    return {kj::mv(rpc), kj::mv(calls)};
-  }
-};
-
-// A guest that connects through Control.link.
-struct LinkedGuest {
-  LabGuest guest;
-  kj::Promise<bool> proved = nullptr;
-};
-
-void linkUp(ProcessLab& lab, Posternd& posternd, LinkedGuest& linked, LabAgent& agent, GuestCredentials credentials) {
-  auto pair = newSocketPair(SOCK_STREAM);
-  linked.proved = posternd.link(kj::mv(pair.first)).eagerlyEvaluate(nullptr);
-  lab.attach(linked.guest, agent, kj::mv(credentials), kj::mv(pair.second));
-  lab.settle();
-}
-
-LabAgent enrol(ProcessLab& lab, Posternd& posternd) {
-  auto agent = lab.newAgent();
-  {
-    LinkedGuest linked;
-    linkUp(lab, posternd, linked, agent, agent.enrolment());
-    REQUIRE(linked.guest.isIn());
-    REQUIRE(lab.commit(linked.guest, agent));
-  }
-  lab.settle();
-  return agent;
-}
-
-bool has(const kj::Vector<kj::String>& lines, kj::StringPtr part) {
-  for (auto& line : lines) {
-    if (strstr(line.cStr(), part.cStr()) != nullptr) return true;
-  }
-  return false;
-}
 
 TEST_CASE("posternd attaches, links a guest, and hears of it: events, and reports beside them") {
   ProcessLab lab;
@@ -280,6 +154,28 @@ TEST_CASE("of single files a session tells so many a second, and of operations a
   for (unsigned i = 0; i < FILE_LINES_BURST; ++i) told += operation("/srv/a");
   CHECK(told == MAX_UNANSWERED / 2);
   CHECK(operation(""));
+}
+
+TEST_CASE("pings are told once a second, all together, and what was not told is told to the next posternd") {
+  ProcessLab lab;
+  auto& log = static_cast<OperationLog&>(lab.process);
+  auto posternd = kj::heap<Posternd>(lab);
+  for (unsigned i = 0; i < 1000; ++i) log.pinged(100 * kj::MICROSECONDS);
+  log.pinged(nullptr);
+  lab.settle();
+  CHECK_FALSE(has(posternd->seen, "pings"));
+  lab.advance(PINGS_TOLD_EVERY);
+  CHECK(has(posternd->seen, "pings 1000 and 1"));
+  lab.advance(10 * PINGS_TOLD_EVERY);
+  CHECK_FALSE(has(posternd->seen, "pings 0 and 0"));
+  posternd = nullptr;
+  lab.settle();
+  log.pinged(nullptr);
+  lab.advance(PINGS_TOLD_EVERY);
+  Posternd next(lab);
+  log.pinged(1 * kj::SECONDS);
+  lab.advance(PINGS_TOLD_EVERY);
+  CHECK(has(next.seen, "pings 1 and 1"));
 }
 
 TEST_CASE("grants end when no posternd has come back for a minute, and not before") {

@@ -8,7 +8,6 @@
 #include <kj/function.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +29,12 @@
 #include <string>
 #include <thread>
 
+#include "host/local-rpc/passed-tcp.h"
+#include "host/session/mirror.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/temporary-folder.h"
+#include "tests/unit/host/tcp-pair.h"
+#include "transport/relay/relay-end.h"
 #include "transport/sandbox.h"
 
 namespace postern::host {
@@ -256,6 +259,66 @@ TEST_CASE("postern-session in its sandbox still reads, writes, accepts, takes de
   CHECK(strcmp(buffer, "hello") == 0);
   CHECK(read(pair[0], buffer, 4) == 4);
   for (int fd : {pair[0], pair[1], sent[0]}) close(fd);
+}
+
+TEST_CASE("postern-session in its sandbox relays, mirrors, and takes the sockets that callers pass") {
+  if (test::SANITIZED) return;
+  test::TcpPair tcp;
+  int stream[2], hop[2], mirrored[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stream) == 0);
+  REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, hop) == 0);
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, mirrored) == 0);
+  kj::UnixEventPort port;
+  kj::EventLoop loop(port);
+  kj::WaitScope waitScope(loop);
+  auto status = inSandbox([&]() {
+    if (!isConnectedStream(tcp.theirs) || !isConnectedStream(stream[0])) return false;
+    auto passed = kj::refcounted<PassedTcp>();
+    auto standIn = passed->standInFor(kj::AutoCloseFd(fcntl(tcp.theirs, F_DUPFD_CLOEXEC, 3)));
+    if (standIn == nullptr) return false;
+    StrangersSocket taken(kj::mv(tcp.theirs));
+    auto ends = {newSocketEnd(port, taken.forLoop()), newSocketEnd(port, kj::AutoCloseFd(stream[0])),
+                 newHopEnd(port, kj::AutoCloseFd(hop[0]))};
+    for (auto& end : ends) {
+      if (const_cast<RelayEnd&>(*end).write("hello"_kj.asBytes()).bytes != 5) return false;
+      const_cast<RelayEnd&>(*end).reset();
+    }
+    Mirror mirror(port, kj::AutoCloseFd(mirrored[0]));
+    return mirror.send(Mirror::Frame::BYTES_THERE, 1, "hello"_kj.asBytes());
+  });
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == ESCAPED);  // it did all of it
+  char bytes[8] = {};
+  CHECK(read(stream[1], bytes, sizeof(bytes)) == 5);
+  CHECK(read(hop[1], bytes, sizeof(bytes)) == 6);
+  CHECK(read(tcp.ours, bytes, sizeof(bytes)) == 5);
+  for (int fd : {stream[0], stream[1], hop[0], hop[1], mirrored[0], mirrored[1]}) close(fd);
+}
+
+TEST_CASE(
+    "postern-session in its sandbox has descriptors for all channels, where it was started with few and may have "
+    "more") {
+  if (test::SANITIZED) return;
+  struct rlimit before;
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  constexpr rlim_t WANTED = 3 * 4096;
+  if (before.rlim_max < WANTED + 1024) return;
+  struct rlimit few = before;
+  few.rlim_cur = 256;
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &few) == 0);
+  auto status = inSandbox([&]() {
+    for (rlim_t i = 0; i < WANTED; ++i) {
+      if (fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) < 0) return false;
+    }
+    // And not as many as it likes.
+    for (rlim_t i = 0; i < WANTED; ++i) {
+      if (fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) < 0) return true;
+    }
+    return false;
+  });
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == ESCAPED);
 }
 
 // What a mover does in the thread of its transfer (transport/transfer/mover.h), with files that an opener has passed.

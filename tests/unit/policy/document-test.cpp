@@ -79,6 +79,22 @@ TEST_CASE("the grants and the explanation that docs/POLICY.md shows are what com
   CHECK(explained);
 }
 
+TEST_CASE("the explanation of a mirror that docs/POLICY.md shows is what comes out") {
+  std::string rules;
+  bool explained = false;
+  for (auto& block : blocksOfDocument()) {
+    if (block.text.find("id = \"backup-in\"") != std::string::npos) rules = block.text;
+    if (block.text.rfind("allowed by rule 'backup-in'", 0) == 0) {
+      auto policy = loadedFiles({{"ids.toml", rules}});
+      auto old1 = Who::vm("old1", {"legacy"});
+      auto text = explain(*policy, request(old1.caller(), TheHost(), "service.backup")).toText();
+      CHECK(std::string(text.cStr()) + "\n" == block.text);
+      explained = true;
+    }
+  }
+  CHECK(explained);
+}
+
 TEST_CASE("docs/POLICY.md names every call, key and bound") {
   std::ifstream in("docs/POLICY.md");
   std::stringstream buffer;

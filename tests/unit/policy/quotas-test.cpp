@@ -53,7 +53,7 @@ TEST_CASE("an error in a quota has file, line and advice") {
   for (auto& one : std::initializer_list<Case>{
            {"allow", "ping", "max-files = 1", "'args' is for file.* only"},
            {"allow", "file.put", "max-bytes = \"1 G\"", "max-bytes = '1 G': unit 'G' is unknown"},
-           {"allow", "file.put", "max-bytes = \"0 B\"", "would let nothing pass"},
+           {"allow", "file.put", "max-bytes = \"0 B\"", "is nothing at all"},
            {"allow", "file.put", "max-bytes = 5", "'max-bytes' in args is a number; write a text in quotes"},
            {"allow", "file.put", "max-files = 0", "'max-files' is 0; write at least 1"},
            {"allow", "file.put", "max-files = -3", "'max-files' is -3; write at least 1"},

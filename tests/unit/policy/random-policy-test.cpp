@@ -1,5 +1,6 @@
 #include "tests/unit/policy/random-policy.h"
 
+#include "protocol/policy/any-service.h"
 #include "protocol/policy/explain.h"
 #include "tests/unit/policy/policy-fixture.h"
 
@@ -154,6 +155,7 @@ Texts RandomPolicy::matching(const Question& q) const {
 std::string RandomPolicy::decide(const Question& q) const {
   if (!isCall(q.call)) return "unknown-call";
   if (!canBeCalled(q)) return "not-callable";
+  if (q.caller.isVm && q.target.isVm && q.caller.names[1] == q.target.names[1]) return "itself";
   bool isFile = familyOfCall(q.call) == "file";
   if (isFile ? !isCanonical(q.path) : !q.path.empty()) return "bad-path";
   if (familyOfCall(q.call) == "admin" && q.isAdministrator) return "administrator";
@@ -405,11 +407,29 @@ void checkExplanation(const Policy& policy, const RandomPolicy& oracle, const Qu
   CHECK((explanation.advice.text.size() > 0));
   // Of requests that get as far as the rules.
   auto reason = decision.reason;
-  if (reason == Reason::UNKNOWN_CALL || reason == Reason::NOT_CALLABLE || reason == Reason::BAD_PATH) return;
+  if (reason == Reason::UNKNOWN_CALL || reason == Reason::NOT_CALLABLE || reason == Reason::ITSELF ||
+      reason == Reason::BAD_PATH) {
+    return;
+  }
   auto expected = oracle.matching(question);
   std::sort(expected.begin(), expected.end());
   std::sort(matching.begin(), matching.end());
   CHECK(matching == expected);
+}
+
+// Who is granted a service of some name may have one, and who may have one is kept from no name but by a deny of it.
+void checkAnyService(const Policy& policy, Request asked) {
+  asked.path = nullptr;
+  bool granted = false, denied = false;
+  for (auto call : {"service.x"_kj, "service.y"_kj, "service.z"_kj}) {
+    asked.call = call;
+    auto decision = policy.decide(asked);
+    granted |= decision.isAllowed();
+    denied |= decision.reason == Reason::DENY_RULE;
+  }
+  bool may = mayGrantService(policy, asked.caller, asked.target, asked.now);
+  CHECK((may || !granted));
+  if (!denied) CHECK(may == granted);
 }
 
 // T48
@@ -436,12 +456,13 @@ TEST_CASE("two hundred random policies decide as the oracle does, in every order
         REQUIRE(verdict(*policy, request) == expected);
       }
       checkExplanation(*policies[0], oracle, question, request);
+      checkAnyService(*policies[0], request);
       if (i < 8) checkAdvice(texts, request);
     }
   }
   // Every verdict there is came up, so that none went untested.
-  for (auto word : {"rule", "segment", "administrator", "unknown-call", "not-callable", "bad-path", "blocked-port",
-                    "deny-rule", "vm-to-vm-disabled", "expired", "no-rule"}) {
+  for (auto word : {"rule", "segment", "administrator", "unknown-call", "not-callable", "itself", "bad-path",
+                    "blocked-port", "deny-rule", "vm-to-vm-disabled", "expired", "no-rule"}) {
     INFO(word);
     CHECK(seen[word] > 20);
   }

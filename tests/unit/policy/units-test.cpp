@@ -30,6 +30,9 @@ TEST_CASE("sizes and rates have units of a thousand and of 1,024") {
   CHECK(value(parseCallRate("100/s")) == 360000);
   CHECK(value(parseCallRate("30/min")) == 1800);
   CHECK(value(parseCallRate("5/h")) == 5);
+  CHECK(value(parseCallRate("0/h")) == 0);
+  CHECK(value(parseSize("0 B", Zero::ALLOWED)) == 0);
+  CHECK(value(parseRate("0 B/s", Zero::ALLOWED)) == 0);
 }
 
 TEST_CASE("everything else is refused") {
@@ -38,9 +41,9 @@ TEST_CASE("everything else is refused") {
     INFO(text);
     CHECK(parseSize(text).is<kj::String>());
   }
-  for (auto text : {"", "16 MiB", "16 MiB/h", "16/s", "/s", "16 MiB/s/s"}) CHECK(parseRate(text).is<kj::String>());
-  for (auto text : {"", "100", "/s", "100 /s", "0/s", "1/d", "99999999999/s"})
-    CHECK(parseCallRate(text).is<kj::String>());
+  for (auto text : {"", "16 MiB", "16 MiB/h", "16/s", "/s", "16 MiB/s/s", "0 B/s"})
+    CHECK(parseRate(text).is<kj::String>());
+  for (auto text : {"", "100", "/s", "100 /s", "1/d", "99999999999/s"}) CHECK(parseCallRate(text).is<kj::String>());
 }
 
 TEST_CASE("days and times are those of the calendar") {

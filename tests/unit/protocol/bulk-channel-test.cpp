@@ -349,6 +349,37 @@ TEST_CASE("the session's end resolves everybody who waits, and everybody who com
 
 // Offers -----------------------------------------------------------------------------------------------------------
 
+TEST_CASE("who waits for a channel to break is told at once, before what lies unread, and of no orderly end") {
+  enum How { PEER_RESETS, OWN_RESET, HANDLE_GONE, SESSION_ENDS, BOTH_FINISH };
+  for (auto how : {PEER_RESETS, OWN_RESET, HANDLE_GONE, SESSION_ENDS, BOTH_FINISH}) {
+    CAPTURE(int(how));
+    Meeting m;
+    Channel channel(m.sessions, Role::HOST);
+    auto broken = channel.near->whenBroken();
+    channel.far->write(kj::StringPtr("unread").asBytes()).wait(m.lab.waitScope);
+    m.lab.settle();
+    CHECK_FALSE(broken.poll(m.lab.waitScope));
+    if (how == PEER_RESETS) channel.far->reset();
+    if (how == OWN_RESET) channel.near->reset();
+    if (how == HANDLE_GONE) channel.near = nullptr;
+    if (how == SESSION_ENDS) m.sessions.host = nullptr;
+    if (how == BOTH_FINISH) {
+      channel.near->finish();
+      channel.far->finish();
+    }
+    m.lab.settle();
+    if (how == BOTH_FINISH) {
+      CHECK_FALSE(broken.poll(m.lab.waitScope));
+      continue;
+    }
+    auto expected = how == SESSION_ENDS ? BulkEnd::SESSION_ENDED : BulkEnd::RESET;
+    REQUIRE(broken.poll(m.lab.waitScope));
+    CHECK(broken.wait(m.lab.waitScope) == expected);
+    if (how != HANDLE_GONE) CHECK(channel.near->whenBroken().wait(m.lab.waitScope) == expected);
+    if (how == PEER_RESETS) CHECK(m.next(*channel.near).is<BulkChunk>());
+  }
+}
+
 TEST_CASE("an offer with a number that is not the opener's to give is refused") {
   Meeting meeting;
   auto& host = meeting.sessions.host->bulk();

@@ -8,22 +8,12 @@
 #include <thread>
 
 #include "tests/unit/transport/mover-lab.h"
-#include "transport/fd-pipe.h"
-#include "transport/stream-link.h"
 
 namespace postern::transfer::lab {
 
 namespace {
 
-struct Pair {
-  kj::AutoCloseFd one, other;
-};
-
-Pair socketPair(int type) {
-  int fds[2];
-  KJ_SYSCALL(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
-  return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
-}
+using postern::test::socketPair;
 
 size_t countIn(const char* folder) {
   size_t count = 0;
@@ -117,36 +107,10 @@ void TestGuard::settled(kj::StringPtr path, kj::Maybe<const Problem&> problem,
 
 // MoverLab -----------------------------------------------------------------------------------------------------------
 
-MoverLab::MoverLab()
-    : io(kj::setupAsyncIo()),
-      waitScope(io.waitScope),
-      pool(io.provider->getTimer()),
-      environment{io.provider->getTimer(), pool, random} {
-  Hello guestHello, hostHello;
-  guestHello.role = Role::GUEST;
-  hostHello.role = Role::HOST;
-  random.fill(kj::arrayPtr(guestHello.nonce.data(), guestHello.nonce.size()));
-  random.fill(kj::arrayPtr(hostHello.nonce.data(), hostHello.nonce.size()));
-  auto wire = socketPair(SOCK_STREAM);
-  auto guestPromise = openStreamLink(newSocketPipe(io.unixEventPort, kj::mv(wire.one)), guestHello, scratch);
-  auto hostPromise =
-      openStreamLink(newSocketPipe(io.unixEventPort, kj::mv(wire.other)), hostHello, scratch).eagerlyEvaluate(nullptr);
-  auto guestOutcome = guestPromise.wait(waitScope);
-  auto hostOutcome = hostPromise.wait(waitScope);
-  auto guestLink = kj::mv(guestOutcome.get<kj::Own<FrameLink>>());
-  auto hostLink = kj::mv(hostOutcome.get<kj::Own<FrameLink>>());
-  Secret<32> toHost, toGuest;
-  random.fill(toHost.asPtr());
-  random.fill(toGuest.asPtr());
-  auto tag = linkTag(guestLink->hellos());
-  guest = kj::heap<Session>(Role::GUEST, kj::mv(guestLink), RecordSealer({toHost.clone()}, tag),
-                            RecordOpener({toGuest.clone()}), false, environment);
-  host = kj::heap<Session>(Role::HOST, kj::mv(hostLink), RecordSealer({toGuest.clone()}, tag),
-                           RecordOpener({toHost.clone()}), false, environment);
-  auto opened = host->bulk().open();
-  auto accepted = guest->bulk().accept(KJ_ASSERT_NONNULL(opened).offer);
-  hostChannel = kj::mv(KJ_ASSERT_NONNULL(opened).channel);
-  guestChannel = kj::mv(accepted.get<kj::Own<BulkChannel>>());
+MoverLab::MoverLab() {
+  auto channels = openChannel();
+  hostChannel = kj::mv(channels.host);
+  guestChannel = kj::mv(channels.guest);
 }
 
 MoverLab::~MoverLab() noexcept(false) {
@@ -274,10 +238,6 @@ kj::Array<kj::byte> frameOf(const Backward& message) {
   FrameBuilder builder;
   write(message, builder.init<schema::Backward>());
   return builder.toArray();
-}
-
-size_t openDescriptors() {
-  return countIn("/proc/self/fd");
 }
 
 size_t threads() {

@@ -3,15 +3,12 @@
 // a socket at each, by which a test says and hears what an opener would. Either mover can be left out: then the test
 // has the channel's end itself.
 
-#include <kj/async-io.h>
-
 #include <deque>
 
-#include "protocol/read-scratch.h"
-#include "protocol/session.h"
 #include "protocol/transfer/opener-message.h"
 #include "tests/support/temporary-folder.h"
-#include "tests/support/test-random.h"
+#include "tests/unit/transport/joined-sessions.h"
+#include "tests/unit/transport/temp-dir.h"
 #include "transport/packet-socket.h"
 #include "transport/transfer/mover.h"
 
@@ -75,19 +72,12 @@ class TestGuard final : public MoverGuard {
   kj::Vector<Settled> outcomes;
 };
 
-class MoverLab {
+class MoverLab : public postern::test::JoinedSessions {
  public:
   MoverLab();
   ~MoverLab() noexcept(false);
 
-  kj::AsyncIoContext io;
-  kj::WaitScope& waitScope;
-  postern::test::TestRandom random;
-  BlockPool pool;
-  ReadScratch scratch;
-  SessionEnvironment environment;
   postern::test::TemporaryFolder folder;
-  kj::Own<Session> host, guest;
   kj::Own<BulkChannel> hostChannel, guestChannel;
   TestGuard sourceGuard, destinationGuard;
   kj::Own<Mover> source, destination;
@@ -105,15 +95,6 @@ class MoverLab {
   void announce(Totals totals = {1000, 1000, uint64_t(1) << 40, 10, 1000});
   // Done there, finished back; both movers end well.
   void finish(kj::Promise<MoverEnd>& sourceEnd, kj::Promise<MoverEnd>& destinationEnd);
-
-  template <typename T>
-  T await(kj::Promise<T>&& promise) {
-    auto late =
-        io.provider->getTimer().afterDelay(60 * kj::SECONDS).then([]() -> T { KJ_FAIL_ASSERT("waited in vain"); });
-    return promise.exclusiveJoin(kj::mv(late)).wait(waitScope);
-  }
-  // Turns the loop.
-  void pass(kj::Duration time = 20 * kj::MILLISECONDS) { io.provider->getTimer().afterDelay(time).wait(waitScope); }
 
   // Files. -----------------------------------------------------------------------------------------------------
   kj::Array<kj::byte> bytes(size_t size);
@@ -133,7 +114,7 @@ Entry directoryEntry(kj::StringPtr name);
 kj::Array<kj::byte> frameOf(const Forward& message, kj::ArrayPtr<const kj::byte> content = nullptr);
 kj::Array<kj::byte> frameOf(const Backward& message);
 
-size_t openDescriptors();  // of this process
-size_t threads();          // of movers
+using postern::openDescriptors;
+size_t threads();  // of movers
 
 }  // namespace postern::transfer::lab

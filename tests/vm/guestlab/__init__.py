@@ -14,6 +14,7 @@ from .nested import (
     inner_vsock_device,
     nested_vsock_guest,
 )
+from .packages import GuestPackage
 from .qmp import Qmp, QmpError
 from .recipes import basic_initramfs, serial_guest, vsock_loopback_guest
 
@@ -30,6 +31,7 @@ __all__ = [
     "GuestEnded",
     "GuestError",
     "GuestKernel",
+    "GuestPackage",
     "GuestPanicked",
     "GuestTimeout",
     "Initramfs",

@@ -9,17 +9,16 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 
 from .cache import cache_folder, exclusive
 from .errors import SetUpError
+from .tools import run_tool, unpack_package
 from .vmlinux import UnknownCompression, extract_vmlinux
 
 META_PACKAGE = "linux-image-cloud-amd64"
 CURRENT = "current"
 SCRATCH_PREFIX = ".unpacking-"
-SYSTEM_PATH = "/usr/sbin:/sbin"  # depmod's folder is not on every user's PATH
 
 
 class GuestKernel:
@@ -69,20 +68,15 @@ def _download_into(kernels):
     package = _kernel_package()
     with tempfile.TemporaryDirectory(dir=kernels, prefix=SCRATCH_PREFIX) as scratch:
         scratch = pathlib.Path(scratch)
-        # apt would otherwise complain that its own user cannot write here.
-        _tool("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package, cwd=scratch)
-        archives = list(scratch.glob("*.deb"))
-        if len(archives) != 1:
-            raise SetUpError(f"apt-get downloaded {len(archives)} files for {package}, expected one")
         unpacked = scratch / "unpacked"
-        _tool("dpkg", "-x", str(archives[0]), str(unpacked))
+        archive = unpack_package(package, scratch, unpacked)
         _complete(unpacked)
-        _publish(unpacked, kernels, archives[0].stem)
+        _publish(unpacked, kernels, archive.stem)
 
 
 def _kernel_package():
     """The meta package depends on the one real kernel package of the day."""
-    listing = _tool("apt-cache", "depends", META_PACKAGE)
+    listing = run_tool("apt-cache", "depends", META_PACKAGE)
     found = re.search(r"Depends: (linux-image-\S+-cloud-amd64)\s", listing)
     if not found:
         raise SetUpError(f"apt knows no kernel for {META_PACKAGE}: run 'apt-get update' and try again")
@@ -93,7 +87,7 @@ def _complete(unpacked):
     """Adds what a package's own installation would: the modules' dependencies; and the uncompressed image."""
     kernel = GuestKernel(unpacked)
     (unpacked / "usr").mkdir(exist_ok=True)
-    _tool("depmod", "-b", str(unpacked), kernel.release)
+    run_tool("depmod", "-b", str(unpacked), kernel.release)
     if not (kernel.modules_folder / "modules.dep").exists():
         raise SetUpError(f"depmod wrote no modules.dep for kernel {kernel.release}")
     try:
@@ -111,18 +105,3 @@ def _publish(unpacked, kernels, name):
     link.unlink(missing_ok=True)
     link.symlink_to(name)
     os.rename(link, kernels / CURRENT)
-
-
-def _tool(name, *arguments, cwd=None):
-    program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
-    if not program:
-        raise SetUpError(f"{name} is not installed: run packaging/install-dependencies")
-    environment = dict(os.environ, LC_ALL="C")
-    done = subprocess.run(
-        [program, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        reason = lines[0] if lines else "no message"
-        raise SetUpError(f"{name} {' '.join(arguments)} failed ({reason}); is the network there, did 'apt-get update' run?")
-    return done.stdout

@@ -1,0 +1,222 @@
+#include "host/daemon/guest-questions.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+#include "host/daemon/policy-limits.h"
+#include "host/local-rpc/local-rpc.h"
+
+namespace postern::host {
+
+namespace {
+
+using Outcome = schema::ServeOutcome;
+
+kj::String targetText(const ChannelQuestion& question) {
+  return question.to.size() == 0 ? kj::str("host") : kj::str("vm:", question.to);
+}
+
+GuestDenial denialOf(const ChannelQuestion& question, kj::StringPtr rule, kj::StringPtr outcome, kj::StringPtr reason) {
+  return {targetText(question), kj::str(question.service), kj::str(rule), outcome, reason};
+}
+
+// Null: reached.
+kj::Maybe<kj::StringPtr> whyNot(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::REACHED:
+      return nullptr;
+    case Outcome::NOT_CONNECTED:
+      return "not-connected"_kj;
+    case Outcome::DENIED:
+      return "denied-by-guest"_kj;
+    case Outcome::NOT_EXPORTED:
+      return "not-exported"_kj;
+    case Outcome::REFUSED:
+      return "port-limit"_kj;
+    case Outcome::NOT_REACHED:
+      break;
+  }
+  return "not-reached"_kj;
+}
+
+kj::AutoCloseFd copyOf(int fd) {
+  return kj::AutoCloseFd(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+}  // namespace
+
+class GuestQuestions::Slot {
+ public:
+  explicit Slot(Count& counted) : count(kj::addRef(counted)) { ++count->underWay; }
+  ~Slot() noexcept(false) { --count->underWay; }
+  KJ_DISALLOW_COPY(Slot);
+
+ private:
+  kj::Own<Count> count;
+};
+
+GuestQuestions::Prospect::Prospect(kj::Own<Slot> slot, kj::StringPtr vm, ChannelQuestion question)
+    : slot(kj::mv(slot)), vm(kj::str(vm)), question(kj::mv(question)) {}
+GuestQuestions::Prospect::~Prospect() noexcept(false) {}
+
+// T110
+kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(ChannelVm& vm, ChannelQuestion question) {
+  auto& name = vm.record().name;
+  auto verdict = judge(vm, question);
+  KJ_IF_MAYBE (denied, verdict.tryGet<Denied>()) {
+    refuse(name, question, *denied);
+    return kj::Maybe<kj::Own<Prospect>>();
+  }
+  auto& count = counts.findOrCreate(name, [&]() {
+    return kj::HashMap<kj::String, kj::Own<Count>>::Entry{kj::str(name), kj::refcounted<Count>()};
+  });
+  auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question));
+  if (prospect->question.to.size() == 0) return askHost(kj::mv(prospect));
+  auto& target = KJ_ASSERT_NONNULL(environment.find(prospect->question.to));
+  return askVm(kj::mv(prospect), target);
+}
+
+unsigned GuestQuestions::underWay(kj::StringPtr vm) const {
+  KJ_IF_MAYBE (count, counts.find(vm)) return (*count)->underWay;
+  return 0;
+}
+
+// The order is of no consequence to the guest, who is told nothing; the reason is the first that holds.
+GuestQuestions::Verdict GuestQuestions::judge(ChannelVm& vm, const ChannelQuestion& question) {
+  auto denied = [&](kj::StringPtr reason, kj::StringPtr rule = "") -> Verdict {
+    return Denied{denialOf(question, rule, "denied"_kj, reason), /* byPolicy */ true};
+  };
+  auto failed = [&](kj::StringPtr reason, kj::StringPtr rule = "") -> Verdict {
+    return Denied{denialOf(question, rule, "failed"_kj, reason), /* byPolicy */ false};
+  };
+  auto& name = vm.record().name;
+  if (environment.live.find(question.id) != nullptr) return failed("id-in-use"_kj);
+  if (underWay(name) >= MAX_QUESTIONS || !environment.live.hasRoomFor(name)) return failed("too-many"_kj);
+  if (vm.isQuarantined()) return denied("quarantined"_kj);
+  kj::Maybe<ChannelVm&> target;
+  kj::Maybe<const VmRecord&> targetRecord;
+  if (question.to.size() > 0) {
+    KJ_IF_MAYBE (found, environment.find(question.to)) {
+      target = *found;
+      targetRecord = found->record();
+    } else {
+      return denied("unknown-vm"_kj);
+    }
+  }
+  auto decision = environment.decisions.decideService(vm.record(), targetRecord, question.service);
+  if (!decision.isAllowed()) return denied(policy::word(decision.reason), decision.ruleId());
+  KJ_IF_MAYBE (t, target) {
+    if (t->isQuarantined()) return denied("quarantined"_kj);
+    if (!t->isReachable()) return failed("not-connected"_kj, decision.ruleId());
+  }
+  return ServiceTerms(decision);
+}
+
+kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::askHost(kj::Own<Prospect> prospect) {
+  auto opening = environment.services.open(prospect->question.service, kj::str("vm:", prospect->vm));
+  return opening.then([this, prospect = kj::mv(prospect)](auto outcome) mutable -> kj::Maybe<kj::Own<Prospect>> {
+    KJ_IF_MAYBE (refused, outcome.template tryGet<HostServices::Refused>()) {
+      return failed(*prospect, refused->reason, kj::mv(refused->text));
+    }
+    auto& opened = outcome.template get<HostServices::Opened>();
+    prospect->socket = kj::mv(opened.socket);
+    prospect->program = kj::mv(opened.program);
+    return kj::mv(prospect);
+  });
+}
+
+kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::askVm(kj::Own<Prospect> prospect,
+                                                                                ChannelVm& target) {
+  auto& question = prospect->question;
+  auto pair = newSocketPair(SOCK_SEQPACKET);
+  prospect->socket = kj::mv(pair.first);
+  // Rule and mirror are the asking session's to keep to.
+  auto fill = [this, id = question.id, to = kj::str(question.to)](schema::Flow::Builder flow) {
+    flow.setId(id);
+    writePortLimit(environment.decisions.policy(), to, flow.initPort());
+  };
+  auto serving = target.serve({kj::mv(fill), kj::str(prospect->vm), kj::str(question.service), kj::mv(pair.second)});
+  return environment.port.getTimer()
+      .timeoutAfter(QUESTION_DEADLINE, kj::mv(serving))
+      .then([](Outcome outcome) { return whyNot(outcome); },
+            [](kj::Exception&& e) -> kj::Maybe<kj::StringPtr> {
+              return e.getType() == kj::Exception::Type::OVERLOADED ? "timed-out"_kj : "session-ended"_kj;
+            })
+      .then([this, prospect = kj::mv(prospect)](kj::Maybe<kj::StringPtr> why) mutable -> kj::Maybe<kj::Own<Prospect>> {
+        KJ_IF_MAYBE (reason, why) return failed(*prospect, *reason);
+        return kj::mv(prospect);
+      });
+}
+
+kj::Maybe<kj::Own<GuestQuestions::Prospect>> GuestQuestions::failed(const Prospect& prospect, kj::StringPtr reason,
+                                                                    kj::String detail) {
+  refuse(prospect.vm, prospect.question,
+         Denied{denialOf(prospect.question, "", "failed"_kj, reason), /* byPolicy */ false, kj::mv(detail)});
+  return nullptr;
+}
+
+// T113
+kj::Maybe<uint64_t> GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
+                                          schema::SessionObserver::ConnectResults::Builder answer) {
+  auto& question = prospect->question;
+  prospect->slot = nullptr;
+  auto verdict = judge(vm, question);
+  KJ_IF_MAYBE (denied, verdict.tryGet<Denied>()) {
+    refuse(prospect->vm, question, *denied);
+    return nullptr;
+  }
+  auto copy = copyOf(prospect->socket);
+  if (copy == nullptr) {
+    failed(*prospect, "too-many"_kj);
+    return nullptr;
+  }
+  auto& terms = verdict.get<ServiceTerms>();
+  ChannelEntry entry;
+  entry.id = question.id;
+  entry.vm = kj::str(prospect->vm);
+  entry.to = kj::str(question.to);
+  entry.service = kj::str(question.service);
+  entry.rule = kj::str(terms.rule);
+  entry.opened = environment.port.getTimer().now();
+  if (!entry.isBetweenVms()) entry.hostTarget = environment.services.identityOf(question.service);
+
+  answer.setAllowed(true);
+  answer.setSocket(newDescriptor(kj::mv(prospect->socket)));
+  auto flow = answer.initFlow();
+  flow.setId(entry.id);
+  flow.setRule(terms.rule);
+  writeLimit(terms.limits, terms.rule, flow.initLimit());
+  writePortLimit(environment.decisions.policy(), entry.vm, flow.initPort());
+  environment.mirrors.write(terms, entry.vm, entry.from(), entry.target(), [&]() { return flow.initMirror(); });
+  entry.mirror = terms.mirrorText();
+  environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
+  return question.id;
+}
+
+void GuestQuestions::refuseNames(ChannelVm& vm) {
+  refuse(vm.record().name, {},
+         Denied{GuestDenial{kj::String(), kj::String(), kj::String(), "denied"_kj, "bad-name"_kj}, true});
+}
+
+void GuestQuestions::refuse(kj::StringPtr name, const ChannelQuestion& question, const Denied& denied) {
+  auto& denial = denied.denial;
+  KJ_IF_MAYBE (vm, environment.find(name)) {
+    if (denied.byPolicy) {
+      // Its name only where a rule has denied; of a rule that allowed, it would be no help.
+      vm->port().denied(denial.reason == "deny-rule" ? denial.rule.asPtr() : denial.reason);
+    } else {
+      vm->port().refused();
+    }
+    vm->showPort();
+  }
+  if (denied.byPolicy && question.to != name) {
+    KJ_IF_MAYBE (target, environment.find(question.to)) {
+      target->port().denied(denial.reason == "deny-rule" ? denial.rule.asPtr() : denial.reason);
+      target->showPort();
+    }
+  }
+  environment.records.refused(name, denial, 1, denied.detail);
+}
+
+}  // namespace postern::host

@@ -1,0 +1,121 @@
+#pragma once
+// ChannelDeskLab: Channels with a real policy, a real audit log, real sockets and programs; and VMs whose session
+// processes are the test's hand (LabVm): what they are asked is kept, and what they answer is told to them.
+
+#include <doctest/doctest.h>
+#include <kj/async-io.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "host/daemon/channels.h"
+#include "host/files/files.h"
+#include "host/local-rpc/local-rpc.h"
+#include "tests/support/temporary-folder.h"
+
+namespace postern::host::test {
+
+using Outcome = schema::ServeOutcome;
+
+class LabVm final : public ChannelVm {
+ public:
+  VmRecord vm;
+  bool quarantined = false;
+  bool reachable = true;
+  PortCounters counters;
+  unsigned timesShown = 0;
+  kj::Vector<uint64_t> cuts;
+  kj::Vector<kj::String> restarts;
+  bool answersCuts = true;
+
+  // The last that came by serve().
+  kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> served;
+  kj::String servedCaller, servedService;
+  kj::AutoCloseFd hop;
+  Outcome outcome = Outcome::REACHED;
+  kj::Maybe<kj::Promise<void>> before;  // it waits for this
+
+  explicit LabVm(kj::StringPtr name) {
+    vm.name = kj::str(name);
+    vm.transport = kj::str("unix:/run/vm/", name);
+  }
+  schema::Flow::Reader flow() { return KJ_REQUIRE_NONNULL(served)->getRoot<schema::Flow>().asReader(); }
+
+  const VmRecord& record() const override { return vm; }
+  bool isQuarantined() const override { return quarantined; }
+  bool isReachable() const override { return reachable; }
+  PortCounters& port() override { return counters; }
+  void showPort() override { ++timesShown; }
+  kj::Promise<Outcome> serve(Serving serving) override;
+  kj::Promise<void> cutChannel(uint64_t id) override {
+    cuts.add(id);
+    return answersCuts ? kj::Promise<void>(kj::READY_NOW) : kj::Promise<void>(kj::NEVER_DONE);
+  }
+  void restartSession(kj::StringPtr why) override { restarts.add(kj::str(why)); }
+};
+
+// What posternd answered to a question.
+struct LabAnswer {
+  kj::Own<capnp::MallocMessageBuilder> message;
+  kj::AutoCloseFd socket;
+  kj::AutoCloseFd mirror;  // null: none, or not reached
+
+  bool isAllowed() { return results().getAllowed(); }
+  schema::Flow::Reader flow() { return results().getFlow(); }
+  schema::SessionObserver::ConnectResults::Reader results() {
+    return message->getRoot<schema::SessionObserver::ConnectResults>().asReader();
+  }
+};
+
+class ChannelDeskLab {
+ public:
+  postern::test::TemporaryFolder folder;
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  kj::UnixEventPort& port = io.unixEventPort;
+  kj::TreeMap<kj::String, kj::Own<LabVm>> vms;
+  PolicyStore store;
+  Decisions decisions;
+  Records records;
+  LiveGrants grants;
+  kj::Own<Channels> channels;
+
+  ChannelDeskLab();
+  kj::Own<Channels> makeChannels();
+  kj::Own<AuditLog> openAudit();
+
+  LabVm& add(kj::StringPtr name);
+  // The whole policy but for its first line; channels are decided again by recheck().
+  void policy(const std::string& rules);
+
+  kj::Promise<LabAnswer> asking(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service);
+  LabAnswer ask(LabVm& vm, uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+    return asking(vm, id, to, service).wait(io.waitScope);
+  }
+  void close(LabVm& vm, uint64_t id, kj::StringPtr why, uint64_t there = 0, uint64_t back = 0);
+
+  // A service of the host that listens on a Unix socket.
+  kj::AutoCloseFd listen(kj::StringPtr name);
+  void serveUnix(kj::StringPtr service, kj::StringPtr socket, bool proxy = false);
+
+  kj::String auditText();
+  unsigned linesWith(kj::StringPtr part);
+  unsigned eventsOf(kj::StringPtr kind);
+
+  template <typename Condition>
+  bool soon(Condition&& condition) {
+    for (int i = 0; i < 10'000; ++i) {
+      if (condition()) return true;
+      io.waitScope.poll();
+      usleep(1000);
+    }
+    return false;
+  }
+};
+
+bool says(kj::StringPtr text, kj::StringPtr part);
+// A byte travels from one to the other.
+bool isConnected(int from, int to);
+// Reads as ended or reset.
+bool isOver(int socket);
+
+}  // namespace postern::host::test
