@@ -28,6 +28,9 @@ usr/share/bash-completion/completions/postern usr/share/zsh/vendor-completions/_
 usr/share/fish/vendor_completions.d/postern.fish usr/libexec/postern/postern-complete
 usr/share/man/man8/posternd.8.gz usr/share/man/man8/postern-session.8.gz usr/share/man/man1/postern.1.gz
 usr/share/man/man1/postern-cp.1.gz usr/share/man/man5/postern.toml.5.gz usr/share/man/man5/postern-policy.5.gz
+usr/share/doc/postern-host/examples/prometheus/postern.rules.yml
+usr/share/doc/postern-host/examples/prometheus/postern-dashboard.json
+usr/share/doc/postern-host/examples/prometheus/prometheus.yml
 """
 AGENT_FILES = """
 lib/systemd/system/postern-agent.service lib/udev/rules.d/60-postern-agent.rules

@@ -117,7 +117,7 @@ class DefaultsTest(unittest.TestCase):
                                "etc/postern/policy.d/local.toml": change(policy)})
             self.assertEqual(done.returncode, 0, done)
         uncommented = self.without_comments(settings)
-        for key in ("rollback", "group", "audit-files", "session-program", "file-bytes", "files"):
+        for key in ("rollback", "group", "audit-files", "session-program", "file-bytes", "files", "listen", "target"):
             self.assertRegex(uncommented, rf"(?m)^{key} = ")
 
     def test_the_policy_that_is_installed_has_no_rule(self):
