@@ -77,6 +77,12 @@ class ContentsTest(unittest.TestCase):
             for file in files.replace("TRIPLET", self.triplet).split() + list(PROGRAMS.get(name, ())):
                 self.assertTrue((self.roots[name] / file).is_file(), f"{name} has no {file}")
 
+    def test_what_a_header_of_the_library_includes_is_there(self):
+        folder = self.roots["libpostern-dev"] / "usr/include/postern"
+        for header in folder.rglob("*.h"):
+            for named in re.findall(r'#include [<"]((?:host|protocol|transport)/[^">]+)', header.read_text()):
+                self.assertTrue((folder / named).is_file(), f"{header.relative_to(folder)} includes {named}")
+
     def test_an_installed_agent_has_no_policy_of_its_own(self):
         # It would turn off the grants that come with a bundle.
         self.assertFalse((self.roots["postern-agent"] / "etc/postern/agent.toml").exists())
