@@ -15,7 +15,7 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs -o size=2g,mode=0755 none "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=$4,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount --rbind /dev dev
 mount -t proc proc proc
@@ -23,7 +23,7 @@ mount --rbind /sys sys 2>/dev/null || true
 mount -t tmpfs -o mode=0755 none run
 mount -t tmpfs -o mode=1777 none tmp
 mkdir tmp/packages
-cp "$2"/*.deb tmp/packages
+cp "$2"/* tmp/packages
 cp -r "$3" tmp/test
 exec chroot . sleep infinity
 """
@@ -32,12 +32,13 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 
 class Machine:
-    """`test` is a folder that becomes /tmp/test, `packages` the one whose packages become /tmp/packages."""
+    """`test` is a folder that becomes /tmp/test, `packages` the one whose files are in /tmp/packages; `lower` a root that it is
+    a copy of instead of this machine's."""
 
-    def __init__(self, packages, test):
+    def __init__(self, packages, test, lower="/"):
         self.folder = tempfile.mkdtemp(prefix="postern-machine-")
         command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", SET_UP, "sh", self.folder,
-                   str(packages), str(test)]
+                   str(packages), str(test), str(lower)]
         self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self.started = []
         self.pid = self.wait_for(self.find_first, "the machine did not start")
