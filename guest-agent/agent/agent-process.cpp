@@ -76,7 +76,7 @@ class AgentProcess final : private kj::TaskSet::ErrorHandler {
       KJ_IF_MAYBE (status, take(briefing)) return *status;
       auto& ownPairing = *KJ_ASSERT_NONNULL(pairing);
       auto running = kj::heap<Agent>(Agent::Parts{port, timer, *broker, ownPairing, heartbeats, services, consumers,
-                                                  random, vitals.bootId(), drawInstance(random)});
+                                                  random, vitals.bootId(), drawInstance(random), briefing.retry});
       auto& reference = *running;
       agent = kj::mv(running);
       return reference.run().then([]() { return EXIT_BROKER_GONE; }).exclusiveJoin(takeMore());

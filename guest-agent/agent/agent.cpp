@@ -1,6 +1,7 @@
 #include "guest-agent/agent/agent.h"
 
 #include "guest-agent/log/log.h"
+#include "protocol/limits.h"
 
 namespace postern::guest {
 
@@ -25,7 +26,7 @@ Agent::Agent(const Parts& parts)
       environment{timer, pool, parts.random},
       links(broker, parts.port, timer, parts.random, scratch),
       entrance(links, pairing, Confirmation{0, 0, parts.bootId, parts.instance, nullptr}, environment),
-      connectBackoff(newConnectBackoff(parts.random)),
+      connectBackoff(kj::min(limits::CONNECT_RETRY_FIRST, parts.retry), parts.retry, parts.random),
       refusedBackoff(newRefusedBackoff(parts.random)),
       liveSince(timer.now()),
       tasks(*this) {}

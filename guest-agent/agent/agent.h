@@ -6,9 +6,8 @@
 //   round              tries what Pairing gives, in its order, until one attempt makes a session
 //   session            heartbeats, calls; until it ends, or until fresh keys are due, when the next session is made
 //                      beside it where the transport allows
-//   back-off           a host that does not answer is tried again after 0.2 to 2 s; one that refuses, after up to 30 s;
-//   so
-//                      is one that says that another agent has this identity
+//   back-off           a host that does not answer is tried again after 0.2 s, then up to `retry`; one that
+//                      refuses, up to 30 s; so is one that says that another agent has this identity
 //   disk               a state file that cannot be written: tried again, like a host that refuses
 //
 // Each change is one line in the log; what repeats itself is told once.
@@ -20,13 +19,15 @@
 #include "guest-agent/agent/guest-server.h"
 #include "guest-agent/agent/live-session.h"
 #include "guest-agent/agent/memory.h"
+#include "protocol/limits.h"
 #include "transport/backoff.h"
 
 namespace postern::guest {
 
 class Agent final : private kj::TaskSet::ErrorHandler {
  public:
-  // All outlive the agent. `timer` goes by CLOCK_MONOTONIC; `instance` is this process's own number.
+  // All that is referred to outlives the agent. `timer` goes by CLOCK_MONOTONIC; `instance` is this process's own
+  // number.
   struct Parts {
     kj::UnixEventPort& port;
     kj::Timer& timer;
@@ -38,6 +39,8 @@ class Agent final : private kj::TaskSet::ErrorHandler {
     Random& random;
     Uint128 bootId;
     Uint128 instance;
+    kj::Duration retry =
+        limits::CONNECT_RETRY_MAX;  // at most between two attempts to reach a host that does not answer
   };
   explicit Agent(const Parts& parts);
   ~Agent() noexcept(false);

@@ -25,6 +25,9 @@ struct Briefing {
   consumers @8 :List(Consumer);
   # All that there are. The sockets of new ones come along with the message's first byte, in this order.
 
+  retryMilliseconds @9 :UInt32;
+  # At most between two attempts to reach a host that does not answer.
+
   struct Service {
     name @0 :Text;
     identity @1 :Data;

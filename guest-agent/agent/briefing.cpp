@@ -77,6 +77,7 @@ kj::Array<kj::byte> briefingBytes(const Briefing& briefing) {
   capnp::MallocMessageBuilder message(space);
   auto out = message.initRoot<wire::Briefing>();
   out.setHeartbeatMilliseconds(static_cast<uint32_t>(briefing.heartbeat / kj::MILLISECONDS));
+  out.setRetryMilliseconds(static_cast<uint32_t>(briefing.retry / kj::MILLISECONDS));
   out.setPolicyFile(briefing.policyFile);
   out.setPolicy(briefing.policy);
   auto bundles = out.initBundles(static_cast<unsigned>(briefing.bundles.size()));
@@ -104,6 +105,7 @@ Briefing parseBriefing(kj::ArrayPtr<const kj::byte> message, kj::Vector<kj::Auto
   auto in = reader.getRoot<wire::Briefing>();
   Briefing briefing;
   briefing.heartbeat = int64_t(in.getHeartbeatMilliseconds()) * kj::MILLISECONDS;
+  briefing.retry = int64_t(in.getRetryMilliseconds()) * kj::MILLISECONDS;
   briefing.policyFile = kj::str(in.getPolicyFile());
   briefing.policy = kj::str(in.getPolicy());
   for (auto bundle : in.getBundles()) briefing.bundles.add(SecretText(kj::str(bundle)));

@@ -16,11 +16,13 @@
 #include "guest-agent/services/channel-service.h"
 #include "guest-agent/services/consumers.h"
 #include "protocol/bundle.h"
+#include "protocol/limits.h"
 
 namespace postern::guest {
 
 struct Briefing {
   kj::Duration heartbeat = 1 * kj::SECONDS;
+  kj::Duration retry = limits::CONNECT_RETRY_MAX;
   kj::String policyFile;
   kj::String policy;
   kj::Vector<SecretText> bundles;

@@ -234,6 +234,7 @@ class Supervisor {
   Briefing briefing() {
     Briefing result;
     result.heartbeat = configuration.settings.heartbeat;
+    result.retry = configuration.settings.retry;
     result.policyFile = kj::str(configuration.policyFile);
     result.policy = kj::str(configuration.policyText);
     for (auto& found : bundles) result.bundles.add(SecretText(kj::str(found.text.get())));

@@ -6,12 +6,11 @@
 #include <systemd/sd-bus.h>
 
 #include "guest-agent/bounded-text.h"
+#include "guest-agent/systemd-library.h"
 
 namespace postern::guest {
 
 namespace {
-
-constexpr uint64_t BUS_TIMEOUT_MICROSECONDS = 1000000;
 
 using Text = kj::ArrayPtr<const char>;
 
@@ -26,13 +25,27 @@ kj::Vector<Text> split(Text text, char separator) {
   return parts;
 }
 
+template <typename Function>
+using Found = Function* const;
+
+// What is asked of libsystemd's bus. Nothing is released: the process ends with the answer.
+struct Bus {
+  Found<decltype(sd_bus_open_system)> openSystem = systemdFunction<decltype(sd_bus_open_system)>("sd_bus_open_system");
+  Found<decltype(sd_bus_call_method)> callMethod = systemdFunction<decltype(sd_bus_call_method)>("sd_bus_call_method");
+  Found<decltype(sd_bus_message_enter_container)> enter =
+      systemdFunction<decltype(sd_bus_message_enter_container)>("sd_bus_message_enter_container");
+  Found<decltype(sd_bus_message_read)> read = systemdFunction<decltype(sd_bus_message_read)>("sd_bus_message_read");
+
+  bool isThere() const { return openSystem != nullptr && callMethod != nullptr && enter != nullptr && read != nullptr; }
+};
+
 // Each line of it is one lock: what it holds off ("shutdown:sleep"), who, why, how, by whom.
-int printLocks(sd_bus_message* message) {
-  if (sd_bus_message_enter_container(message, 'a', "(ssssuu)") < 0) return 1;
+int printLocks(const Bus& bus, sd_bus_message* message) {
+  if (bus.enter(message, 'a', "(ssssuu)") < 0) return 1;
   const char *what, *who, *why, *mode;
   uint32_t uid, pid;
   size_t count = 0;
-  while (sd_bus_message_read(message, "(ssssuu)", &what, &who, &why, &mode, &uid, &pid) > 0) {
+  while (bus.read(message, "(ssssuu)", &what, &who, &why, &mode, &uid, &pid) > 0) {
     if (kj::StringPtr(mode) != "block" || ++count > 1024) continue;
     printf("%s\t%s\t%s\n", boundedText(kj::StringPtr(what), 128).cStr(), boundedText(kj::StringPtr(who), 128).cStr(),
            boundedText(kj::StringPtr(why), 256).cStr());
@@ -43,21 +56,15 @@ int printLocks(sd_bus_message* message) {
 }  // namespace
 
 int writeInhibitors() {
-  sd_bus* bus = nullptr;
-  sd_bus_message* request = nullptr;
+  Bus bus;
+  sd_bus* connection = nullptr;
   sd_bus_message* reply = nullptr;
-  KJ_DEFER({
-    sd_bus_message_unref(reply);
-    sd_bus_message_unref(request);
-    sd_bus_flush_close_unref(bus);
-  });
-  if (sd_bus_open_system(&bus) < 0) return 1;
-  if (sd_bus_message_new_method_call(bus, &request, "org.freedesktop.login1", "/org/freedesktop/login1",
-                                     "org.freedesktop.login1.Manager", "ListInhibitors") < 0) {
+  if (!bus.isThere() || bus.openSystem(&connection) < 0) return 1;
+  if (bus.callMethod(connection, "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
+                     "ListInhibitors", nullptr, &reply, nullptr) < 0) {
     return 1;
   }
-  if (sd_bus_call(bus, request, BUS_TIMEOUT_MICROSECONDS, nullptr, &reply) < 0) return 1;
-  return printLocks(reply);
+  return printLocks(bus, reply);
 }
 
 kj::Array<kj::String> parseInhibitors(kj::ArrayPtr<const kj::byte> untrusted, PowerAction action) {

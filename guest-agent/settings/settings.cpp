@@ -13,10 +13,12 @@ using policy::TomlTable;
 
 constexpr int64_t MIN_HEARTBEAT_MILLISECONDS = 200;
 constexpr int64_t MAX_HEARTBEAT_MILLISECONDS = 60000;
+constexpr int64_t MIN_RETRY_MILLISECONDS = 10;
+constexpr int64_t MAX_RETRY_MILLISECONDS = 60000;
 constexpr int64_t MAX_HOOK_SECONDS = 3600;
 
-constexpr kj::StringPtr KEYS[] = {"connect"_kj,   "user"_kj,  "accept-grants"_kj,
-                                  "heartbeat"_kj, "power"_kj, "hook-timeout"_kj};
+constexpr kj::StringPtr KEYS[] = {"connect"_kj, "user"_kj,  "accept-grants"_kj, "heartbeat"_kj,
+                                  "retry"_kj,   "power"_kj, "hook-timeout"_kj};
 
 // What is wrong with a value, for the end of an error; null if it was taken.
 using Wrong = kj::Maybe<kj::String>;
@@ -79,6 +81,12 @@ Wrong takeEntry(const TomlEntry& entry, Settings& settings) {
     auto wrong = takeNumber(entry, MIN_HEARTBEAT_MILLISECONDS, MAX_HEARTBEAT_MILLISECONDS,
                             "milliseconds from 200 to 60000"_kj, number);
     if (wrong == nullptr) settings.heartbeat = number * kj::MILLISECONDS;
+    return wrong;
+  }
+  if (entry.key == "retry") {
+    auto wrong =
+        takeNumber(entry, MIN_RETRY_MILLISECONDS, MAX_RETRY_MILLISECONDS, "milliseconds from 10 to 60000"_kj, number);
+    if (wrong == nullptr) settings.retry = number * kj::MILLISECONDS;
     return wrong;
   }
   if (entry.key == "hook-timeout") {

@@ -7,6 +7,8 @@
 //   user = "postern-agent"      # whom the process that speaks with the host runs as
 //   accept-grants = true        # whether a bundle may bring policy to a guest that has no agent.toml
 //   heartbeat = 1000            # milliseconds, 200 to 60000, until the host wants another interval
+//   retry = 2000              # milliseconds at most between two attempts to reach a host that does not answer,
+//                             # 10 to 60000
 //   power = "auto"              # "systemctl", or "syscall" for a guest without systemd
 //   hook-timeout = 30           # seconds that one hook may take, 1 to 3600
 //
@@ -16,6 +18,7 @@
 #include <kj/string.h>
 #include <kj/time.h>
 
+#include "protocol/limits.h"
 #include "transport/endpoint.h"
 
 namespace postern::guest {
@@ -27,6 +30,7 @@ struct Settings {
   kj::Maybe<kj::String> user;   // null: none named
   bool acceptGrants = true;
   kj::Duration heartbeat = 1 * kj::SECONDS;
+  kj::Duration retry = limits::CONNECT_RETRY_MAX;
   PowerMethod power = PowerMethod::AUTO;
   kj::Duration hookTimeout = 30 * kj::SECONDS;
 };

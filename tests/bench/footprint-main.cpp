@@ -35,6 +35,15 @@ struct Amount {
 
 constexpr unsigned WINDOW = 64;
 
+// Thousands of reconnects in a row shall not take hours.
+constexpr kj::StringPtr AGENT_TOML = R"(policy = 1
+[agent]
+retry = 10
+[[allow]]
+id = "ping"
+call = ["ping"]
+)"_kj;
+
 class Footprint {
  public:
   explicit Footprint(kj::AsyncIoContext& io)
@@ -42,7 +51,7 @@ class Footprint {
         host(io),
         started((host.start(), host.connect())),
         wire(io, host.path("wire"), RealAgent::listenerOf(host, "web1")),
-        agent(host, "web1", "ping", kj::StringPtr(host.path("wire"))),
+        agent(host, "web1", "ping", kj::StringPtr(host.path("wire")), AGENT_TOML),
         vm(host.openVm(*started, "web1", "ping")) {
     agent.untilConnected(*vm, io);
   }

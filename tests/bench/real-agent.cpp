@@ -19,13 +19,19 @@ constexpr int ATTEMPTS = 3000;
 
 }  // namespace
 
-RealAgent::RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket)
+RealAgent::RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket,
+                     kj::Maybe<kj::StringPtr> agentToml)
     : log(host.path(kj::str(vm, ".log"))) {
   auto listener = listenerOf(host, vm);
   auto bundle = host.enroll(vm, kj::str("unix:", listener), grant);
   auto transport = kj::str("unix:", socket.orDefault(listener));
   auto root = host.path(kj::str(vm, ".root"));
   KJ_REQUIRE(host::makeFolder(root, 0700) == nullptr, "cannot make a folder", root);
+  KJ_IF_MAYBE (text, agentToml) {
+    auto folder = kj::str(root, "/etc/postern");
+    std::filesystem::create_directories(folder.cStr());
+    KJ_REQUIRE(host::replaceFile(kj::str(folder, "/agent.toml"), *text, 0600) == nullptr);
+  }
   auto program = builtProgram("guest-agent/postern-agent");
   process = kj::heap<ChildProcess>(kj::ArrayPtr<const kj::StringPtr>({program, "--root"_kj, root, "--connect"_kj,
                                                                       transport, "--bundle-file"_kj, bundle}),

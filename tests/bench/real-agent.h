@@ -10,7 +10,9 @@ class RealAgent {
  public:
   // Enrols `vm` with a grant for this user, and starts the agent with the bundle. `host` outlives it, and answers.
   // `socket`: where the agent connects, if that is not the VM's own listener.
-  RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket = nullptr);
+  // `agentToml`: its agent.toml, without which it takes the grant from the bundle.
+  RealAgent(RealHost& host, kj::StringPtr vm, kj::StringPtr grant, kj::Maybe<kj::StringPtr> socket = nullptr,
+            kj::Maybe<kj::StringPtr> agentToml = nullptr);
   // Ends it, broker first.
   ~RealAgent() noexcept(false);
   KJ_DISALLOW_COPY(RealAgent);

@@ -32,6 +32,7 @@ TEST_CASE("a file without [agent] gives the defaults") {
   CHECK(settings.user == nullptr);
   CHECK(settings.acceptGrants);
   CHECK((settings.heartbeat == 1 * kj::SECONDS));
+  CHECK((settings.retry == 2 * kj::SECONDS));
   CHECK(settings.power == PowerMethod::AUTO);
   CHECK((settings.hookTimeout == 30 * kj::SECONDS));
 }
@@ -43,6 +44,7 @@ connect = "serial:/dev/virtio-ports/org.postern.agent.0"
 user = "agent"
 accept-grants = false
 heartbeat = 200
+retry = 10
 power = "syscall"
 hook-timeout = 3600
 )");
@@ -50,6 +52,7 @@ hook-timeout = 3600
   CHECK((KJ_ASSERT_NONNULL(settings.user) == "agent"));
   CHECK(!settings.acceptGrants);
   CHECK((settings.heartbeat == 200 * kj::MILLISECONDS));
+  CHECK((settings.retry == 10 * kj::MILLISECONDS));
   CHECK(settings.power == PowerMethod::SYSCALL);
   CHECK((settings.hookTimeout == 3600 * kj::SECONDS));
 }
@@ -67,6 +70,9 @@ TEST_CASE("numbers are within their bounds") {
     auto error = errorOf(kj::str("[agent]\nheartbeat = ", text, "\n"));
     CHECK(contains(error, "agent.toml:2: 'heartbeat' is "));
     CHECK(contains(error, "200 to 60000"));
+  }
+  for (auto* text : {"9", "60001"}) {
+    CHECK(contains(errorOf(kj::str("[agent]\nretry = ", text, "\n")), "milliseconds from 10 to 60000"));
   }
   for (auto* text : {"0", "3601", "-5"}) {
     CHECK(contains(errorOf(kj::str("[agent]\nhook-timeout = ", text, "\n")), "seconds from 1 to 3600"));

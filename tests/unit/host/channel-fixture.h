@@ -64,12 +64,12 @@ struct ServingGuest {
   enum class Answer { YES, NEVER, DENIED, NOT_EXPORTED, NOT_REACHED, FAILS } answer = Answer::YES;
   kj::Vector<kj::String> exports;
   bool refusesList = false;
-  unsigned cancelled = 0;
+  unsigned callersReleased = 0;
 
   struct Calls final : public wire::GuestCalls::Server {
     Calls(ServingGuest& guest, wire::Caller::Reader caller)
         : guest(guest), caller(caller.isVm() ? kj::str("vm:", caller.getVm()) : kj::str(caller.getUser().getName())) {}
-    ~Calls() noexcept(false) { ++guest.cancelled; }
+    ~Calls() noexcept(false) { ++guest.callersReleased; }
 
     kj::Promise<void> connect(ConnectContext context) override {
       context.allowCancellation();

@@ -352,12 +352,12 @@ TEST_CASE("a channel ends with the caller's connection, which is how a grant is 
   TestSocket mine, theirs;
   auto id = lab.open(caller, mine);
   lab.open(other, theirs);
-  CHECK(lab.guest.cancelled == 0);
+  CHECK(lab.guest.callersReleased == 0);
   caller.rpc = nullptr;
   CHECK((lab.endOf(*lab.guest.channels[0]) == BulkEnd::RESET));
   CHECK(lab.soon([&]() { return mine.isOver(); }));
   CHECK((closing(lab, id).why == "reset"));
-  CHECK(lab.soon([&]() { return lab.guest.cancelled == 1; }));
+  CHECK(lab.soon([&]() { return lab.guest.callersReleased == 1; }));
   theirs.write("on");
   CHECK(lab.read(*lab.guest.channels[1], 2) == "on");
   // One that is given up before the guest has answered leaves nothing behind.
@@ -365,7 +365,7 @@ TEST_CASE("a channel ends with the caller's connection, which is how a grant is 
   auto third = lab.introduce({"http"}, {}, 9);
   auto waiting = lab.connect(third, mine);
   third.rpc = nullptr;
-  CHECK(lab.soon([&]() { return lab.guest.cancelled == 2; }));
+  CHECK(lab.soon([&]() { return lab.guest.callersReleased == 2; }));
   CHECK(lab.soon([&]() { return mine.isOver(); }));
   lab.tellAll();
   CHECK(lab.told().port.active == 1);
