@@ -31,10 +31,10 @@ Failure whyNot(kj::StringPtr path, int error) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-      return failure(FailureKind::FAILED, kj::str("posternd is not running (no ", path, "); systemctl start postern"));
+      return failure(FailureKind::FAILED, kj::str("posternd is not running (no ", path, "); systemctl start posternd"));
     case ECONNREFUSED:
       return failure(FailureKind::FAILED,
-                     kj::str("posternd is not running (nobody listens at ", path, "); systemctl start postern"));
+                     kj::str("posternd is not running (nobody listens at ", path, "); systemctl start posternd"));
     case EACCES:
     case EPERM: {
       auto group = groupOf(path);

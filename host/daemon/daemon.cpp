@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/build-id.h"
 #include "host/daemon/policy-limits.h"
 #include "host/daemon/service-grants.h"
 #include "host/log/log.h"
@@ -35,6 +36,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       config(kj::mv(parts.config)),
       rollback(rollbackOf(config)),
       sessionProgram(kj::mv(parts.sessionProgram)),
+      sessionBuild(buildIdOf(sessionProgram)),
       registry(kj::mv(parts.registry)),
       records(time, kj::mv(parts.audit)),
       policyStore(paths.policyFolder, paths.grantsFolder),
@@ -46,6 +48,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       admission(time),
       doors(port, admission, *this),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
+      renewal(time.now()),
       unknownGrants(time, 200, 60),
       counted(time),
       lookForExpired(time.now()),
@@ -70,12 +73,19 @@ Daemon::~Daemon() noexcept(false) {}
 // VMs --------------------------------------------------------------------------------------------------------------
 
 Vm::Environment Daemon::vmEnvironment() {
-  return {port,           *io.lowLevelProvider,
-          sessionProgram, paths.sessionFolder,
-          *registry,      admission,
-          board,          random,
-          *this,          config,
-          rollback,       channels,
+  return {port,
+          *io.lowLevelProvider,
+          sessionProgram,
+          sessionBuild,
+          paths.sessionFolder,
+          *registry,
+          admission,
+          board,
+          random,
+          *this,
+          config,
+          rollback,
+          channels,
           deciding};
 }
 
@@ -403,6 +413,7 @@ kj::Promise<void> Daemon::tickForEver() {
     for (auto& entry : vms) entry.value->tick(now);
     records.flush(now);
     channels.tick(now);
+    renewal.tick(now, vms);
     // Rules expire without anybody doing anything.
     if (now >= lookForExpired) {
       lookForExpired = now + EXPIRY_LOOK;

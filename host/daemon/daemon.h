@@ -19,6 +19,7 @@
 #include "host/daemon/local-callers.h"
 #include "host/daemon/policy-store.h"
 #include "host/daemon/records.h"
+#include "host/daemon/session-renewal.h"
 #include "host/daemon/vm.h"
 #include "host/daemon/vsock-doors.h"
 #include "host/paths.h"
@@ -105,6 +106,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   Config config;
   schema::Rollback rollback;  // of config
   const kj::String sessionProgram;
+  const kj::String sessionBuild;
   SystemRandom random;
   kj::Own<Registry> registry;
   Records records;
@@ -116,7 +118,8 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   Admission admission;
   VsockDoors doors;
   BoardWriter board;
-  kj::TreeMap<kj::String, kj::Own<Vm>> vms;
+  SessionRenewal::Vms vms;
+  SessionRenewal renewal;
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
   Damper unknownGrants;             // by VM
   DaemonMetrics counted;

@@ -13,6 +13,12 @@
 
 namespace postern::host {
 
+namespace {
+
+constexpr size_t MAX_VERSION_BYTES = 32;
+
+}  // namespace
+
 SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& handler, const Environment& environment)
     : vmName(kj::str(vmName)),
       vm(vm),
@@ -58,7 +64,11 @@ kj::Promise<void> SessionClient::runOnce() {
   return connect().then([this](kj::Maybe<kj::AutoCloseFd> found) -> kj::Promise<void> {
     KJ_IF_MAYBE (socket, found) {
       // Known before it answers, so that one that hangs can be ended.
-      KJ_IF_MAYBE (pid, lastStartedSession(place())) process = kj::heap<ProcessWatch>(environment.port, *pid);
+      outdated = environment.build.size() > 0;
+      KJ_IF_MAYBE (started, lastStartedSession(place())) {
+        process = kj::heap<ProcessWatch>(environment.port, started->pid);
+        outdated = outdated && started->build != environment.build;
+      }
       return attach(kj::mv(*socket));
     }
     return endLastStarted().then([this]() -> kj::Promise<void> {
@@ -72,8 +82,8 @@ kj::Promise<void> SessionClient::runOnce() {
 
 // One that lives and cannot be reached, as when somebody has removed its socket: two would write one state file.
 kj::Promise<void> SessionClient::endLastStarted() {
-  KJ_IF_MAYBE (pid, lastStartedSession(place())) {
-    auto watch = kj::heap<ProcessWatch>(environment.port, *pid);
+  KJ_IF_MAYBE (started, lastStartedSession(place())) {
+    auto watch = kj::heap<ProcessWatch>(environment.port, started->pid);
     watch->kill();
     auto ended = watch->whenEnded();
     return ended.attach(kj::mv(watch));
@@ -102,6 +112,7 @@ bool SessionClient::spawn() {
     return false;
   }
   process = kj::heap<ProcessWatch>(environment.port, started.get<pid_t>());
+  outdated = false;
   return true;
 }
 
@@ -140,9 +151,10 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
                                 parseChannels(answer.getChannels()));
         for (auto& waiter : attachWaiters) waiter->fulfill();
         attachWaiters.clear();
-        // A process of another version is replaced: what the two say to each other may have changed.
-        if (answer.getVersion() != POSTERN_VERSION) {
-          tasks.add(KJ_ASSERT_NONNULL(control).stopRequest().send().ignoreResult());
+        if (outdated) {
+          auto version = printable(answer.getVersion(), MAX_VERSION_BYTES);
+          logEvent(LogLevel::INFO, "session-outdated",
+                   kj::str("of another build (version ", version, "); it is replaced when it is idle"), vmName);
         }
         return reference.onDisconnect()
             .exclusiveJoin(receiveReports())
@@ -203,7 +215,9 @@ void SessionClient::reset(kj::StringPtr why) {
     tasks.add(lastEnded.addBranch());
     process = nullptr;
   }
-  if (wasAttached) handler.sessionGone(why);
+  auto departure = retiring ? Departure::RETIRED : Departure::UNEXPECTED;
+  retiring = false;
+  if (wasAttached) handler.sessionGone(departure, why);
 }
 
 kj::Promise<void> SessionClient::whenAttached(kj::Duration atMost) {
@@ -293,6 +307,17 @@ kj::Promise<LiveTraffic> SessionClient::channelTraffic() {
 void SessionClient::restart(kj::StringPtr why) {
   if (control != nullptr)
     restarter->reject(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::str(why)));
+}
+
+void SessionClient::retire() {
+  KJ_IF_MAYBE (c, control) {
+    retiring = true;
+    tasks.add(c->retireRequest().send().then([this](auto answer) { retiring = answer.getAgreed(); },
+                                             [this](kj::Exception&& e) {
+                                               // It may be gone before its answer is here.
+                                               retiring = e.getType() == kj::Exception::Type::DISCONNECTED;
+                                             }));
+  }
 }
 
 kj::Promise<void> SessionClient::stop() {

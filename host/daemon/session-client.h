@@ -11,6 +11,9 @@
 // A process that hangs is ended and replaced like one that died: after SILENCE without a report it is asked whether it
 // lives, and has ALIVE_DEADLINE to answer. One whose guest sends heartbeats is never asked.
 //
+// A process that an earlier posternd left may be of another build than `program` is now. It goes on as it is until
+// somebody asks it to retire().
+//
 // Destroying it leaves the process running: a session outlives its posternd. stop() ends it. One loop.
 
 #include <kj/async-io.h>
@@ -59,6 +62,7 @@ constexpr auto REPORT_PAUSE = 20 * kj::MILLISECONDS;
 
 class SessionClient final : private kj::TaskSet::ErrorHandler {
  public:
+  enum class Departure : uint8_t { UNEXPECTED, RETIRED };
   class Handler {
    public:
     // `channels`: of an earlier posternd.
@@ -69,7 +73,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
     virtual void sessionReport(const Report& report) = 0;
     virtual void sessionOperation(const OperationReport& report) = 0;
     virtual void sessionPings(const PingReport& report) = 0;
-    virtual void sessionGone(kj::StringPtr why) = 0;
+    virtual void sessionGone(Departure departure, kj::StringPtr why) = 0;
     // For the new process: the VM's state file. Null: not now, and why is logged.
     virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;
     virtual schema::Rollback rollback() = 0;
@@ -88,6 +92,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
     kj::UnixEventPort& port;
     kj::LowLevelAsyncIoProvider& provider;
     kj::StringPtr program;        // path of postern-session
+    kj::StringPtr build;          // its buildIdOf() when this posternd began; empty: not known, and none is outdated
     kj::StringPtr sessionFolder;  // for its socket
   };
 
@@ -121,6 +126,11 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Promise<LiveTraffic> channelTraffic();
   // Ends the process; another is started.
   void restart(kj::StringPtr why);
+  // Of another build than this posternd would start.
+  bool isOutdated() const { return isAttached() && outdated && !retiring; }
+  // If it is attached: asks the process to end without a goodbye to its guest, which it does if no caller and no
+  // channel is in it. Another is started then, and the guest connects again.
+  void retire();
 
   // Ends the process, by force after STOP_DEADLINE; no other is started. Once.
   kj::Promise<void> stop();
@@ -151,6 +161,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::TimePoint lastHeard;    // a report of it, or its answer to alive()
   kj::Duration restartAfter = RESTART_FIRST;
   bool stopping = false;
+  bool outdated = false;
+  bool retiring = false;                          // asked to, and not declined
   kj::Own<kj::PromiseFulfiller<void>> restarter;  // of the present process
   std::list<kj::Own<kj::PromiseFulfiller<void>>> attachWaiters;
   kj::ForkedPromise<void> lastEnded;  // of the last process that reset() ended

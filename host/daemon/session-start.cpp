@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "host/daemon/build-id.h"
 #include "host/files/files.h"
 #include "host/log/log.h"
 #include "transport/connection.h"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int SOCKET_FD = 3;
 constexpr int STATE_FD = 4;
+constexpr size_t MAX_PID_FILE_BYTES = 256;
 
 // Waits for one connection at a time; nobody but this user gets in (mode 0600 in a folder of mode 0700).
 kj::AutoCloseFd listenAt(kj::StringPtr path) {
@@ -87,21 +89,24 @@ kj::OneOf<pid_t, kj::String> startSession(kj::StringPtr program, const SessionPl
   auto uuid = toString(place.vm);
   const char* argv[] = {program.cStr(), "--vm", place.vmName.cStr(), "--uuid", uuid.cStr(),
                         "--socket-fd",  "3",    "--state-fd",        "4",      nullptr};
+  auto build = buildIdOf(program);
   pid_t pid;
   int error =
       posix_spawn(&pid, program.cStr(), &plan.actions, &plan.attributes, const_cast<char* const*>(argv), environ);
   if (error != 0) return kj::str("cannot start ", program, ": ", errorWords(error));
-  KJ_IF_MAYBE (failed, replaceFile(pidPathOf(place), kj::str(pid), 0600, Lasting::UNTIL_REBOOT)) {
+  KJ_IF_MAYBE (failed, replaceFile(pidPathOf(place), kj::str(pid, ' ', build), 0600, Lasting::UNTIL_REBOOT)) {
     logEvent(LogLevel::WARNING, "pid-file", failed->text, place.vmName);
   }
   return pid;
 }
 
-kj::Maybe<pid_t> lastStartedSession(const SessionPlace& place) {
-  auto read = readFile(pidPathOf(place), 16);
+kj::Maybe<StartedSession> lastStartedSession(const SessionPlace& place) {
+  auto read = readFile(pidPathOf(place), MAX_PID_FILE_BYTES);
   KJ_IF_MAYBE (text, read.tryGet<kj::String>()) {
-    auto pid = static_cast<pid_t>(strtol(text->cStr(), nullptr, 10));
-    if (pid > 1 && isSessionOf(pid, place)) return pid;
+    char* build;
+    auto pid = static_cast<pid_t>(strtol(text->cStr(), &build, 10));
+    if (*build == ' ') ++build;
+    if (pid > 1 && isSessionOf(pid, place)) return StartedSession{pid, kj::str(build)};
   }
   return nullptr;
 }

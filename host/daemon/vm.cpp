@@ -118,7 +118,8 @@ Vm::Vm(VmRecord record, const Environment& environment)
       lastVerdict(health.evaluate(timer.now())),
       tasks(*this),
       client(vmRecord.name, vmRecord.uuid, *this,
-             {environment.port, environment.provider, environment.sessionProgram, environment.sessionFolder}) {
+             {environment.port, environment.provider, environment.sessionProgram, environment.sessionBuild,
+              environment.sessionFolder}) {
   BoardVm shown;
   shown.name = kj::str(vmRecord.name);
   shown.vm = vmRecord.uuid;
@@ -335,15 +336,19 @@ void Vm::sessionOperation(const OperationReport& report) {
   environment.handler.operation(*this, report);
 }
 
-void Vm::sessionGone(kj::StringPtr why) {
-  logEvent(LogLevel::WARNING, "session-gone", why, vmRecord.name);
+void Vm::sessionGone(SessionClient::Departure departure, kj::StringPtr why) {
+  bool retired = departure == SessionClient::Departure::RETIRED;
+  auto kind = retired ? "session-replaced"_kj : "session-gone"_kj;
+  auto text = retired ? kj::str("the VM's session process was of another build, and makes room for one of this")
+                      : kj::str("the VM's session process ended: ", why);
+  logEvent(retired ? LogLevel::INFO : LogLevel::WARNING, kind, text, vmRecord.name);
   sessionPid = 0;
   linkUp = false;
-  ++counted.deadSessionProcesses;
+  if (!retired) ++counted.deadSessionProcesses;
   health.sessionProcessDied(now());
   environment.handler.sessionLost(*this);
   environment.channels.sessionGone(*this);
-  environment.handler.event(*this, "session-gone", kj::str("the VM's session process ended: ", why));
+  environment.handler.event(*this, kind, kj::mv(text));
   healthMayHaveChanged(now());
   publish();
 }

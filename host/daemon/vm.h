@@ -46,6 +46,7 @@ class Vm final : public SessionClient::Handler,
     kj::UnixEventPort& port;
     kj::LowLevelAsyncIoProvider& provider;
     kj::StringPtr sessionProgram;
+    kj::StringPtr sessionBuild;  // its buildIdOf() when this posternd began
     kj::StringPtr sessionFolder;
     Registry& registry;
     Admission& admission;
@@ -153,7 +154,7 @@ class Vm final : public SessionClient::Handler,
   void sessionReport(const Report& report) override;
   void sessionOperation(const OperationReport& report) override;
   void sessionPings(const PingReport& report) override { counted.pinged(report); }
-  void sessionGone(kj::StringPtr why) override;
+  void sessionGone(SessionClient::Departure departure, kj::StringPtr why) override;
   kj::Maybe<kj::AutoCloseFd> openState() override;
   schema::Rollback rollback() override;
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> sessionAsks(kj::Maybe<ChannelQuestion> question) override;

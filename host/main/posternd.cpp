@@ -15,6 +15,7 @@
 #include "host/daemon/control-server.h"
 #include "host/daemon/daemon.h"
 #include "host/daemon/metrics-page.h"
+#include "host/daemon/passed-socket.h"
 #include "host/log/log.h"
 #include "host/metrics/scrape-server.h"
 #include "protocol/limits.h"
@@ -88,6 +89,22 @@ kj::Promise<void> reloadOnHangup(kj::UnixEventPort& port, Daemon& daemon, kj::St
   });
 }
 
+struct ControlSocket {
+  kj::AutoCloseFd fd;
+  enum class Owner : uint8_t { POSTERND, SERVICE_MANAGER } owner;
+};
+
+kj::OneOf<ControlSocket, FileError> openControlSocket(kj::StringPtr path, kj::Maybe<gid_t> group) {
+  auto passed = takePassedSocket(path);
+  KJ_IF_MAYBE (error, passed.tryGet<FileError>()) return kj::mv(*error);
+  KJ_IF_MAYBE (fd, passed.tryGet<kj::AutoCloseFd>()) {
+    return ControlSocket{kj::mv(*fd), ControlSocket::Owner::SERVICE_MANAGER};
+  }
+  auto made = listenForCallers(path, group);
+  KJ_IF_MAYBE (error, made.tryGet<FileError>()) return kj::mv(*error);
+  return ControlSocket{kj::mv(made.get<kj::AutoCloseFd>()), ControlSocket::Owner::POSTERND};
+}
+
 // The metrics of `daemon`, where they are wanted and can be had: monitoring that fails keeps no VM waiting.
 kj::Maybe<kj::Own<ScrapeServer>> serveMetrics(Daemon& daemon, kj::Maybe<gid_t> group, kj::AsyncIoContext& io) {
   KJ_IF_MAYBE (address, daemon.settings().metricsListen) {
@@ -151,9 +168,10 @@ int serve(const Options& options) {
   Daemon daemon(paths,
                 {kj::mv(config), kj::mv(program), kj::mv(loaded.registry), kj::mv(audit.get<kj::Own<AuditLog>>()), gid},
                 io);
-  auto listening = listenForCallers(paths.controlSocket, gid);
-  KJ_IF_MAYBE (error, listening.tryGet<FileError>()) return fail(error->text);
-  ControlServer control(daemon, io, kj::mv(listening.get<kj::AutoCloseFd>()));
+  auto opened = openControlSocket(paths.controlSocket, gid);
+  KJ_IF_MAYBE (error, opened.tryGet<FileError>()) return fail(error->text);
+  auto& socket = opened.get<ControlSocket>();
+  ControlServer control(daemon, io, kj::mv(socket.fd));
 
   auto metrics = serveMetrics(daemon, gid, io);
 
@@ -178,7 +196,7 @@ int serve(const Options& options) {
   if (ending == Ending::END_SESSIONS || options.endSessions) daemon.stopSessions().wait(io.waitScope);
   daemon.record("posternd", "", "posternd.stop", "", "done");
   daemon.flush().catch_([](kj::Exception&&) {}).wait(io.waitScope);
-  unlink(paths.controlSocket.cStr());
+  if (socket.owner == ControlSocket::Owner::POSTERND) unlink(paths.controlSocket.cStr());
   if (metrics != nullptr) {
     metrics = nullptr;
     removeLocal(KJ_ASSERT_NONNULL(daemon.settings().metricsListen));

@@ -48,6 +48,10 @@ interface SessionControl {
 
   channelTraffic @10 () -> (channels :List(ChannelTraffic));
   # What has passed each channel that lives, for who wants to see it. Of one between VMs, each of the two sessions knows.
+
+  retire @11 () -> (agreed :Bool);
+  # Ends the process without a goodbye to the guest, which connects again at once, to the next process: unless a caller has
+  # a socket or a channel is open.
 }
 
 struct ChannelTraffic {

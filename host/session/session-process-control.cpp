@@ -106,6 +106,14 @@ kj::Promise<void> SessionProcess::Control::stop(StopContext) {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> SessionProcess::Control::retire(RetireContext context) {
+  // What posternd has asked for before, such as to introduce a caller, is done by then.
+  return kj::evalLast([this, context]() mutable {
+    context.getResults().setAgreed(process.isIdle());
+    if (process.isIdle()) process.endFulfiller->fulfill();
+  });
+}
+
 kj::Promise<void> SessionProcess::Control::whenSerialFree(WhenSerialFreeContext context) {
   context.allowCancellation();
   return process.hub.whenSerialFree();

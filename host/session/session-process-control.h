@@ -32,6 +32,7 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
   kj::Promise<void> channelTraffic(ChannelTrafficContext context) override;
   kj::Promise<void> stop(StopContext context) override;
   kj::Promise<void> whenSerialFree(WhenSerialFreeContext context) override;
+  kj::Promise<void> retire(RetireContext context) override;
   kj::Promise<void> configure(ConfigureContext context) override;
   kj::Promise<void> alive(AliveContext) override { return kj::READY_NOW; }
 

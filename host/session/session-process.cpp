@@ -150,7 +150,7 @@ void SessionProcess::daemonLost(Daemon& daemon) {
 }
 
 void SessionProcess::abandoned() {
-  if (callerCount == 0 && channels.openChannels() == 0) return;
+  if (isIdle()) return;
   logEvent(LogLevel::WARNING, "grants-ended", "posternd stayed away; what it granted ends", vmName);
   channels.cutAll();
   callers = kj::heap<kj::TaskSet>(*this);

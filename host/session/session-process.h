@@ -5,7 +5,8 @@
 // one it reports to. Only processes of its own user may connect. While no posternd is attached, the guest's heartbeats
 // are answered and nothing new is granted; after ABANDONED, what was granted ends, and so does, that long after another
 // posternd has come, what it has not granted itself. Channels between VMs and to the host are no grants: the next
-// posternd gets a list of them and decides. Events of that time, up to MAX_KEPT_EVENTS, are told to the next posternd.
+// posternd gets a list of them and decides. Events of that time, up to MAX_KEPT_EVENTS, are told to the next posternd,
+// which may ask an idle process to make room for one of its own build.
 // One loop.
 
 #include <kj/async-io.h>
@@ -40,7 +41,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   ~SessionProcess() noexcept(false);
   KJ_DISALLOW_COPY(SessionProcess);
 
-  // Until posternd says stop, or end() is called.
+  // Until posternd says stop, an idle process is asked to retire, or end() is called.
   kj::Promise<void> run();
   // Says goodbye to the guest; run() resolves then.
   void end();
@@ -90,6 +91,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void attachedNow(Daemon& daemon);
   void daemonLost(Daemon& daemon);
   void abandoned();
+  bool isIdle() const { return callerCount == 0 && channels.openChannels() == 0; }
   void answered();
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);

@@ -155,7 +155,7 @@ TEST_CASE("posternd is not running: no socket, or nobody behind it") {
   Program program({"ping", "web1"});
   CHECK(program.exitStatus() == 1);
   CHECK_TEXT(program.errors(),
-             kj::str("postern: posternd is not running (no ", program.socketPath(), "); systemctl start postern\n"));
+             kj::str("postern: posternd is not running (no ", program.socketPath(), "); systemctl start posternd\n"));
   { auto listener = program.listen(); }  // it leaves its file behind
   CHECK(program.exitStatus() == 1);
   CHECK(contains(program.errors(), "nobody listens at"));

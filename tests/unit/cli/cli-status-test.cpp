@@ -141,7 +141,7 @@ TEST_CASE("neither board nor posternd: one line says how to start it") {
   CHECK(world.run({"status"}) == ExitStatus::FAILED);
   CHECK_TEXT(world.errors(),
              kj::str("postern: posternd is not running (no ", world.folder.path("root/run/postern/control.sock"),
-                     "); systemctl start postern\n"));
+                     "); systemctl start posternd\n"));
 }
 
 TEST_CASE("--check without a posternd is as bad as red, and says why") {

@@ -39,6 +39,30 @@ TEST_CASE("posternd attaches, links a guest, and hears of it: events, and report
   CHECK((parseReport(kj::arrayPtr(bytes, size_t(size))) != nullptr));
 }
 
+TEST_CASE("a process retires when it is asked and idle, not while a caller has a socket") {
+  ProcessLab lab;
+  Posternd posternd(lab);
+  auto agent = enrol(lab, posternd);
+  LinkedGuest linked;
+  linkUp(lab, posternd, linked, agent, agent.identity());
+  auto retires = [&]() { return posternd.control.retireRequest().send().wait(lab.io.waitScope).getAgreed(); };
+  {
+    auto pair = newSocketPair(SOCK_STREAM);
+    auto request = posternd.control.introduceRequest();
+    request.setSocket(newDescriptor(kj::mv(pair.second)));
+    request.initGrant().setId(1);
+    // Asked for before, and not waited for.
+    auto introduced = request.send();
+    CHECK_FALSE(retires());
+    introduced.wait(lab.io.waitScope);
+  }
+  lab.settle();
+  CHECK_FALSE(lab.running.poll(lab.io.waitScope));
+  REQUIRE(linked.guest.isIn());
+  CHECK(retires());
+  CHECK(lab.running.poll(lab.io.waitScope));
+}
+
 TEST_CASE("the session outlives its posternd: the guest stays, its heartbeats are answered, and the next one is told") {
   ProcessLab lab;
   auto first = kj::heap<Posternd>(lab);
