@@ -45,6 +45,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
                [this](kj::StringPtr name) { return findVm(name).map([](Vm& vm) -> ChannelVm& { return vm; }); }),
       admission(time),
       doors(port, admission, *this),
+      libvirt(port, paths.libvirtSocket),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
       unknownGrants(time, 200, 60),
       counted(time),
@@ -76,7 +77,7 @@ Vm::Environment Daemon::vmEnvironment() {
           board,          random,
           *this,          config,
           rollback,       channels,
-          deciding};
+          deciding,       libvirt};
 }
 
 void Daemon::startVm(const VmRecord& record) {
@@ -161,16 +162,16 @@ kj::Promise<void> Daemon::stopSessions() {
 }
 
 void Daemon::openDoors() {
-  for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) doors.open(vsock->port, entry.key);
-  }
+  for (auto& entry : vms) vsockChanged(*entry.value);
+}
+
+void Daemon::vsockChanged(Vm& vm) {
+  KJ_IF_MAYBE (vsock, vm.vsock()) doors.open(vsock->port, vm.record().name);
 }
 
 kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) {
   for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
+    KJ_IF_MAYBE (vsock, entry.value->vsock()) {
       if (vsock->cid == cid) return kj::str(entry.key);
     }
   }

@@ -118,6 +118,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   Channels channels;
   Admission admission;
   VsockDoors doors;
+  const LibvirtDoor libvirt;
   BoardWriter board;
   kj::TreeMap<kj::String, kj::Own<Vm>> vms;
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
@@ -152,6 +153,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   void sessionLost(Vm& vm) override;
   void guestQuarantined(Vm& vm) override;
   void limitsWanted(Vm& vm) override { sendLimits(vm, limitsInUse()); }
+  void vsockChanged(Vm& vm) override;
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;
 };
