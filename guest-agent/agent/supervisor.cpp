@@ -118,6 +118,8 @@ class Supervisor {
   kj::Maybe<kj::Own<AgentChild>> child;
   kj::Maybe<kj::Own<kj::AsyncCapabilityStream>> briefings;
   kj::Promise<void> sending = kj::READY_NOW;
+  bool retryingConsumers = false;
+  kj::Promise<void> consumerRetries = kj::READY_NOW;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> interruption;  // of a pause
   kj::Duration restartDelay = 0 * kj::SECONDS;
   kj::String openedState;
@@ -250,7 +252,26 @@ class Supervisor {
       auto& out = **stream;
       sending = sending.then([&out, news = briefing()]() mutable { return writeBriefing(out, kj::mv(news)); });
       sending = sending.eagerlyEvaluate([](kj::Exception&&) {});  // the agent died
+      retryConsumers();
     }
+  }
+
+  void retryConsumers() {
+    if (retryingConsumers || consumers.isComplete()) return;
+    retryingConsumers = true;
+    consumerRetries = tryConsumersAgain().eagerlyEvaluate([this](kj::Exception&& exception) {
+      logError("consume-failed", exception.getDescription());
+      retryingConsumers = false;
+    });
+  }
+  kj::Promise<void> tryConsumersAgain() {
+    return timer.afterDelay(CONSUMER_RETRY).then([this]() -> kj::Promise<void> {
+      consumers.configure(configuration.services.consumers);
+      if (consumers.hasNews()) sendBriefing();
+      if (!consumers.isComplete()) return tryConsumersAgain();
+      retryingConsumers = false;
+      return kj::READY_NOW;
+    });
   }
 
   kj::OneOf<Launch, kj::String> launch() {
@@ -325,11 +346,8 @@ class Supervisor {
     auto stop = port.onSignal(SIGTERM).exclusiveJoin(port.onSignal(SIGINT)).then([](siginfo_t) { return true; });
     auto again = port.onSignal(SIGHUP).then([](siginfo_t) { return false; });
     return stop.exclusiveJoin(kj::mv(again)).then([this](bool ends) {
-      if (ends) {
-        beginStop();
-      } else {
-        reload();
-      }
+      auto failure = kj::runCatchingExceptions([&]() { ends ? beginStop() : reload(); });
+      KJ_IF_MAYBE (why, failure) logError("signal-failed", kj::str(*why));
       return watchSignals();
     });
   }

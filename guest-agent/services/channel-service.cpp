@@ -126,14 +126,11 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
     fill(results.initRefusal(), Reason::UNSUPPORTED, kj::str("this guest exports no service '", name, "'"));
     return kj::READY_NOW;
   }
-  if (isFull()) {
-    fill(results.initRefusal(), Reason::BUSY, "this guest has as many channels open as it may; wait for one to end");
-    return kj::READY_NOW;
-  }
-  KJ_IF_MAYBE (bulk, accept(untrusted)) {
-    return reach(kj::heap<Channel>(service, kj::addRef(*rights), name, exported->second), kj::mv(*bulk), results);
-  }
-  return KJ_EXCEPTION(DISCONNECTED, "the offered channel breaks the rules");
+  if (isFull()) return refuseOffer(BulkError::TOO_MANY, results);
+  auto accepted = session.bulk().accept({untrusted.getChannel(), untrusted.getCredit()});
+  KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) return refuseOffer(*error, results);
+  return reach(kj::heap<Channel>(service, kj::addRef(*rights), name, exported->second),
+               kj::mv(accepted.get<kj::Own<BulkChannel>>()), results);
 }
 
 // T103
@@ -143,13 +140,15 @@ bool ChannelService::Caller::isFull() const {
   return own != service.perCaller.end() && own->second >= MAX_CALLER_CHANNELS;
 }
 
-kj::Maybe<kj::Own<BulkChannel>> ChannelService::Caller::accept(schema::GuestCalls::ConnectParams::Reader untrusted) {
-  auto accepted = session.bulk().accept({untrusted.getChannel(), untrusted.getCredit()});
-  KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) {
-    session.breakOff(CloseCode::PROTOCOL_ERROR, describe(*error));
-    return nullptr;
+// T103
+kj::Promise<void> ChannelService::Caller::refuseOffer(BulkError error,
+                                                      schema::GuestCalls::ConnectResults::Builder results) {
+  if (error == BulkError::TOO_MANY) {
+    fill(results.initRefusal(), Reason::BUSY, "this guest has as many channels open as it may; wait for one to end");
+    return kj::READY_NOW;
   }
-  return kj::mv(accepted.get<kj::Own<BulkChannel>>());
+  session.breakOff(CloseCode::PROTOCOL_ERROR, describe(error));
+  return KJ_EXCEPTION(DISCONNECTED, "the offered channel breaks the rules");
 }
 
 // The channel is known from now on, so that a new configuration that comes while the broker is at it counts for it.

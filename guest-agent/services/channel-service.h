@@ -80,7 +80,8 @@ class ChannelService::Caller final {
   Caller(ChannelService& service, Session& session, kj::Own<Rights> rights);
   KJ_DISALLOW_COPY(Caller);
 
-  // As GuestCalls says. An offer that breaks the rules of bulk channels ends the session.
+  // As GuestCalls says. An offer that breaks the rules of bulk channels ends the session; one above what a session has
+  // room for is refused as busy.
   kj::Promise<void> connect(schema::GuestCalls::ConnectParams::Reader untrusted,
                             schema::GuestCalls::ConnectResults::Builder results);
   void services(schema::GuestCalls::ServicesResults::Builder results);
@@ -93,7 +94,7 @@ class ChannelService::Caller final {
   kj::Own<Rights> rights;
 
   bool isFull() const;
-  kj::Maybe<kj::Own<BulkChannel>> accept(schema::GuestCalls::ConnectParams::Reader untrusted);
+  kj::Promise<void> refuseOffer(BulkError error, schema::GuestCalls::ConnectResults::Builder results);
   kj::Promise<void> reach(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk,
                           schema::GuestCalls::ConnectResults::Builder results);
 };

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <iterator>
 #include <set>
 
 #include "guest-agent/log/log.h"
@@ -45,6 +46,9 @@ void ConsumerSockets::configure(kj::ArrayPtr<const ConsumerSettings> consumers) 
     if (wanted.count(entry.first) == 0) gone.insert(entry.first);
   }
   for (auto& key : gone) close(key);
+  for (auto one = failures.begin(); one != failures.end();) {
+    one = wanted.count(one->first) == 0 ? failures.erase(one) : std::next(one);
+  }
   for (auto& consumer : consumers) {
     auto key = keyOf(consumer.listen);
     auto known = entries.find(key);
@@ -59,9 +63,9 @@ void ConsumerSockets::configure(kj::ArrayPtr<const ConsumerSettings> consumers) 
 void ConsumerSockets::open(const std::string& key, const ConsumerSettings& consumer) {
   auto listening = listenLocal(consumer.listen, consumer.mode);
   KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
-    logError("consume-failed", kj::str("service.", consumer.service, " of ", consumer.from, ": ", error->text));
-    return;
+    return failed(key, kj::str("service.", consumer.service, " of ", consumer.from, ": ", error->text));
   }
+  failures.erase(key);
   LocalAddress address = TcpAddress();
   KJ_IF_MAYBE (unix, consumer.listen.tryGet<UnixAddress>()) {
     address = UnixAddress{kj::str(unix->path)};
@@ -71,6 +75,14 @@ void ConsumerSockets::open(const std::string& key, const ConsumerSettings& consu
   logInfo("consume", kj::str(consumer.listen, " is service.", consumer.service, " of ", consumer.from));
   entries.emplace(key, Entry{kj::mv(address), kj::mv(listening.get<kj::AutoCloseFd>()), kj::str(consumer.from),
                              kj::str(consumer.service), consumer.mode});
+}
+
+void ConsumerSockets::failed(const std::string& key, kj::String why) {
+  std::string text(why.cStr());
+  auto& known = failures[key];
+  if (known == text) return;
+  known = text;
+  logError("consume-failed", kj::str(why, " (tried again every ", CONSUMER_RETRY / kj::SECONDS, " s)"));
 }
 
 void ConsumerSockets::update(Entry& entry, const ConsumerSettings& consumer) {
@@ -96,14 +108,26 @@ kj::Vector<ConsumerBriefing> ConsumerSockets::brief() {
     auto& entry = one.second;
     ConsumerBriefing briefing{kj::str(entry.address), kj::str(entry.from), kj::str(entry.service), nullptr};
     if (!entry.briefed) {
-      int copy;
-      KJ_SYSCALL(copy = fcntl(entry.socket, F_DUPFD_CLOEXEC, 0));
+      int copy = fcntl(entry.socket, F_DUPFD_CLOEXEC, 0);
+      if (copy < 0) {
+        int error = errno;
+        failed(one.first, kj::str(entry.address, ": cannot be handed to the agent: ", errorWords(error)));
+        continue;
+      }
+      failures.erase(one.first);
       briefing.socket = kj::AutoCloseFd(copy);
       entry.briefed = true;
     }
     result.add(kj::mv(briefing));
   }
   return result;
+}
+
+bool ConsumerSockets::hasNews() const {
+  for (auto& entry : entries) {
+    if (!entry.second.briefed) return true;
+  }
+  return false;
 }
 
 void ConsumerSockets::agentIsNew() {

@@ -1,13 +1,12 @@
 #include "guest-agent/services/service-opener.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/log/log.h"
-#include "guest-agent/services/connect-as.h"
+#include "transport/service/connect-as.h"
 
 namespace postern::guest {
 
@@ -35,6 +34,19 @@ bool sendHeader(int socket, const OpenServiceRequest& request) {
   auto header = proxyHeader(peerOf(request.caller), request.service);
   ssize_t sent = send(socket, header.begin(), header.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent == ssize_t(header.size());
+}
+
+bool leadsToTcp(const ServiceTarget& target) {
+  return target.leadsTo.is<LocalAddress>() && target.leadsTo.get<LocalAddress>().is<TcpAddress>();
+}
+
+// As whom the target is connected to, or runs. Null: as this process, or TCP.
+kj::Maybe<ServiceUser> userOf(const ServicePlan& plan) {
+  if (leadsToTcp(plan.target)) return nullptr;
+  auto& user = KJ_ASSERT_NONNULL(plan.user);
+  return user.identity.map([&user](const Identity& identity) {
+    return ServiceUser{identity, kj::heapArray(user.groups.asPtr())};
+  });
 }
 
 ChildDescription childFor(const OpenServiceRequest& request, const ServicePlan& plan, kj::AutoCloseFd programEnd) {
@@ -76,12 +88,7 @@ kj::Promise<ServiceOpener::Result> ServiceOpener::open(uint64_t number, const Op
 kj::Promise<ServiceOpener::Result> ServiceOpener::connect(const OpenServiceRequest& request, ServicePlan planParam) {
   auto own = kj::heap(kj::mv(planParam));
   auto& address = own->target.leadsTo.get<LocalAddress>();
-  kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connecting = nullptr;
-  KJ_IF_MAYBE (unix, address.tryGet<UnixAddress>()) {
-    connecting = connectAs(port, *unix, KJ_ASSERT_NONNULL(own->user), SERVICE_CONNECT_DEADLINE);
-  } else {
-    connecting = connectLocal(port, address, SERVICE_CONNECT_DEADLINE);
-  }
+  auto connecting = connectLocalAs(port, address, userOf(*own), SERVICE_CONNECT_DEADLINE);
   auto& borrowed = *own;
   auto done =
       connecting.then([this, &request, &borrowed](kj::OneOf<kj::AutoCloseFd, TransportError> outcome) -> Result {
@@ -112,18 +119,17 @@ ServiceOpener::Result ServiceOpener::start(uint64_t number, const OpenServiceReq
   if (programs.running() >= MAX_SERVICE_PROGRAMS) {
     return refuse(request, {Kind::BUSY, kj::str("as many programs serve connections as may"), kj::String()});
   }
-  int fds[2];
-  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
-  kj::AutoCloseFd agentEnd(fds[0]), programEnd(fds[1]);
-  KJ_SYSCALL(fcntl(agentEnd, F_SETFL, O_NONBLOCK));
+  auto pair = newProgramSockets(userOf(made));
+  KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return refuse(request, notReached(kj::mv(error->text)));
+  auto& sockets = pair.get<ProgramSockets>();
   kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(programEnd)), end)) {
+  KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(sockets.programs)), end)) {
     return refuse(request, notReached(kj::mv(why->text)));
   }
   opens.tell(request.service,
              kj::str(describe(request), ": ", whereTo(made.target), ", as ", KJ_ASSERT_NONNULL(made.user).name));
   watch(number, request, made, kj::mv(end));
-  return Opened{kj::mv(agentEnd), true};
+  return Opened{kj::mv(sockets.own), true};
 }
 
 // T100

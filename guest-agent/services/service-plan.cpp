@@ -13,21 +13,25 @@ LocalAddress copyOf(const LocalAddress& address) {
   return address.get<TcpAddress>();
 }
 
+ServiceProgram copyOf(const ServiceProgram& program) {
+  auto argv = KJ_MAP(part, program.argv) {
+    return kj::str(part);
+  };
+  return {kj::mv(argv)};
+}
+
 ServiceTarget copyOf(const ServiceTarget& target) {
   ServiceTarget copy;
   copy.name = kj::str(target.name);
   copy.proxy = target.proxy;
   copy.user = target.user.map([](const kj::String& user) { return kj::str(user); });
   KJ_IF_MAYBE (program, target.leadsTo.tryGet<ServiceProgram>()) {
-    copy.leadsTo = ServiceProgram{KJ_MAP(part, program->argv){return kj::str(part);
+    copy.leadsTo = copyOf(*program);
+  } else {
+    copy.leadsTo = copyOf(target.leadsTo.get<LocalAddress>());
   }
-};
-}  // namespace
-else {
-  copy.leadsTo = copyOf(target.leadsTo.get<LocalAddress>());
+  return copy;
 }
-return copy;
-}  // namespace postern::guest
 
 bool needsUser(const ServiceTarget& target) {
   KJ_IF_MAYBE (address, target.leadsTo.tryGet<LocalAddress>()) return address->is<UnixAddress>();

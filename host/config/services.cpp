@@ -30,16 +30,12 @@ kj::OneOf<kj::Maybe<ServiceUser>, kj::String> userOf(const ServiceTarget& target
     auto user = findUser(*name);
     KJ_IF_MAYBE (known, user) {
       if (!isRoot && known->identity.uid != geteuid()) {
-        return kj::str("'user' needs a posternd that runs as root; leave it out, and it is posternd's own user");
+        return kj::str("'user' needs a posternd that runs as root; name the user whom posternd runs as");
       }
       if (!isRoot) return kj::Maybe<ServiceUser>();
       return kj::mv(user);
     }
     return kj::str("there is no user ", *name, " on this host");
-  }
-  // T115
-  if (isRoot && target.leadsTo.is<ServiceProgram>()) {
-    return kj::str("say as whom the program runs, such as user = \"nobody\"; \"root\" only if it has to be");
   }
   return kj::Maybe<ServiceUser>();
 }

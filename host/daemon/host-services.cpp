@@ -3,7 +3,6 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
-#include "host/local-rpc/local-rpc.h"
 #include "protocol/policy/wording.h"
 #include "transport/service/connect-as.h"
 #include "transport/service/local-address.h"
@@ -79,7 +78,9 @@ HostServices::Outcome HostServices::start(const Service& service, const ServiceP
   if (programs.running() >= MAX_HOST_PROGRAMS) {
     return Refused{"too-many"_kj, kj::str("as many programs serve guests as may")};
   }
-  auto pair = newSocketPair(SOCK_STREAM);
+  auto pair = newProgramSockets(service.runAs);
+  KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return notReached(kj::mv(error->text));
+  auto& sockets = pair.get<ProgramSockets>();
   ChildDescription child;
   child.argv = KJ_MAP(part, program.argv) {
     return kj::str(part);
@@ -90,11 +91,11 @@ HostServices::Outcome HostServices::start(const Service& service, const ServiceP
     child.identity = user->identity;
     child.groups = kj::heapArray(user->groups.asPtr());
   }
-  child.stdio = kj::mv(pair.second);
+  child.stdio = kj::mv(sockets.programs);
   child.grace = PROGRAM_GRACE;
   kj::Promise<ChildEnd> end = nullptr;
   KJ_IF_MAYBE (why, programs.start(kj::mv(child), end)) return notReached(kj::mv(why->text));
-  return Opened{kj::mv(pair.first), end.ignoreResult()};
+  return Opened{kj::mv(sockets.own), end.ignoreResult()};
 }
 
 kj::String HostServices::identityOf(kj::StringPtr name) const {

@@ -200,11 +200,23 @@ void SessionProcess::fill(schema::SessionState::Builder state) {
 }
 
 void SessionProcess::stateChanged() {
+  stateIsNews = true;
+  tellState();
+}
+
+// One at a time: a guest that comes and goes faster than posternd listens costs no memory.
+void SessionProcess::tellState() {
+  if (!stateIsNews || tellingState) return;
   KJ_IF_MAYBE (daemon, attached) {
     KJ_IF_MAYBE (observer, daemon->observer) {
       auto request = observer->stateChangedRequest();
       fill(request.initState());
-      tasks.add(request.send().ignoreResult());
+      stateIsNews = false;
+      tellingState = true;
+      tasks.add(request.send().then([](auto) {}, [](kj::Exception&&) {}).then([this]() {
+        tellingState = false;
+        tellState();
+      }));
     }
   }
 }

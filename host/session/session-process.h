@@ -74,6 +74,8 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   std::deque<KeptEvent> kept;
   uint64_t eventsDropped = 0;
   unsigned unanswered = 0;
+  bool stateIsNews = false;  // posternd has not been told yet
+  bool tellingState = false;
   PingTally pings;  // not told yet
   bool pingsWait = false;
   unsigned callerCount = 0;
@@ -92,6 +94,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);
   void introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed);
+  void tellState();
   void tellPings();
   kj::Maybe<kj::Promise<ServiceQuestions::Answer>> ask(uint64_t id, kj::StringPtr to, kj::StringPtr service);
 

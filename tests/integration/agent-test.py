@@ -5,6 +5,7 @@ usage: agent-test.py AGENT HOST-END [unittest arguments]
 import contextlib
 import json
 import os
+import pwd
 import queue
 import re
 import resource
@@ -452,7 +453,7 @@ args = {{ path = ["{folder}", "{folder}/**"] }}
                 return b""
 
     def test_services_are_reached_by_who_may_and_a_program_runs_for_each(self):
-        user = 'user = "root"' if os.geteuid() == 0 else ""
+        user = f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"'
         self.configure(f'''[service.echo]
 target = "{self.echo_target()}"
 [service.shell]
@@ -546,6 +547,13 @@ target = "unix:/nonexistent.sock"
                 for address in (f"tcp:127.0.0.1:{port}", "unix:" + second)))
             self.reload(agent, host)
             self.assertIn(str(port), [line for line in agent.err.all if "consume-failed" in line][0])
+            taken.close()
+            agent.err.wait_for(f'"consume".*{port}')
+            with socket.create_connection(("127.0.0.1", port)) as program:
+                program.settimeout(PATIENCE)
+                program.sendall(b"z")
+                self.assertEqual(program.recv(1), b"z", "the agent has not got it")
+            self.assertEqual(len([line for line in agent.err.all if "consume-failed" in line]), 1)
             stays.sendall(b"y")
             self.assertEqual(stays.recv(1), b"y")
             self.assertEqual(self.consume(second), b"ping")

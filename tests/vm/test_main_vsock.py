@@ -37,6 +37,7 @@ call = "file.*"
 args = { path = ["/srv/files", "/srv/files/**"] }
 [service.echo]
 target = ["/bin/cat"]
+user = "root"
 [[consume]]
 listen = "tcp:127.0.0.1:7000"
 from = "host"

@@ -50,7 +50,8 @@ class RelayEnd {
 //
 // A duplicate in another process delays the RST of a reset until it is closed, too. (A shutdown would tell a TCP peer
 // of an orderly end, behind bytes that are not all: what reset() must not do.) A Unix socket whose peer has closed it
-// is FINISHED, and RESET once it is written to, or if the peer left bytes unread.
+// is FINISHED behind all that the peer had said. If the peer left bytes unread, or once it is written to, nothing more
+// is taken, and it is RESET two seconds behind that end.
 kj::Own<RelayEnd> newSocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket);
 
 // Whether it is what newSocketEnd() takes. For a descriptor that somebody else has handed over.

@@ -10,6 +10,10 @@ namespace postern {
 
 namespace {
 
+// From the last byte of a peer that takes no more to the reset that tells the writer: time for that byte to arrive.
+constexpr auto LINGER = 2 * kj::SECONDS;
+constexpr linger CUT{1, 0};
+
 int socketOption(int fd, int option) {
   int value = -1;
   socklen_t size = sizeof(value);
@@ -21,10 +25,16 @@ bool isTcp(int fd) {
   return domain == AF_INET || domain == AF_INET6;
 }
 
+bool isCut(int fd) {
+  linger mark{};
+  socklen_t size = sizeof(mark);
+  return getsockopt(fd, SOL_SOCKET, SO_LINGER, &mark, &size) == 0 && mark.l_onoff == CUT.l_onoff;
+}
+
 class SocketEnd final : public RelayEnd {
  public:
   SocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket)
-      : tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {}
+      : timer(port.getTimer()), tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {}
   ~SocketEnd() noexcept(false) {
     if (!receivedAll || !sentAll) reset();
     watch.stop();
@@ -32,23 +42,26 @@ class SocketEnd final : public RelayEnd {
 
   Result read(kj::ArrayPtr<kj::byte> space) override;
   Result write(kj::ArrayPtr<const kj::byte> bytes) override;
-  kj::Promise<void> whenReadable() override { return watch.whenReadable(); }
-  kj::Promise<void> whenWritable() override {
-    if (sentAll) return kj::READY_NOW;
-    return watch.whenWritable();
-  }
+  kj::Promise<void> whenReadable() override;
+  kj::Promise<void> whenWritable() override;
   void finish() override;
   void reset() override;
   kj::Promise<void> whenReset() override;
 
  private:
+  kj::Timer& timer;
   const bool tcp;
   kj::AutoCloseFd fd;  // null: reset
   SocketWatch watch;
   bool receivedAll = false;
   bool sentAll = false;
+  bool takesNoMore = false;               // a Unix peer; what it had said is still read
+  kj::Maybe<kj::TimePoint> lingersUntil;  // once all of that was
 
   bool isReset() const { return fd.get() < 0; }
+  bool hasLingered() const;
+  void lingerIfDue();
+  bool hasClosed();
   bool wasReset();
   Result failed();
 };
@@ -61,12 +74,17 @@ RelayEnd::Result SocketEnd::read(kj::ArrayPtr<kj::byte> space) {
       got = recv(fd, space.begin(), space.size(), MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     if (got > 0) return {State::OPEN, size_t(got)};
+    if (got < 0 && errno == ECONNRESET && !tcp) {
+      takesNoMore = true;  // it closed with something unread, and all that it had said was read
+      got = 0;
+    }
     if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return failed();
   }
   watch.nothingToRead();
   if (got < 0) return {State::OPEN, 0};
   receivedAll = true;
-  return wasReset() ? failed() : Result{State::FINISHED, 0};
+  lingerIfDue();
+  return wasReset() || hasLingered() ? failed() : Result{State::FINISHED, 0};
 }
 
 RelayEnd::Result SocketEnd::write(kj::ArrayPtr<const kj::byte> bytes) {
@@ -80,9 +98,41 @@ RelayEnd::Result SocketEnd::write(kj::ArrayPtr<const kj::byte> bytes) {
     watch.tookSome();
     return {State::OPEN, size_t(sent)};
   }
+  if (errno == EPIPE && hasClosed()) {
+    takesNoMore = true;
+    lingerIfDue();
+    return hasLingered() ? failed() : Result{State::OPEN, 0};
+  }
   if (errno != EAGAIN && errno != EWOULDBLOCK) return failed();
   watch.full();
   return {State::OPEN, 0};
+}
+
+kj::Promise<void> SocketEnd::whenReadable() {
+  KJ_IF_MAYBE (until, lingersUntil) return timer.atTime(*until);
+  return watch.whenReadable();
+}
+
+kj::Promise<void> SocketEnd::whenWritable() {
+  if (sentAll) return kj::READY_NOW;
+  KJ_IF_MAYBE (until, lingersUntil) return timer.atTime(*until);
+  if (takesNoMore) return kj::NEVER_DONE;  // the reader comes to its end
+  return watch.whenWritable();
+}
+
+void SocketEnd::lingerIfDue() {
+  if (takesNoMore && receivedAll && lingersUntil == nullptr) lingersUntil = timer.now() + LINGER;
+}
+
+// A Unix peer, as a whole: one that reads no more and stays has reset.
+bool SocketEnd::hasClosed() {
+  pollfd asked{fd, 0, 0};
+  return !tcp && poll(&asked, 1, 0) == 1 && (asked.revents & POLLHUP) != 0 && !isCut(fd);
+}
+
+bool SocketEnd::hasLingered() const {
+  KJ_IF_MAYBE (until, lingersUntil) return timer.now() >= *until;
+  return false;
 }
 
 void SocketEnd::finish() {
@@ -102,8 +152,7 @@ void SocketEnd::reset() {
   watch.stop();
   if (tcp) {
     // What is closed like this sends RST. A shutdown before it would send FIN, which a peer takes for a good end.
-    linger atOnce{1, 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &atOnce, sizeof(atOnce));
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &CUT, sizeof(CUT));
   } else {
     // Also what others have duplicates of.
     shutdown(fd, SHUT_RDWR);
@@ -111,12 +160,13 @@ void SocketEnd::reset() {
   fd = nullptr;
 }
 
-// An error is a reset. So is an end of both directions of which this one is not ours, but for a Unix socket: there it
-// is how an orderly close() looks, and what was sent before has still to be read.
+// Of TCP an error, and an end of both directions of which this one is not ours. Of a Unix socket those are how a
+// close() looks, and what was sent before it has still to be read; unless the socket is marked as cut.
 bool SocketEnd::wasReset() {
   pollfd asked{fd, 0, 0};
   if (poll(&asked, 1, 0) <= 0) return false;
-  return (asked.revents & (POLLERR | POLLNVAL)) != 0 || (tcp && !sentAll && (asked.revents & POLLHUP) != 0);
+  if (!tcp) return (asked.revents & POLLNVAL) != 0 || ((asked.revents & POLLHUP) != 0 && isCut(fd));
+  return (asked.revents & (POLLERR | POLLNVAL)) != 0 || (!sentAll && (asked.revents & POLLHUP) != 0);
 }
 
 kj::Promise<void> SocketEnd::whenReset() {
@@ -140,6 +190,8 @@ bool isStreamSocket(int fd) {
 // T97
 void cutSocket(int duplicate) {
   if (!isTcp(duplicate)) {
+    // Means nothing to a Unix socket but what it says to whoever has it.
+    setsockopt(duplicate, SOL_SOCKET, SO_LINGER, &CUT, sizeof(CUT));
     shutdown(duplicate, SHUT_RDWR);
     return;
   }

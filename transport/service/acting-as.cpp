@@ -29,6 +29,7 @@ kj::Array<gid_t> groupsOfThread() {
 
 }  // namespace
 
+// T99
 ActingAs::ActingAs(const Identity& identity, kj::ArrayPtr<const gid_t> groupsToHave)
     : user(geteuid()), group(getegid()), groups(groupsOfThread()) {
   if (setGroups(groupsToHave)) done = GROUPS;

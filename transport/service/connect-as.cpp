@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "transport/service/acting-as.h"
+#include "transport/transfer/file-worker.h"
 #include "transport/unix-socket.h"
 
 namespace postern {
@@ -18,6 +19,8 @@ using Result = kj::OneOf<kj::AutoCloseFd, TransportError>;
 
 // A Unix socket gives no sign when its listen queue has room again.
 constexpr auto QUEUE_RETRY = 20 * kj::MILLISECONDS;
+// Threads that a dead file system may keep.
+constexpr size_t MAX_ATTEMPTS_LEFT = 8;
 
 struct Name {
   sockaddr_un address;
@@ -40,20 +43,46 @@ Name nameOf(const UnixAddress& address) {
   return name;
 }
 
-struct Attempt {
-  Name name;
-  Identity identity;
-  kj::Array<gid_t> groups;
-  kj::TimePoint deadline;
-};
+// One connect(2), in a thread: the lookup of the path may wait for a file system that does not answer. Made and
+// destroyed on the loop.
+class Attempt final : public transfer::FileWorker::Job {
+ public:
+  static thread_local size_t left;  // that nobody waits for any more
 
-// 0, or the error number.
-int connectOnce(int socket, const Attempt& attempt) {
-  ActingAs acting(attempt.identity, attempt.groups);
-  if (acting.error() != 0) return acting.error();
-  auto* address = reinterpret_cast<const sockaddr*>(&attempt.name.address);
-  return connect(socket, address, attempt.name.size) == 0 ? 0 : errno;
-}
+  Attempt(kj::AutoCloseFd socket, Name name, const kj::Maybe<ServiceUser>& user)
+      : socket(kj::mv(socket)), name(name), user(user.map([](const ServiceUser& who) {
+          return ServiceUser{who.identity, kj::heapArray(who.groups.asPtr())};
+        })) {}
+  ~Attempt() noexcept(false) {
+    if (isLeft) --left;
+  }
+  KJ_DISALLOW_COPY(Attempt);
+
+  void run(const transfer::FileWorker::Stop&) noexcept override { error = connectOnce(); }
+  void leave() {
+    isLeft = true;
+    ++left;
+  }
+
+  kj::AutoCloseFd socket;
+  int error = 0;
+
+ private:
+  const Name name;
+  const kj::Maybe<ServiceUser> user;
+  bool isLeft = false;
+
+  int connectOnce() {
+    kj::Maybe<ActingAs> acting;
+    KJ_IF_MAYBE (who, user) {
+      int refused = acting.emplace(who->identity, who->groups).error();
+      if (refused != 0) return refused;
+    }
+    auto* address = reinterpret_cast<const sockaddr*>(&name.address);
+    return connect(socket, address, name.size) == 0 ? 0 : errno;
+  }
+};
+thread_local size_t Attempt::left = 0;
 
 kj::StringPtr wordsFor(int error) {
   switch (error) {
@@ -63,38 +92,89 @@ kj::StringPtr wordsFor(int error) {
       return "connection refused";
     case EAGAIN:
       return "its listen queue stayed full";
+    case ETIMEDOUT:
+      return "its file system does not answer";
     default:
       return errorWords(error);
   }
 }
 
-kj::Promise<Result> tryConnect(kj::Timer& timer, kj::AutoCloseFd socket, Attempt attempt) {
-  int error = connectOnce(socket, attempt);
-  if (error == 0) return Result(kj::mv(socket));
-  if ((error != EAGAIN && error != EINTR) || timer.now() >= attempt.deadline) {
-    return Result(transportError(wordsFor(error)));
+// Attempts, one after the other while the listen queue is full.
+class Connecting {
+ public:
+  Connecting(kj::UnixEventPort& port, kj::Own<Attempt> attempt)
+      : timer(port.getTimer()), worker(port), attempt(kj::mv(attempt)) {}
+
+  kj::Promise<Result> run(kj::TimePoint deadline) {
+    auto late = timer.atTime(deadline).then([this] { return giveUp(); });
+    return tryOnce().exclusiveJoin(kj::mv(late));
   }
-  auto again = kj::min(timer.now() + QUEUE_RETRY, attempt.deadline);
-  return timer.atTime(again).then([&timer, socket = kj::mv(socket), attempt = kj::mv(attempt)]() mutable {
-    return tryConnect(timer, kj::mv(socket), kj::mv(attempt));
-  });
+
+ private:
+  kj::Timer& timer;
+  transfer::FileWorker worker;
+  kj::Maybe<kj::Own<Attempt>> attempt;  // null: in the thread
+  kj::Maybe<Attempt&> running;
+  int error = ETIMEDOUT;  // of the last one
+
+  kj::Promise<Result> tryOnce() {
+    auto job = kj::mv(KJ_ASSERT_NONNULL(attempt));
+    attempt = nullptr;
+    running = *job;
+    return worker.run(kj::mv(job)).then([this](kj::Own<Attempt> done) { return tried(kj::mv(done)); });
+  }
+  kj::Promise<Result> tried(kj::Own<Attempt> done) {
+    running = nullptr;
+    error = done->error;
+    if (error == 0) return Result(kj::mv(done->socket));
+    if (error != EAGAIN && error != EINTR) return Result(transportError(wordsFor(error)));
+    attempt = kj::mv(done);
+    return timer.afterDelay(QUEUE_RETRY).then([this] { return tryOnce(); });
+  }
+  Result giveUp() {
+    KJ_IF_MAYBE (stuck, running) stuck->leave();
+    return transportError(wordsFor(error));
+  }
+};
+
+kj::Promise<Result> connectUnix(kj::UnixEventPort& port, const UnixAddress& address, const kj::Maybe<ServiceUser>& user,
+                                kj::Duration deadline) {
+  if (Attempt::left >= MAX_ATTEMPTS_LEFT) {
+    return Result(transportError("connections before it still wait for a file system that does not answer"));
+  }
+  auto socket = newUnixSocket();
+  if (socket.get() < 0) {
+    int error = errno;
+    return Result(transportError(errorWords(error)));
+  }
+  auto connecting = kj::heap<Connecting>(port, kj::heap<Attempt>(kj::mv(socket), nameOf(address), user));
+  return connecting->run(port.getTimer().now() + deadline).attach(kj::mv(connecting));
 }
 
 }  // namespace
 
+// T99
 kj::Promise<Result> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& address,
                                    const kj::Maybe<ServiceUser>& user, kj::Duration deadline) {
-  KJ_IF_MAYBE (who, user) {
-    KJ_IF_MAYBE (unix, address.tryGet<UnixAddress>()) {
-      auto socket = newUnixSocket();
-      if (socket.get() < 0) return Result(transportError(errorWords(errno)));
-      auto& timer = port.getTimer();
-      return tryConnect(
-          timer, kj::mv(socket),
-          Attempt{nameOf(*unix), who->identity, kj::heapArray(who->groups.asPtr()), timer.now() + deadline});
-    }
+  KJ_IF_MAYBE (unix, address.tryGet<UnixAddress>()) {
+    return kj::evalNow([&] { return connectUnix(port, *unix, user, deadline); });
   }
   return connectLocal(port, address, deadline);
+}
+
+// T99
+kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<ServiceUser>& user) {
+  kj::Maybe<ActingAs> acting;
+  KJ_IF_MAYBE (who, user) {
+    int error = acting.emplace(who->identity, who->groups).error();
+    if (error != 0) return transportError(errorWords(error));
+  }
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0) {
+    int error = errno;
+    return transportError(errorWords(error));
+  }
+  return ProgramSockets{kj::AutoCloseFd(ends[0]), kj::AutoCloseFd(ends[1])};
 }
 
 }  // namespace postern

@@ -1,6 +1,6 @@
 #pragma once
 // Connecting to a service as another user: to a Unix socket with that user's right to it, and told to the other end as
-// that user (SO_PEERCRED). To TCP it makes no difference.
+// that user (SO_PEERCRED), as to a program that is started for it. To TCP it makes no difference.
 
 #include <kj/array.h>
 #include <kj/async-unix.h>
@@ -17,10 +17,18 @@ struct ServiceUser {
   kj::Array<gid_t> groups;
 };
 
-// As connectLocal(). The process is `user` only within each attempt's connect(2), which does not block.
+// As connectLocal(). A thread of its own is `user`, for connect(2) alone; a file system that does not answer holds up
+// that thread and not the loop. While 8 of them wait for such a one, no further Unix socket is connected to.
 kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connectLocalAs(kj::UnixEventPort& port,
                                                                        const LocalAddress& address,
                                                                        const kj::Maybe<ServiceUser>& user,
                                                                        kj::Duration deadline);
+
+// The standard input and output of a service's program, and the other end of it. Stream sockets, not blocking,
+// close-on-exec; each end sees the other as `user`, null: as this process.
+struct ProgramSockets {
+  kj::AutoCloseFd own, programs;
+};
+kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<ServiceUser>& user);
 
 }  // namespace postern

@@ -114,6 +114,7 @@ class ServiceReader {
 
   bool leadsToTcp() { return target.leadsTo.is<LocalAddress>() && target.leadsTo.get<LocalAddress>().is<TcpAddress>(); }
 
+  // T100, T115
   void readUser() {
     KJ_IF_MAYBE (user, reader.text("user")) {
       if (!policy::isAccountName(user->text)) {
@@ -124,6 +125,11 @@ class ServiceReader {
       } else {
         target.user = kj::str(user->text);
       }
+    } else if (target.leadsTo.is<ServiceProgram>()) {
+      problems.error(
+          reader.place(), what,
+          " does not say as whom its program runs; write user = \"nobody\", or who is right for it; \"root\" "
+          "only if it has to be");
     }
   }
 

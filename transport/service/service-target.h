@@ -3,7 +3,7 @@
 //
 //   [service.http]
 //   target = "tcp:127.0.0.1:80"            # or "unix:/run/app.sock", or a program: ["/usr/sbin/sshd", "-i"]
-//   user = "www-data"                      # as whom a Unix socket is connected to, or the program runs
+//   user = "www-data"                      # as whom a Unix socket is connected to, or the program runs (required)
 //   proxy = "v2"                           # the target gets a PROXY protocol header that says who connects
 //
 // Who connects is told to a program in its environment: POSTERN_PEER ("user:alice", "vm:web1"), POSTERN_SERVICE. A

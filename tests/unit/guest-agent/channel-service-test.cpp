@@ -142,6 +142,24 @@ TEST_CASE("an offer that breaks the rules of bulk channels ends the session, and
   CHECK_FALSE(target.hasConnection());
 }
 
+TEST_CASE("an offer above what the session has room for is busy, and the session goes on") {
+  EchoTarget target;
+  ServiceStage stage(ALLOWED, echoAt(target));
+  auto calls = stage.callsFor("alice");
+  kj::Vector<kj::Own<BulkChannel>> full;
+  for (;;) {
+    auto opened = stage.guest->bulk().open();
+    KJ_IF_MAYBE (one, opened) {
+      full.add(kj::mv(one->channel));
+    } else {
+      break;
+    }
+  }
+  CHECK(stage.refusalOf(calls, "echo").startsWith("busy: "));
+  full.clear();
+  CHECK(stage.isOpen(*stage.reach(calls, "echo")));
+}
+
 TEST_CASE("services lists what is exported and granted to the caller, sorted, and refuses nobody") {
   EchoTarget target;
   ServiceStage stage(ALLOWED, echoAt(target));

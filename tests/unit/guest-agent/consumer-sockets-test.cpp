@@ -4,11 +4,13 @@
 
 #include <kj/async-io.h>
 #include <netinet/in.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include "guest-agent/agent/briefing.h"
 #include "tests/unit/guest-agent/service-stage.h"
+#include "tests/unit/transport/temp-dir.h"
 
 namespace postern::guest::test {
 namespace {
@@ -106,6 +108,49 @@ TEST_CASE("a port or path that is taken keeps no other from listening, and is tr
   taken.socket = nullptr;
   test.configure(configuration);
   CHECK((test.briefed() == kj::str(taken.address, " db1 postgres new\nunix:", test.unix, " db1 z known")));
+}
+
+TEST_CASE("what no descriptor is left for is handed to the agent once there is one, and is not lost") {
+  Sockets test;
+  PlainTarget free;
+  auto tcp = kj::str(free.address);
+  free.socket = nullptr;
+  auto first = kj::str("unix:", test.unix, " db1 postgres\n");
+  test.configure(first);
+  test.briefed();
+  CHECK(test.sockets.isComplete());
+  auto both = kj::str(first, tcp, " host apt\n");
+  test.configure(both);
+  CHECK(test.sockets.hasNews());
+  {
+    NoDescriptors none;
+    CHECK((test.briefed() == kj::str("unix:", test.unix, " db1 postgres known")));
+    CHECK(test.sockets.hasNews());
+  }
+  CHECK_FALSE(test.sockets.isComplete());
+  CHECK((test.briefed() == kj::str(tcp, " host apt new\nunix:", test.unix, " db1 postgres known")));
+  CHECK(test.sockets.isComplete());
+}
+
+TEST_CASE("a folder that another process has locked, or a port that is taken, is had when it is free") {
+  Sockets test;
+  PlainTarget taken;
+  auto configuration = kj::str(taken.address, " db1 x\nunix:", test.unix, " db1 y\n");
+  {
+    kj::AutoCloseFd folder(open(test.folder.path("").cStr(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    KJ_SYSCALL(flock(folder, LOCK_EX));
+    test.configure(configuration);
+    CHECK((test.briefed() == ""));
+    CHECK_FALSE(test.sockets.isComplete());
+    CHECK_FALSE(test.sockets.hasNews());
+  }
+  test.configure(configuration);
+  CHECK((test.briefed() == kj::str("unix:", test.unix, " db1 y new")));
+  CHECK_FALSE(test.sockets.isComplete());
+  taken.socket = nullptr;
+  test.configure(configuration);
+  CHECK((test.briefed() == kj::str(taken.address, " db1 x new\nunix:", test.unix, " db1 y known")));
+  CHECK(test.sockets.isComplete());
 }
 
 TEST_CASE("a briefing arrives with its services, consumers and sockets, however many come one after the other") {

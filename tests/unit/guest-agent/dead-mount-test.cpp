@@ -11,6 +11,7 @@
 
 #include "guest-agent/info/space-survey.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
+#include "transport/service/connect-as.h"
 
 namespace postern::guest::test {
 namespace {
@@ -113,6 +114,21 @@ TEST_CASE("the broker's loop and its other requests do not wait for a probe that
   dead.takeRequests(1);
   CHECK(lab.wait(client->probe(Probe::OS, 10 * kj::SECONDS)).is<kj::Array<kj::byte>>());
   CHECK(lab.wait(kj::mv(hanging)).is<ProbeTimedOut>());
+}
+
+TEST_CASE("a service's socket on a dead file system holds up its own connection, not the loop") {
+  DeadMount dead;
+  NEEDS_DEAD_MOUNT(dead);
+  BrokerLab lab;
+  LocalAddress address = UnixAddress{kj::str(dead.path(), "/x.sock")};
+  kj::Maybe<ServiceUser> root = ServiceUser{{0, 0}, nullptr};
+  auto begin = kj::systemPreciseMonotonicClock().now();
+  auto connecting = connectLocalAs(lab.port, address, root, 1 * kj::SECONDS).eagerlyEvaluate(nullptr);
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 500 * kj::MILLISECONDS);
+  lab.turn(50 * kj::MILLISECONDS);
+  dead.takeRequests(1);
+  auto result = lab.wait(kj::mv(connecting));
+  CHECK((result.get<TransportError>().text == "its file system does not answer"));
 }
 
 }  // namespace

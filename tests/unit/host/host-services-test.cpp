@@ -174,6 +174,22 @@ TEST_CASE("a Unix socket is connected to as the user that its service names") {
   CHECK(geteuid() == 0);
 }
 
+TEST_CASE("a program that looks who is at the other end of its standard input sees its own user") {
+  if (geteuid() != 0) return;
+  ServiceLab lab;
+  ServiceTarget target;
+  target.name = kj::str("prog");
+  target.leadsTo = ServiceProgram{kj::heapArray({kj::str("/bin/cat")})};
+  kj::Vector<HostService> all;
+  all.add(HostService{kj::mv(target), ServiceUser{{65534, 65533}, nullptr}});
+  lab.channels->hostServices().set(kj::mv(all));
+  auto answer = lab.ask(lab.web, 1, "host", "prog");
+  REQUIRE(answer.isAllowed());
+  auto peer = localPeerOf(answer.socket);  // of a pair both ends see the same
+  CHECK(peer.uid == 65534);
+  CHECK(peer.gid == 65533);
+}
+
 // Mirrors ----------------------------------------------------------------------------------------------------------
 
 std::string mirrored(ChannelDeskLab& lab, const char* copy) {

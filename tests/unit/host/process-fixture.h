@@ -44,6 +44,8 @@ struct ToldOfChannels {
     return kj::READY_NOW;
   };
   size_t asked = 0;
+  size_t states = 0;  // how often the session's state came
+  bool connected = false;
 };
 
 struct Observed final : public schema::SessionObserver::Server {
@@ -55,7 +57,11 @@ struct Observed final : public schema::SessionObserver::Server {
       : seen(seen), answers(answers), told(told == nullptr ? &nobody : told) {}
 
   kj::Promise<void> done() { return answers ? kj::Promise<void>(kj::READY_NOW) : kj::Promise<void>(kj::NEVER_DONE); }
-  kj::Promise<void> stateChanged(StateChangedContext) override { return done(); }
+  kj::Promise<void> stateChanged(StateChangedContext context) override {
+    ++told->states;
+    told->connected = context.getParams().getState().getConnected();
+    return done();
+  }
   kj::Promise<void> event(EventContext context) override {
     seen.add(kj::str(static_cast<unsigned>(context.getParams().getKind()), ' ', context.getParams().getText()));
     return done();

@@ -302,8 +302,6 @@ proxy = "v2"
     CHECK((services[0].runAs == nullptr));
     CHECK(KJ_REQUIRE_NONNULL(services[1].runAs).identity.uid == 0);
     CHECK(services[2].target.proxy);
-    auto program = configProblems("[service.cat]\ntarget = [\"/bin/cat\"]\n");
-    CHECK(says(program.c_str(), "postern.toml:1: [service.cat]: say as whom the program runs"));
   } else {
     CHECK(says(configProblems("[service.cat]\ntarget = [\"/bin/cat\"]\nuser = \"root\"\n").c_str(),
                "needs a posternd that runs as root"));
@@ -315,6 +313,7 @@ proxy = "v2"
       {"\n[service.a]\ntarget = \"unix:/run/a\"\nuser = \"no-such-user-here\"\n", "there is no user no-such-user-here"},
       {"\n[service.a]\ntarget = \"http://x\"\n", "postern.toml:3: "},
       {"\n[service.a]\n", "postern.toml:2: "},
+      {"\n[service.a]\ntarget = [\"/bin/cat\"]\n", "postern.toml:2: [service.a] does not say as whom its program runs"},
       {"\n[service.\"a b\"]\ntarget = \"unix:/run/a\"\n", "is no service's name"},
       {"\n[service.a]\ntarget = \"unix:/run/a\"\ntimeout = 5\n", "unknown key 'timeout'"},
       {"\nservice = 5\n", "postern.toml:2: "},

@@ -31,6 +31,7 @@ TEST_CASE("posternd attaches, links a guest, and hears of it: events, and report
   REQUIRE(linked.proved.poll(lab.io.waitScope));
   CHECK(linked.proved.wait(lab.io.waitScope));
   CHECK(has(posternd.seen, "0 session 2 from here"));
+  CHECK(posternd.told.connected);
   CHECK(lab.beat(linked.guest, agent) != 0);
   kj::byte bytes[2 * REPORT_BYTES];
   auto size = recv(posternd.reports, bytes, sizeof(bytes), MSG_DONTWAIT);
@@ -234,6 +235,7 @@ TEST_CASE("a posternd that never answers costs a bounded number of calls, and no
   linkUp(lab, posternd, linked, agent, agent.identity());
   REQUIRE(linked.guest.isIn());
   CHECK(lab.beat(linked.guest, agent) != 0);
+  CHECK(posternd.told.states == 1);
 }
 
 TEST_CASE("a posternd that dies in the middle of attaching, or passes no descriptor, harms nobody") {

@@ -160,15 +160,33 @@ TEST_CASE("the end of the session resets both programs") {
   }
 }
 
+// T94
 TEST_CASE(
-    "a Unix program that closes with something unread has reset, and one that has gone is a reset to its writer") {
+    "a Unix program that closes: all that it said arrives with its end, and what it left unread is a reset behind it") {
   RelayLab lab;
-  {
-    Stage stage(lab, SocketKind::UNIX, Moment::STALLED);
-    stage.line.hostProgram = nullptr;
-    lab.expect(stage.line, RelayOutcome::RESET, RelayOutcome::RESET);
-    stage.checkCut(*stage.line.guestProgram);
+  for (auto moment : {Moment::IDLE, Moment::STALLED, Moment::STALLED_BACK}) {
+    CAPTURE(int(moment));
+    Stage stage(lab, SocketKind::UNIX, moment);
+    auto& line = stage.line;
+    size_t said = 0;
+    while (moment != Moment::STALLED) {
+      ssize_t sent = send(line.hostProgram->descriptor(), stage.content.begin(), 50000, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0) break;
+      said += size_t(sent);
+    }
+    line.hostProgram = nullptr;
+    // What is written to one that has gone, before it was read to its end.
+    auto writing = line.guestProgram->write(stage.content.slice(0, 1)).eagerlyEvaluate([](kj::Exception&&) {});
+    lab.pass(50 * kj::MILLISECONDS);
+    auto heard = KJ_REQUIRE_NONNULL(lab.await(line.guestProgram->readAll()));
+    CHECK(heard.size() >= kj::max(said, size_t(1)));
+    lab.expect(line, RelayOutcome::RESET, RelayOutcome::RESET);
+    stage.checkCut(*line.guestProgram);
   }
+}
+
+TEST_CASE("a Unix program that has gone is a reset to its writer") {
+  RelayLab lab;
   Stage stage(lab, SocketKind::UNIX, Moment::IDLE);
   stage.line.hostProgram = nullptr;
   lab.pass(50 * kj::MILLISECONDS);
@@ -198,8 +216,6 @@ TEST_CASE("a socket is cut by a duplicate in another's hand, and the program see
         lab.pass();
       }
       cutSocket(duplicate);
-      // A Unix socket that was cut looks as if its program had closed it: RESET once something is written.
-      auto sending = channels.guest->write(content.slice(0, 1)).eagerlyEvaluate(nullptr);
       CHECK(lab.await(kj::mv(outcome)) == RelayOutcome::RESET);
       CHECK(lab.await(channels.guest->whenBroken()) == BulkEnd::RESET);
       if (kind == SocketKind::TCP) checkNoEnd(lab, program);

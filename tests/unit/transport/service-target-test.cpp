@@ -81,6 +81,9 @@ TEST_CASE("what is wrong with a service is told with its line, and what to write
        "are looked up"},
       {"[service.http]\ntarget = \"tcp:127.0.0.1:0\"",
        "2: 'target' in [service.http] has port 0, where nobody listens"},
+      {"[service.a]\ntarget = \"unix:/x\"\n[service.http]\ntarget = [\"/bin/x\"]",
+       "3: [service.http] does not say as whom its program runs; write user = \"nobody\", or who is right for it; "
+       "\"root\" only if it has to be"},
       {"[service.http]\ntarget = []",
        "2: 'target' in [service.http] wants the program's whole path first, as in "
        "[\"/usr/sbin/sshd\", \"-i\"]"},
@@ -108,8 +111,8 @@ TEST_CASE("what is wrong with a service is told with its line, and what to write
       {"[service.http]\ntarget = \"unix:/x\"\nproxy = true",
        "3: 'proxy' in [service.http] is true or false; write a text in "
        "quotes"},
-      {"[service.http]\ntarget = [\"/x\"]\nproxy = \"v2\"",
-       "3: 'proxy' in [service.http] is for sockets; a program finds who connects in POSTERN_PEER"},
+      {"[service.http]\nuser = \"a\"\ntarget = [\"/x\"]\nproxy = \"v2\"",
+       "4: 'proxy' in [service.http] is for sockets; a program finds who connects in POSTERN_PEER"},
   };
   for (auto& one : bad) CHECK(problemOf(one.text) == one.problem);
 }
@@ -131,7 +134,7 @@ TEST_CASE("there is room for so many services and arguments, and for no more") {
   CHECK(problemOf(kj::strArray(lines, "")).find("257 services; there is room for 256") != std::string::npos);
 
   for (size_t i = 0; i < MAX_SERVICE_ARGUMENTS; ++i) arguments.add(kj::str("\"/x\""));
-  CHECK(services(kj::str("[service.x]\ntarget = [", kj::strArray(arguments, ", "), "]")).size() == 1);
+  CHECK(services(kj::str("[service.x]\nuser = \"a\"\ntarget = [", kj::strArray(arguments, ", "), "]")).size() == 1);
   arguments.add(kj::str("\"/x\""));
   CHECK(problemOf(kj::str("[service.x]\ntarget = [", kj::strArray(arguments, ", "), "]")) ==
         "2: 'target' in [service.x] has 65 arguments; there is room for 64");
