@@ -23,7 +23,7 @@ constexpr int LISTEN_QUEUE = 128;
 class AcceptQueue final : public Listener {
  public:
   // Makes a connection of an accepted descriptor; null refuses the peer, and the descriptor is closed.
-  using Examine = kj::Function<kj::Maybe<Connection>(kj::AutoCloseFd)>;
+  using Examine = kj::Function<kj::Maybe<Connection>(StrangersFd)>;
 
   // `socket` listens already and is non-blocking. `attached` is destroyed after the socket.
   AcceptQueue(kj::UnixEventPort& port, kj::Timer& timer, kj::AutoCloseFd socket, Examine examine,

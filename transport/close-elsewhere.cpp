@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <mutex>
 
@@ -13,19 +15,33 @@ namespace postern {
 namespace {
 
 constexpr size_t STACK_BYTES = size_t(256) << 10;
+// A thread that closes in a burst costs less than one for each.
+constexpr auto IDLE = std::chrono::milliseconds(500);
 
-class Closer {
+// Its sender may make it linger again until the last moment: he has a thread for that.
+void doNotLinger(int socket) {
+  linger now{};
+  socklen_t size = sizeof(now);
+  if (getsockopt(socket, SOL_SOCKET, SO_LINGER, &now, &size) != 0 || now.l_onoff == 0 || now.l_linger == 0) return;
+  now = {};
+  setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+class Closers {
  public:
   void add(int fd) {
     std::lock_guard lock(mutex);
     waiting.push_back(fd);
-    if (!running) running = start();
+    if (waiting.size() > idle && threads < MAX_CLOSERS && start()) ++threads;
+    added.notify_one();
   }
 
  private:
   std::mutex mutex;
+  std::condition_variable added;
   std::deque<int> waiting;
-  bool running = false;
+  unsigned threads = 0;
+  unsigned idle = 0;
 
   bool start() {
     pthread_attr_t attributes;
@@ -37,7 +53,7 @@ class Closer {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
     auto begin = [](void* argument) -> void* {
-      static_cast<Closer*>(argument)->work();
+      static_cast<Closers*>(argument)->work();
       return nullptr;
     };
     int error = pthread_create(&thread, &attributes, begin, this);
@@ -48,29 +64,54 @@ class Closer {
 
   void work() {
     std::unique_lock lock(mutex);
-    while (!waiting.empty()) {
+    while (hasWork(lock)) {
       int fd = waiting.front();
       waiting.pop_front();
       lock.unlock();
+      doNotLinger(fd);
       ::close(fd);
       lock.lock();
     }
-    running = false;
+    --threads;
+  }
+
+  // False: there was none for a while.
+  bool hasWork(std::unique_lock<std::mutex>& lock) {
+    ++idle;
+    bool has = added.wait_for(lock, IDLE, [this] { return !waiting.empty(); });
+    --idle;
+    return has;
   }
 };
 
-}  // namespace
+struct AllClosers {
+  Closers sockets, files;
+};
 
-void closeElsewhere(kj::AutoCloseFd fd) {
-  // Never destroyed: its thread uses it to the process's end.
-  static auto& closer = *new Closer();
-  if (fd.get() >= 0) closer.add(fd.release());
+// Never destroyed: their threads use them to the process's end.
+AllClosers& allClosers() {
+  static auto* all = [] {
+    // A child has none of the threads.
+    pthread_atfork(nullptr, nullptr, [] { new (&allClosers()) AllClosers(); });
+    return new AllClosers();
+  }();
+  return *all;
 }
 
-bool closesAtOnce(int fd) {
-  int domain = -1;
-  socklen_t size = sizeof(domain);
-  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}  // namespace
+
+// T92
+void closeElsewhere(kj::AutoCloseFd fd) {
+  if (fd.get() < 0) return;
+  auto& all = allClosers();
+  auto& closers = isSocket(fd) ? all.sockets : all.files;
+  closers.add(fd.release());
+}
+
+bool isSocket(int fd) {
+  int type;
+  socklen_t size = sizeof(type);
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
 }
 
 }  // namespace postern

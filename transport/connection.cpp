@@ -14,7 +14,7 @@ kj::String toString(const PeerAddress& peer) {
 }
 
 kj::Own<BytePipe> newPipe(kj::UnixEventPort& port, Connection connection) {
-  return kj::heap<FdPipe>(port, connection.descriptorKind, kj::mv(connection.fd));
+  return kj::heap<FdPipe>(port, connection.descriptorKind, connection.fd.release());
 }
 
 kj::StringPtr errorWords(int error) {

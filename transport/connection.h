@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "protocol/hello.h"
+#include "transport/close-elsewhere.h"
 #include "transport/fd-pipe.h"
 
 namespace postern {
@@ -33,7 +34,7 @@ struct Connection {
   TransportKind transport;  // serial: SERIAL for the VMM's socket as well as for the device
   DescriptorKind descriptorKind;
   PeerAddress peer;
-  kj::AutoCloseFd fd;
+  StrangersFd fd;
 };
 
 kj::Own<BytePipe> newPipe(kj::UnixEventPort& port, Connection connection);

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "protocol/limits.h"
+#include "transport/receive.h"
 
 namespace postern {
 
@@ -124,10 +125,7 @@ FdPipe::FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd des
 PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   KJ_REQUIRE(buffer.size() > 0, "a read without a buffer cannot tell an end from nothing");
   if (closed) return END;
-  // recv and read alike take no control buffer, so the kernel closes descriptors that a peer attached.
-  ssize_t returned = kind == DescriptorKind::SERIAL_DEVICE
-                         ? readDevice(fd, buffer)
-                         : withoutInterruption([&] { return ::read(fd, buffer.begin(), buffer.size()); });
+  ssize_t returned = kind == DescriptorKind::SERIAL_DEVICE ? readDevice(fd, buffer) : receiveBytes(fd, buffer);
   PipeResult result = readResult(kind, returned, errno);
   if (result.state != PipeState::ENDED && result.bytes == 0) {
     readSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesReadable());
@@ -183,7 +181,7 @@ void FdPipe::close() {
   if (kind == DescriptorKind::SOCKET) {
     // Not close() alone: another process may hold a duplicate, and the peer is to see the end now.
     shutdown(fd, SHUT_RDWR);
-    fd = nullptr;
+    fd = {};
   }
 }
 

@@ -3,8 +3,8 @@
 //  - no busy loop: waits are edge-triggered and armed in the very call that found nothing to do, so an edge between
 //    that call and whenReadable() is not lost; a virtio-serial port without a peer, for which poll() says "readable"
 //    for ever, wakes nobody;
-//  - a descriptor that a peer attaches to its bytes (SCM_RIGHTS) never becomes ours: it is read without a control
-//    buffer, so the kernel drops it;
+//  - a descriptor that a peer attaches to its bytes (SCM_RIGHTS) never becomes ours: it is closed elsewhere
+//    (transport/close-elsewhere.h), and so is the socket, in which some may lie unread;
 //  - a peer that takes what we wrote wakes nobody: the kernel is asked to tell that there is room again only by a pipe
 //    that has been full lately;
 //  - no SIGPIPE;
@@ -15,6 +15,7 @@
 #include <kj/io.h>
 
 #include "protocol/byte-pipe.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern {
 
@@ -80,7 +81,7 @@ class FdPipe final : public BytePipe {
   kj::UnixEventPort& port;
   const DescriptorKind kind;
   bool closed = false;
-  kj::AutoCloseFd fd;
+  StrangersFd fd;
   kj::Maybe<kj::UnixEventPort::FdObserver> observer;
   kj::Maybe<Room> room;
   // After the observers: their watches must be gone before them.

@@ -7,6 +7,7 @@
 
 #include "protocol/limits.h"
 #include "transport/printable.h"
+#include "transport/receive.h"
 
 namespace postern {
 
@@ -61,7 +62,7 @@ class Request {
       auto newline = static_cast<char*>(memchr(room, '\n', static_cast<size_t>(seen)));
       size_t wanted = newline == nullptr ? static_cast<size_t>(seen) : static_cast<size_t>(newline - room) + 1;
       // Taken over themselves: what has been seen is in the socket's queue and cannot have changed.
-      ssize_t taken = recv(connection.fd, room, wanted, MSG_DONTWAIT);
+      ssize_t taken = receiveBytes(connection.fd, kj::arrayPtr(reinterpret_cast<kj::byte*>(room), wanted));
       if (taken != static_cast<ssize_t>(wanted)) return Connected(refused());
       used += wanted;
       if (newline != nullptr) return finish();

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "transport/close-elsewhere.h"
+#include "transport/receive.h"
 
 namespace postern {
 
@@ -15,21 +15,6 @@ union Control {
   cmsghdr header;
   char bytes[CMSG_SPACE(MAX_PACKET_DESCRIPTORS * sizeof(int))];
 };
-
-// The descriptors that came along. The kernel puts no more of them into a control message than have room, and says
-// MSG_CTRUNC when it closed others.
-kj::Vector<kj::AutoCloseFd> takeDescriptors(msghdr& message) {
-  kj::Vector<kj::AutoCloseFd> result;
-  auto* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return result;
-  size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-  for (size_t i = 0; i < count; ++i) {
-    int fd;
-    memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-    result.add(kj::AutoCloseFd(fd));
-  }
-  return result;
-}
 
 enum class Sending { DONE, BLOCKED };
 
@@ -67,6 +52,7 @@ PacketSocket::PacketSocket(kj::AutoCloseFd fdParam, kj::UnixEventPort& port, siz
       maxBytes(maxBytes),
       maxDescriptors(maxDescriptors) {
   KJ_REQUIRE(maxDescriptors <= MAX_PACKET_DESCRIPTORS);
+  if (maxDescriptors == 0) refuseDescriptors(fd);
 }
 
 kj::Promise<kj::OneOf<Packet, PacketsEnded, PacketTooMuch>> PacketSocket::receive() {
@@ -89,32 +75,16 @@ kj::Promise<kj::OneOf<PacketInBuffer, PacketsEnded, PacketTooMuch>> PacketSocket
 
 kj::Maybe<PacketSocket::InBuffer> PacketSocket::receiveNow(kj::ArrayPtr<kj::byte> into) {
   iovec piece{into.begin(), kj::min(into.size(), maxBytes)};
-  Control control;
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  if (maxDescriptors > 0) {
-    message.msg_control = &control;
-    // Not CMSG_SPACE, whose padding would have room for one more.
-    message.msg_controllen = CMSG_LEN(maxDescriptors * sizeof(int));
+  auto received = postern::receive(fd, kj::arrayPtr(&piece, 1), 0, maxDescriptors);
+  // The other end has closed with something unread: told once, and before what it had said itself.
+  if (received.bytes < 0 && errno == ECONNRESET) return receiveNow(into);
+  if (received.bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return nullptr;
+  if (received.bytes <= 0 || received.isCut) {
+    for (auto& one : received.fds) closeElsewhere(kj::mv(one));
   }
-  // Without room for control data the kernel closes what comes along.
-  ssize_t got;
-  do {
-    got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    // The other end has closed with something unread: told once, and before what it had said itself.
-  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
-  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return nullptr;
-  if (got < 0) return InBuffer(PacketsEnded{});
-  kj::Vector<kj::AutoCloseFd> fds;
-  if (maxDescriptors > 0) fds = takeDescriptors(message);
-  bool lost = (message.msg_flags & MSG_CTRUNC) != 0;
-  if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) {
-    for (auto& one : fds) closeElsewhere(kj::mv(one));
-  }
-  if (got == 0) return InBuffer(PacketsEnded{});
-  if ((message.msg_flags & MSG_TRUNC) != 0 || (maxDescriptors == 0 && lost)) return InBuffer(PacketTooMuch{});
-  return InBuffer(PacketInBuffer{size_t(got), kj::mv(fds), lost});
+  if (received.bytes <= 0) return InBuffer(PacketsEnded{});
+  if (received.isCut || (maxDescriptors == 0 && received.broughtMore)) return InBuffer(PacketTooMuch{});
+  return InBuffer(PacketInBuffer{size_t(received.bytes), kj::mv(received.fds), received.broughtMore});
 }
 
 void PacketSocket::send(Packet packet) {

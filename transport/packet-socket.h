@@ -13,6 +13,8 @@
 
 #include <deque>
 
+#include "transport/close-elsewhere.h"
+
 namespace postern {
 
 // In one message; what a socket takes may be less.
@@ -55,7 +57,7 @@ class PacketSocket {
  private:
   using InBuffer = kj::OneOf<PacketInBuffer, PacketsEnded, PacketTooMuch>;
 
-  kj::AutoCloseFd fd;
+  StrangersFd fd;
   kj::UnixEventPort::FdObserver observer;
   const size_t maxBytes;
   const size_t maxDescriptors;

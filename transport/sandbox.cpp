@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "transport/receive.h"
+
 namespace postern {
 
 namespace {
@@ -121,7 +123,9 @@ void allowThreads(SystemCallFilter& filter) {
 }
 
 void allowRelays(SystemCallFilter& filter) {
-  filter.allow(SCMP_SYS(setsockopt), {argumentIs(1, SOL_SOCKET), argumentIs(2, SO_LINGER)});
+  for (int option : {SO_LINGER, PASS_RIGHTS}) {
+    filter.allow(SCMP_SYS(setsockopt), {argumentIs(1, SOL_SOCKET), argumentIs(2, static_cast<scmp_datum_t>(option))});
+  }
 }
 
 void allowFileCalls(SystemCallFilter& filter) {

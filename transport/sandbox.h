@@ -53,7 +53,8 @@ void allowBasics(SystemCallFilter& filter);
 // implemented", upon which the C library takes clone(2).
 void allowThreads(SystemCallFilter& filter);
 
-// What the ends of relays (transport/relay/relay-end.h) use beside the basics: a socket's close that resets.
+// What the ends of relays (transport/relay/relay-end.h) use beside the basics and threads: a socket's close that
+// resets, and refusing descriptors.
 void allowRelays(SystemCallFilter& filter);
 
 // Reading, writing, measuring, shortening, lengthening and syncing files by their descriptors.

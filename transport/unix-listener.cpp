@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "transport/accept-queue.h"
+#include "transport/receive.h"
 #include "transport/unix-socket.h"
 
 namespace postern {
@@ -124,7 +125,7 @@ kj::Maybe<TransportError> giveOwner(kj::StringPtr path, uid_t uid) {
 
 // T34
 AcceptQueue::Examine examineBy(TransportKind transport, ListenOptions options) {
-  return [transport, own = geteuid(), options](kj::AutoCloseFd fd) -> kj::Maybe<Connection> {
+  return [transport, own = geteuid(), options](StrangersFd fd) -> kj::Maybe<Connection> {
     auto peer = unixPeer(fd);
     bool known = peer.uid == own || peer.uid == 0;
     KJ_IF_MAYBE (other, options.peerUid) known = known || peer.uid == *other;
@@ -148,6 +149,7 @@ kj::OneOf<kj::AutoCloseFd, TransportError> listenOnName(kj::StringPtr path, cons
   KJ_IF_MAYBE (uid, name.owner) {
     KJ_IF_MAYBE (error, giveOwner(path, *uid)) return kj::mv(*error);
   }
+  refuseDescriptors(socket);
   KJ_SYSCALL(::listen(socket, LISTEN_QUEUE));
   return kj::mv(socket);
 }

@@ -49,7 +49,7 @@ kj::Maybe<VsockPeer> vsockPeer(int socket) {
   return VsockPeer{address.svm_cid, address.svm_port};
 }
 
-kj::Maybe<Connection> connectionOf(kj::AutoCloseFd fd) {
+kj::Maybe<Connection> connectionOf(StrangersFd fd) {
   return vsockPeer(fd).map([&](VsockPeer peer) {
     enlargeBuffer(fd);
     return Connection{TransportKind::VSOCK, DescriptorKind::SOCKET, peer, kj::mv(fd)};

@@ -106,7 +106,7 @@ void Broker::Service::answer(uint64_t number, Reply reply) {
   Packet packet;
   KJ_IF_MAYBE (connection, reply.connection) {
     answer.connection = describe(*connection);
-    packet.fds.add(kj::mv(connection->fd));
+    packet.fds.add(connection->fd.release());
   }
   KJ_IF_MAYBE (opened, reply.socket) packet.fds.add(kj::mv(*opened));
   packet.bytes = answerBytes(answer);

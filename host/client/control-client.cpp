@@ -27,7 +27,7 @@ VmClient::VmClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket, kj::
 
 ControlClient::ControlClient(kj::LowLevelAsyncIoProvider& io, kj::AutoCloseFd socket)
     : io(io),
-      connection(io, kj::mv(socket), host::CONTROL_MESSAGE_WORDS),
+      connection(io, kj::mv(socket), host::CONTROL_MESSAGE_WORDS, host::Descriptors::ANY),
       controlCalls(connection.peer().castAs<host::schema::Control>()) {}
 
 kj::Promise<Outcome<kj::Own<ControlClient>>> ControlClient::connect(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,

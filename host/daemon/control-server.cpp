@@ -11,6 +11,7 @@
 #include "host/daemon/control-calls.h"
 #include "host/log/log.h"
 #include "transport/connection.h"
+#include "transport/receive.h"
 
 namespace postern::host {
 
@@ -42,7 +43,7 @@ kj::Promise<void> ControlServer::acceptAll() {
   return daemon.timer().afterDelay(ACCEPT_PAUSE).then([this]() { return acceptAll(); });
 }
 
-void ControlServer::serve(kj::AutoCloseFd socket) {
+void ControlServer::serve(StrangersFd socket) {
   auto uid = localPeerOf(socket).uid;
   auto& user = *users.findOrCreate(uid, [&]() {
     return kj::HashMap<uid_t, kj::Own<User>>::Entry{uid, kj::heap<User>(daemon.timer())};
@@ -51,7 +52,7 @@ void ControlServer::serve(kj::AutoCloseFd socket) {
   bool isAdministrator = uid == 0 || uid == geteuid();
   if (user.connections >= MAX_CONNECTIONS_PER_USER) return;  // closed
   if (connections >= MAX_CONNECTIONS && !isAdministrator) return;
-  auto rpc = kj::heap<LocalRpc>(*io.lowLevelProvider, kj::mv(socket),
+  auto rpc = kj::heap<LocalRpc>(*io.lowLevelProvider, socket.release(),
                                 newControl(daemon, user.bucket, daemon.localCallers().find(uid)), CONTROL_MESSAGE_WORDS,
                                 CALLER_FLOW_WORDS);
   daemon.metrics().controlConnections = ++connections;
@@ -82,6 +83,7 @@ kj::OneOf<kj::AutoCloseFd, FileError> listenForCallers(kj::StringPtr path, kj::M
   kj::AutoCloseFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (fd == nullptr) return failed("make a socket");
   if (unlink(path.cStr()) != 0 && errno != ENOENT) return failed("replace it");
+  refuseDescriptors(fd);
   // Nobody gets in before mode and group are right.
   fchmod(fd, 0600);
   auto before = umask(0177);

@@ -15,6 +15,7 @@
 
 #include "host/daemon/call-bucket.h"
 #include "host/daemon/daemon.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 
@@ -50,7 +51,7 @@ class ControlServer final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> accepting;
 
   kj::Promise<void> acceptAll();
-  void serve(kj::AutoCloseFd socket);
+  void serve(StrangersFd socket);
   void leave(uid_t uid);
   void taskFailed(kj::Exception&& exception) override;
 };

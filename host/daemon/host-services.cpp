@@ -40,7 +40,7 @@ HostServices::HostServices(kj::UnixEventPort& port, Children::Tell tell)
     : port(port), programs(port, kj::mv(tell), MAX_HOST_PROGRAMS) {}
 
 void HostServices::set(kj::Vector<HostService> fresh) {
-  services.clear();
+  services = {};
   for (auto& service : fresh) {
     auto name = kj::str(service.target.name);
     services.insert(kj::mv(name), kj::refcounted<Service>(kj::mv(service)));

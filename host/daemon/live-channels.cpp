@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "host/log/log.h"
+#include "transport/close-elsewhere.h"
 #include "transport/relay/relay-end.h"
 
 namespace postern::host {
@@ -26,19 +27,19 @@ kj::String ChannelEntry::target() const {
 
 struct LiveChannels::Live {
   ChannelEntry entry;
-  kj::AutoCloseFd copy;
+  StrangersFd copy;
   const bool hadCopy;
   kj::Maybe<kj::Promise<void>> program;
   kj::StringPtr cutWhy;  // empty: it was not cut
   kj::Promise<void> cutting = nullptr;
 
   Live(ChannelEntry e, kj::AutoCloseFd fd, kj::Maybe<kj::Promise<void>> p)
-      : entry(kj::mv(e)), copy(kj::mv(fd)), hadCopy(copy != nullptr), program(kj::mv(p)) {}
+      : entry(kj::mv(e)), copy(kj::mv(fd)), hadCopy(copy >= 0), program(kj::mv(p)) {}
 
   void abort() {
-    if (copy == nullptr) return;
+    if (copy < 0) return;
     cutSocket(copy);
-    copy = nullptr;
+    copy = {};
   }
 };
 
@@ -67,10 +68,10 @@ void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
     auto& channel = **found;
     if (!channel.entry.concerns(vm)) return;
     // One session's word counts, and holds for the other: nothing passes a channel that is not listed.
-    if (channel.entry.isBetweenVms() && channel.copy == nullptr) tasks.add(handler.cutInSessions(channel.entry));
-    if (closing.why == "finished" && channel.copy != nullptr) {
+    if (channel.entry.isBetweenVms() && channel.copy < 0) tasks.add(handler.cutInSessions(channel.entry));
+    if (closing.why == "finished" && channel.copy >= 0) {
       (void)shutdown(channel.copy, SHUT_RDWR);
-      channel.copy = nullptr;
+      channel.copy = {};
     }
     finish(closing.id, closing.why, closing);
   }

@@ -5,13 +5,14 @@
 #include <sys/socket.h>
 
 #include "host/log/log.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 
 struct LiveGrants::Live {
   GrantEntry entry;
   struct Watched {
-    kj::AutoCloseFd socket;
+    StrangersFd socket;
     // Neither reads nor writes: only the end of both directions is seen.
     kj::UnixEventPort::FdObserver observer;
 

@@ -9,6 +9,7 @@
 #include "host/log/log.h"
 #include "transport/connector.h"
 #include "transport/printable.h"
+#include "transport/receive.h"
 
 namespace postern::host {
 
@@ -84,7 +85,7 @@ kj::Promise<kj::Maybe<kj::AutoCloseFd>> SessionClient::connect() {
   return connectUnix(timer, TransportKind::UNIX, socketPath, ATTACH_DEADLINE)
       .then([](Connected connected) -> kj::Maybe<kj::AutoCloseFd> {
         if (connected.is<TransportError>()) return nullptr;
-        return kj::mv(connected.get<Connection>().fd);
+        return connected.get<Connection>().fd.release();
       });
 }
 
@@ -111,6 +112,7 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
   rpc = kj::mv(connection);
   auto client = reference.peer().castAs<schema::SessionControl>();
   auto pair = newSocketPair(SOCK_SEQPACKET);
+  refuseDescriptors(pair.first);
   reports = kj::mv(pair.first);
   auto request = client.attachRequest();
   self = kj::refcounted<Self>();
@@ -155,8 +157,7 @@ kj::Promise<void> SessionClient::receiveReports() {
   unsigned received = 0;
   while (received < MAX_REPORTS_AT_ONCE) {
     kj::byte bytes[REPORT_BYTES + 1];
-    auto size = recv(reports, bytes, sizeof(bytes), MSG_DONTWAIT);
-    if (size < 0 && errno == EINTR) continue;
+    auto size = receiveBytes(reports, bytes);
     if (size < 0) break;
     if (size == 0) return kj::NEVER_DONE;  // the process's end shows elsewhere
     ++received;
@@ -192,7 +193,7 @@ void SessionClient::reset(kj::StringPtr why) {
   self->client = nullptr;
   control = nullptr;
   reportObserver = nullptr;
-  reports = nullptr;
+  reports = {};
   rpc = nullptr;
   // A process that lives and does not speak with us is of no use, and in the way of the next.
   KJ_IF_MAYBE (p, process) {
@@ -219,7 +220,7 @@ kj::Promise<SessionClient::LinkResult> SessionClient::link(Connection connection
     request.setTransport(static_cast<uint8_t>(connection.transport));
     request.setDescriptorKind(connection.descriptorKind == DescriptorKind::SOCKET ? 0 : 1);
     request.setPeer(toString(connection.peer));
-    request.setSocket(newDescriptor(kj::mv(connection.fd)));
+    request.setSocket(newDescriptor(connection.fd.release()));
     return request.send().then([](auto answer) -> LinkResult {
       auto outcome = answer.getOutcome();
       return {outcome.getProved(), printable(outcome.getReason(), 256)};

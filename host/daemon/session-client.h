@@ -31,6 +31,7 @@
 #include "host/session/report.h"
 #include "host/session/session-control.capnp.h"
 #include "protocol/bundle.h"
+#include "transport/close-elsewhere.h"
 #include "transport/connection.h"
 
 namespace postern::host {
@@ -144,7 +145,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Maybe<kj::Own<LocalRpc>> rpc;
   kj::Maybe<schema::SessionControl::Client> control;  // once attached
   kj::Maybe<kj::Own<ProcessWatch>> process;
-  kj::AutoCloseFd reports;
+  StrangersFd reports;
   kj::Maybe<kj::UnixEventPort::FdObserver> reportObserver;
   kj::TimePoint nextReports;  // not before
   kj::TimePoint lastHeard;    // a report of it, or its answer to alive()

@@ -5,8 +5,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
-#include "transport/close-elsewhere.h"
-#include "transport/relay/relay-end.h"
+#include "transport/receive.h"
 
 namespace postern::host {
 
@@ -22,19 +21,22 @@ capnp::ReaderOptions readerOptions(uint64_t maxMessageWords) {
 }
 
 // T92
-// A stream that gives its reader descriptors of Unix sockets alone, and stand-ins for TCP sockets where those are
-// taken.
-class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
+// A stream over a socket that a stranger may send descriptors to: its reader gets stand-ins for sockets, where those
+// are taken, and nothing else. All of the rest, and the socket itself, is closed elsewhere.
+class StrangersStream final : public kj::AsyncCapabilityStream {
  public:
-  UnixSocketsAlone(kj::Own<kj::AsyncCapabilityStream> inner, kj::Maybe<kj::Own<PassedTcp>> tcp)
-      : inner(kj::mv(inner)), tcp(kj::mv(tcp)) {}
+  StrangersStream(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socketParam,
+                  kj::Maybe<kj::Own<PassedSockets>> passed)
+      : socket(kj::mv(socketParam)), inner(provider.wrapUnixSocketFd(socket.get())), passed(kj::mv(passed)) {
+    if (this->passed == nullptr) refuseDescriptors(socket);
+  }
 
   kj::Promise<ReadResult> tryReadWithFds(void* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
                                          size_t maxFds) override {
     return readOn(static_cast<kj::byte*>(buffer), minBytes, maxBytes, fdBuffer, maxFds, {0, 0});
   }
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
-    return inner->tryRead(buffer, minBytes, maxBytes);
+    return tryReadWithFds(buffer, minBytes, maxBytes, nullptr, 0).then([](ReadResult all) { return all.byteCount; });
   }
   kj::Promise<void> write(const void* buffer, size_t size) override { return inner->write(buffer, size); }
   kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
@@ -57,31 +59,31 @@ class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
   void abortRead() override { inner->abortRead(); }
 
  private:
+  StrangersFd socket;
   kj::Own<kj::AsyncCapabilityStream> inner;
-  kj::Maybe<kj::Own<PassedTcp>> tcp;
-  // Of one read of the system: as many as its control message has room for, so that KJ has none to close itself.
-  kj::AutoCloseFd came[2];
+  kj::Maybe<kj::Own<PassedSockets>> passed;
+  // Of one read of the system: as many as a message can bring, so that neither the kernel nor KJ has any to close.
+  kj::AutoCloseFd came[MAX_ATTACHED_DESCRIPTORS];
 
-  // What may be closed on the loop, or null.
-  kj::AutoCloseFd safe(kj::AutoCloseFd fd) {
-    bool isSafe = closesAtOnce(fd);
-    KJ_IF_MAYBE (passed, tcp) {
-      if (!isSafe && isStreamSocket(fd)) return (*passed)->standInFor(kj::mv(fd));
-      (*passed)->cameAlone(fd);
+  // Null: not taken.
+  kj::AutoCloseFd standInFor(StrangersFd fd) {
+    KJ_IF_MAYBE (taking, passed) {
+      if (isSocket(fd)) return (*taking)->standInFor(kj::mv(fd));
     }
-    if (isSafe) return fd;
-    closeElsewhere(kj::mv(fd));
     return nullptr;
   }
 
   kj::Promise<ReadResult> readOn(kj::byte* buffer, size_t minBytes, size_t maxBytes, kj::AutoCloseFd* fdBuffer,
                                  size_t maxFds, ReadResult before) {
+    if (maxBytes == 0) return before;
     return inner->tryReadWithFds(buffer, kj::min(minBytes, size_t(1)), maxBytes, came, kj::size(came))
         .then([=, this](ReadResult now) -> kj::Promise<ReadResult> {
           ReadResult all{before.byteCount + now.byteCount, before.capCount};
           for (size_t i = 0; i < now.capCount; ++i) {
-            auto fd = safe(kj::mv(came[i]));
-            if (all.capCount < maxFds && fd != nullptr) fdBuffer[all.capCount++] = kj::mv(fd);
+            StrangersFd fd(kj::mv(came[i]));
+            if (all.capCount == maxFds) continue;
+            fdBuffer[all.capCount] = standInFor(kj::mv(fd));
+            if (fdBuffer[all.capCount] != nullptr) ++all.capCount;
           }
           if (now.byteCount == 0 || now.byteCount >= minBytes) return all;
           return readOn(buffer + now.byteCount, minBytes - now.byteCount, maxBytes - now.byteCount, fdBuffer, maxFds,
@@ -91,10 +93,11 @@ class UnixSocketsAlone final : public kj::AsyncCapabilityStream {
 };
 
 kj::Own<kj::AsyncCapabilityStream> wrap(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
-                                        Descriptors descriptors, kj::Maybe<kj::Own<PassedTcp>> tcp) {
-  auto stream = provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
-  if (descriptors == Descriptors::ANY) return stream;
-  return kj::heap<UnixSocketsAlone>(kj::mv(stream), kj::mv(tcp));
+                                        Descriptors descriptors, kj::Maybe<kj::Own<PassedSockets>> passed) {
+  if (descriptors == Descriptors::NONE) {
+    return kj::heap<StrangersStream>(provider, kj::mv(socket), kj::mv(passed));
+  }
+  return provider.wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
 }
 
 // In one message. An end takes so many; what it sends has no other bound.
@@ -105,29 +108,27 @@ unsigned maxDescriptors(Descriptors descriptors) {
 class CarriedDescriptor final : public schema::Descriptor::Server {
  public:
   explicit CarriedDescriptor(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  ~CarriedDescriptor() noexcept(false) {
-    if (!closesAtOnce(fd)) closeElsewhere(kj::mv(fd));
-  }
   kj::Maybe<int> getFd() override { return fd.get(); }
 
  private:
-  kj::AutoCloseFd fd;
+  const StrangersFd fd;
 };
 
 }  // namespace
 
 LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
                    uint64_t maxMessageWords, uint64_t flowWords, Descriptors descriptors,
-                   kj::Maybe<kj::Own<PassedTcp>> tcp)
-    : stream(wrap(provider, kj::mv(socket), descriptors, kj::mv(tcp))),
+                   kj::Maybe<kj::Own<PassedSockets>> passed)
+    : stream(wrap(provider, kj::mv(socket), descriptors, kj::mv(passed))),
       network(*stream, maxDescriptors(descriptors), Side::SERVER, readerOptions(maxMessageWords)),
       system(network, kj::mv(bootstrap)) {
   system.setFlowLimit(flowWords);
 }
 
-LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords)
-    : stream(wrap(provider, kj::mv(socket), Descriptors::UNIX_SOCKETS, nullptr)),
-      network(*stream, /* maxFdsPerMessage */ 1, Side::CLIENT, readerOptions(maxMessageWords)),
+LocalRpc::LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, uint64_t maxMessageWords,
+                   Descriptors descriptors)
+    : stream(wrap(provider, kj::mv(socket), descriptors, nullptr)),
+      network(*stream, maxDescriptors(descriptors), Side::CLIENT, readerOptions(maxMessageWords)),
       system(network, nullptr) {
   system.setFlowLimit(LOCAL_FLOW_WORDS);
 }

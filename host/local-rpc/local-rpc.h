@@ -14,7 +14,7 @@
 #include <sys/types.h>
 
 #include "host/control/control.capnp.h"
-#include "host/local-rpc/passed-tcp.h"
+#include "host/local-rpc/passed-sockets.h"
 
 namespace postern::host {
 
@@ -28,25 +28,25 @@ constexpr uint64_t CONTROL_MESSAGE_WORDS = uint64_t(1) << 19;
 // Between posternd and a session process, which lists up to 4,096 channels in one.
 constexpr uint64_t SESSION_MESSAGE_WORDS = CONTROL_MESSAGE_WORDS;
 
-// Which descriptors a LocalRpc takes out of its peer's messages. Others count as none, and are closed elsewhere: what
-// somebody else has made may wait when it is closed (transport/close-elsewhere.h).
+// Which descriptors a LocalRpc takes out of its peer's messages. Others count as none, and are closed elsewhere, and so
+// is the connection, in which some may lie unread (transport/close-elsewhere.h).
 enum class Descriptors : uint8_t {
-  UNIX_SOCKETS,
-  ANY,  // of a peer that is trusted: posternd, by its session; and several in a message
+  NONE,
+  ANY,  // of a peer that is trusted: posternd, by its sessions and its callers; and several in a message
 };
 // A caller's socket, and a mirror for each of the services that it was granted.
 constexpr unsigned MAX_TRUSTED_DESCRIPTORS = 20;
 
 class LocalRpc {
  public:
-  // The end that was connected to, or introduced: `bootstrap` is what the peer gets. `tcp`: TCP sockets are taken as
-  // well, by its take().
+  // The end that was connected to, or introduced: `bootstrap` is what the peer gets. `passed`, beside
+  // Descriptors::NONE: sockets are taken, by its take().
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, capnp::Capability::Client bootstrap,
            uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, uint64_t flowWords = LOCAL_FLOW_WORDS,
-           Descriptors descriptors = Descriptors::UNIX_SOCKETS, kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr);
+           Descriptors descriptors = Descriptors::NONE, kj::Maybe<kj::Own<PassedSockets>> passed = nullptr);
   // The end that connects.
   LocalRpc(kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket,
-           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS);
+           uint64_t maxMessageWords = LOCAL_MESSAGE_WORDS, Descriptors descriptors = Descriptors::NONE);
   // Ends the connection for the peer, too, whoever else still holds a copy of the descriptor.
   ~LocalRpc() noexcept(false);
   KJ_DISALLOW_COPY(LocalRpc);

@@ -49,6 +49,7 @@ class Running {
       : hub(environment.hub),
         limits(environment.limits),
         grant(environment.grant),
+        sockets(environment.sockets),
         context(context),
         call(context.getParams().getOrder().getCall()),
         files(grantOf(grant, transfer::callName(call))),
@@ -64,6 +65,7 @@ class Running {
   Hub& hub;
   TransferLimits& limits;
   const schema::Grant::Reader grant;
+  PassedSockets& sockets;
   FileCallContext context;
   const FileCall call;
   const schema::FileGrant::Reader files;
@@ -72,7 +74,7 @@ class Running {
   kj::Maybe<transfer::PathScope> scope;
   kj::Own<TransferLimits::Use> use;
   kj::Own<FileGuard> guard;
-  kj::AutoCloseFd opener;
+  StrangersFd opener;
   kj::Own<BulkChannel> channel;
   uint64_t session = 0;  // the number of the guest's session that the channel is of
   kj::Maybe<kj::Own<transfer::Mover>> mover;
@@ -166,10 +168,10 @@ kj::Promise<void> Running::ask(wire::GuestCalls::Client guest) {
     fail(Kind::INVALID, "a copy needs the socket of its opener");
     return kj::READY_NOW;
   }
-  return takeDescriptor(context.getParams().getOpener())
-      .then([this, request = kj::mv(request)](kj::Maybe<kj::AutoCloseFd> fd) mutable -> kj::Promise<void> {
-        KJ_IF_MAYBE (socket, fd) opener = kj::mv(*socket);
-        if (opener == nullptr || !isOpenerSocket(opener)) {
+  return sockets.take(context.getParams().getOpener())
+      .then([this, request = kj::mv(request)](StrangersFd socket) mutable -> kj::Promise<void> {
+        opener = kj::mv(socket);
+        if (!isOpenerSocket(opener)) {
           fail(Kind::INVALID, "the opener is not a SOCK_SEQPACKET socket");
           return kj::READY_NOW;
         }
@@ -198,10 +200,10 @@ kj::Promise<void> Running::move() {
   options.listing = call == FileCall::LIST || call == FileCall::STAT;
   options.verify = order.verify;
   options.sparse = order.sparse;
-  auto& running =
-      *mover.emplace(call == FileCall::PUT
-                         ? transfer::newSourceMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard)
-                         : transfer::newDestinationMover(hub.port(), kj::mv(opener), kj::mv(channel), options, *guard));
+  auto& running = *mover.emplace(
+      call == FileCall::PUT
+          ? transfer::newSourceMover(hub.port(), opener.release(), kj::mv(channel), options, *guard)
+          : transfer::newDestinationMover(hub.port(), opener.release(), kj::mv(channel), options, *guard));
   auto broken = guard->whenBroken().then([](transfer::Problem problem) { return transfer::MoverEnd(kj::mv(problem)); });
   return running.run().exclusiveJoin(kj::mv(broken)).then([this](transfer::MoverEnd end) { moved(kj::mv(end)); });
 }

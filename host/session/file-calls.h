@@ -6,6 +6,7 @@
 // It has ended when the caller, the grant, the link or the opener has, and always leaves its record in the audit.
 
 #include "host/control/control.capnp.h"
+#include "host/local-rpc/passed-sockets.h"
 #include "host/session/hub.h"
 #include "host/session/operation-log.h"
 #include "host/session/session-control.capnp.h"
@@ -23,6 +24,7 @@ struct FileCallEnvironment {
   TransferLimits& limits;
   OperationLog& log;
   schema::Grant::Reader grant;  // it has the call
+  PassedSockets& sockets;       // that the caller passes
 };
 using FileCallContext = capnp::CallContext<schema::VmCalls::FileParams, schema::VmCalls::FileResults>;
 

@@ -8,6 +8,7 @@
 #include "host/audit/audit-line.h"
 #include "protocol/wire-int.h"
 #include "transport/printable.h"
+#include "transport/receive.h"
 #include "transport/relay/relay-end.h"
 
 namespace postern::host {
@@ -36,6 +37,7 @@ kj::String jsonText(kj::StringPtr text) {
 
 Mirror::Mirror(kj::UnixEventPort& port, kj::AutoCloseFd fd) {
   if (fd == nullptr || !isStreamSocket(fd)) return;
+  refuseDescriptors(fd);
   socket = kj::mv(fd);
   observer.emplace(port, socket, kj::UnixEventPort::FdObserver::OBSERVE_WRITE);
 }
@@ -46,7 +48,7 @@ Mirror::~Mirror() noexcept(false) {
 
 void Mirror::gone() {
   observer = nullptr;
-  socket = nullptr;
+  socket = {};
   begun = nullptr;
 }
 
@@ -68,7 +70,7 @@ ssize_t Mirror::write(kj::ArrayPtr<const kj::byte> first, kj::ArrayPtr<const kj:
 
 // T108
 bool Mirror::send(Frame type, uint64_t channel, kj::ArrayPtr<const kj::byte> payload) {
-  if (socket == nullptr || (isBusy() && !tryFlush())) return false;
+  if (socket < 0 || (isBusy() && !tryFlush())) return false;
   kj::byte header[HEADER_BYTES];
   putLittleEndian<uint32_t>(static_cast<uint32_t>(HEADER_BYTES - LENGTH_BYTES + payload.size()), header);
   header[LENGTH_BYTES] = static_cast<kj::byte>(type);
@@ -81,7 +83,7 @@ bool Mirror::send(Frame type, uint64_t channel, kj::ArrayPtr<const kj::byte> pay
   memcpy(begun.begin(), header, sizeof(header));
   memcpy(begun.begin() + sizeof(header), payload.begin(), payload.size());
   done = static_cast<size_t>(sent);
-  if (tryFlush() || socket == nullptr) return true;
+  if (tryFlush() || socket < 0) return true;
   flushing = nullptr;  // of an earlier one, which is out
   flushing = flush().eagerlyEvaluate([this](kj::Exception&&) { gone(); });
   return true;
@@ -101,7 +103,7 @@ bool Mirror::tryFlush() {
 kj::Promise<void> Mirror::flush() {
   KJ_IF_MAYBE (o, observer) {
     return o->whenBecomesWritable().then([this]() -> kj::Promise<void> {
-      return tryFlush() || socket == nullptr ? kj::Promise<void>(kj::READY_NOW) : flush();
+      return tryFlush() || socket < 0 ? kj::Promise<void>(kj::READY_NOW) : flush();
     });
   }
   return kj::READY_NOW;

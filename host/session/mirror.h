@@ -20,6 +20,7 @@
 #include <kj/string.h>
 
 #include "host/session/channels/traffic-counters.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 
@@ -38,7 +39,7 @@ class Mirror final : public kj::Refcounted {
   bool isBusy() const { return begun != nullptr; }
 
  private:
-  kj::AutoCloseFd socket;  // null: there is no appliance any more
+  StrangersFd socket;  // null: there is no appliance any more
   kj::Maybe<kj::UnixEventPort::FdObserver> observer;
   kj::Array<kj::byte> begun;  // a frame whose beginning is out
   size_t done = 0;            // of it

@@ -12,8 +12,8 @@ namespace postern::host {
 
 namespace {
 
-// Of each channel its socket, another one if it is a TCP socket that a caller has passed, and its mirror's; and what
-// else there is.
+// Of each channel its socket, its mirror's, and one of an earlier channel that has still to be closed elsewhere; and
+// what else there is.
 constexpr rlim_t MAX_DESCRIPTORS = 3 * MAX_VM_CHANNELS + 1024;
 constexpr rlim_t MAX_DATA_BYTES = rlim_t(512) << 20;
 

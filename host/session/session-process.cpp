@@ -41,10 +41,10 @@ struct SessionProcess::Caller {
   LocalRpc rpc;
 
   Caller(unsigned& count, kj::LowLevelAsyncIoProvider& provider, kj::AutoCloseFd socket, schema::VmCalls::Client calls,
-         kj::Own<PassedTcp> tcp)
+         kj::Own<PassedSockets> passed)
       : count(count),
-        rpc(provider, kj::mv(socket), kj::mv(calls), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS, Descriptors::UNIX_SOCKETS,
-            kj::mv(tcp)) {
+        rpc(provider, kj::mv(socket), kj::mv(calls), LOCAL_MESSAGE_WORDS, LOCAL_FLOW_WORDS, Descriptors::NONE,
+            kj::mv(passed)) {
     ++count;
   }
   ~Caller() noexcept(false) { --count; }
@@ -158,10 +158,9 @@ void SessionProcess::abandoned() {
 
 void SessionProcess::introduce(kj::AutoCloseFd socket, schema::Grant::Reader grant, PassedWithGrant passed) {
   KJ_REQUIRE(callerCount < MAX_CALLERS, "too many callers of one VM");
-  auto tcp = kj::refcounted<PassedTcp>();
-  passed.tcp = kj::addRef(*tcp);
+  auto sockets = kj::addRef(*passed.sockets);
   auto calls = newVmCalls({hub, vmName, transfers, channels, *this}, grant, kj::mv(passed));
-  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls), kj::mv(tcp));
+  auto caller = kj::heap<Caller>(callerCount, provider, kj::mv(socket), kj::mv(calls), kj::mv(sockets));
   auto over = caller->rpc.onDisconnect();
   callers->add(over.attach(kj::mv(caller)));
 }

@@ -53,7 +53,8 @@ class VmCallsServer final : public schema::VmCalls::Server {
         transfers(environment.transfers),
         log(environment.log),
         gates(kj::mv(passed.gates)),
-        serviceCalls(environment.hub, environment.channels, from, kj::mv(passed.mirrors), kj::mv(passed.tcp)) {
+        sockets(kj::mv(passed.sockets)),
+        serviceCalls(environment.hub, environment.channels, from, kj::mv(passed.mirrors), *sockets) {
     copy.setRoot(from);
     // Whose sockets were passed beside it.
     copy.getRoot<schema::Grant>().disownServices();
@@ -77,6 +78,7 @@ class VmCallsServer final : public schema::VmCalls::Server {
   TransferLimits& transfers;
   OperationLog& log;
   const kj::Vector<kj::Own<LimitGate>> gates;  // so that they stay
+  kj::Own<PassedSockets> sockets;
   ServiceCalls serviceCalls;
   capnp::MallocMessageBuilder copy;
   kj::Maybe<wire::GuestCalls::Client> calls;
@@ -305,7 +307,7 @@ kj::Promise<void> VmCallsServer::file(FileContext context) {
     deny(failure(), call);
     return kj::READY_NOW;
   }
-  return runFileCall({hub, transfers, log, grant()}, context, guestCalls(failure));
+  return runFileCall({hub, transfers, log, grant(), *sockets}, context, guestCalls(failure));
 }
 
 // T109

@@ -9,7 +9,7 @@
 #include <kj/vector.h>
 
 #include "host/control/control.capnp.h"
-#include "host/local-rpc/passed-tcp.h"
+#include "host/local-rpc/passed-sockets.h"
 #include "host/session/channels/channel-book.h"
 #include "host/session/hub.h"
 #include "host/session/operation-log.h"
@@ -35,9 +35,9 @@ struct VmCallsEnvironment {
 
 // What a caller's grant brings beside it.
 struct PassedWithGrant {
-  kj::Vector<kj::Own<LimitGate>> gates = {};     // by PortLimits::learn()
-  kj::Array<kj::AutoCloseFd> mirrors = nullptr;  // for each of its services; null where it has none
-  kj::Maybe<kj::Own<PassedTcp>> tcp = nullptr;   // TCP sockets that he passes
+  kj::Vector<kj::Own<LimitGate>> gates = {};                         // by PortLimits::learn()
+  kj::Array<kj::AutoCloseFd> mirrors = nullptr;                      // for each of its services; null where it has none
+  kj::Own<PassedSockets> sockets = kj::refcounted<PassedSockets>();  // that he passes
 };
 
 // `grant` is copied.

@@ -6,7 +6,9 @@ usage: channel-hostile-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-
 import collections
 import os
 import re
+import socket
 import statistics
+import struct
 import sys
 import time
 import unittest
@@ -174,6 +176,54 @@ class ChannelHostileTest(unittest.TestCase):
         for connection in held:
             connection.close()
         self.lab.wait_board("evil", active=0, seconds=10)
+
+    # Sockets that linger ---------------------------------------------------------------------------------------------------
+
+    def lingering(self):
+        """A TCP socket whose last close waits for a minute, since its other end is full."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            made = socket.create_connection(listener.getsockname())
+            peer = listener.accept()[0]
+        self.addCleanup(peer.close)
+        made.setblocking(False)
+        try:
+            while True:
+                made.send(bytes(1 << 16))
+        except BlockingIOError:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        return made
+
+    def pass_lingering(self, to):
+        """In two messages, the second with more than anyone takes. Each is the receiver's alone, or was refused."""
+        for count in (1, 3):
+            made = [self.lingering() for _ in range(count)]
+            try:
+                socket.send_fds(to, [b"x"], [one.fileno() for one in made])
+            except PermissionError:  # Linux 6.16: the receiver takes none
+                for one in made:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+            for one in made:
+                one.close()
+
+    def test_sockets_that_linger_hold_up_nobody_to_whom_they_are_passed(self):
+        began = time.monotonic()
+        for address in (self.to_host, "unix:" + self.lab.control_socket):
+            with connect_to(address) as near:
+                self.pass_lingering(near)
+                self.witness.look(self)
+        self.echo.accept().close()
+        with connect_to(self.to_host) as near, self.echo.accept() as far:
+            near.sendall(b"x")
+            self.pass_lingering(near)
+            self.pass_lingering(far)
+            self.witness.look(self)
+        with self.lab.begin("connect", "good", "http") as program, self.service.accept() as far:
+            self.pass_lingering(far)  # by a program that serves
+            self.assertEqual(self.lab.good("ping", "good", "-c", "1")["count"], 1)
+            program.terminate()
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual(self.lab.good("ping", "good", "-c", "1")["count"], 1)
+        self.lab.wait_board("good", active=0, seconds=10)
 
     # Lies of a server -------------------------------------------------------------------------------------------------------
 

@@ -339,7 +339,7 @@ class HostileGuest final : private kj::TaskSet::ErrorHandler {
   kj::Maybe<kj::AutoCloseFd> reach() {
     auto connected = connectTo(io.unixEventPort, timer, endpoint).wait(io.waitScope);
     if (connected.is<TransportError>()) return nullptr;
-    return kj::mv(connected.get<Connection>().fd);
+    return connected.get<Connection>().fd.release();
   }
 
   struct Met {

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "transport/receive.h"
 #include "transport/relay/relay-end.h"
 #include "transport/relay/socket-watch.h"
 
@@ -19,7 +20,9 @@ bool isNothingNow(int error) {
 
 class HopEnd final : public RelayEnd {
  public:
-  HopEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket) : fd(kj::mv(socket)), watch(port, fd) {}
+  HopEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket) : fd(kj::mv(socket)), watch(port, fd) {
+    refuseDescriptors(fd);
+  }
   ~HopEnd() noexcept(false) {
     if (!receivedAll || sending != Sending::TOLD) reset();
     watch.stop();
@@ -36,7 +39,7 @@ class HopEnd final : public RelayEnd {
  private:
   enum class Sending { OPEN, FINISHED, TOLD };  // TOLD: so has the other process been
 
-  kj::AutoCloseFd fd;  // null: reset
+  StrangersFd fd;  // null: reset
   SocketWatch watch;
   bool receivedAll = false;
   size_t taken = 0;  // of the bytes of the packet that is next in the queue
@@ -49,7 +52,7 @@ class HopEnd final : public RelayEnd {
   };
   Look look(kj::ArrayPtr<kj::byte> space, int flags);
 
-  bool isReset() const { return fd.get() < 0; }
+  bool isReset() const { return fd < 0; }
   bool wasReset();
   Result failed();
   Result readBehindFinish();
@@ -58,7 +61,7 @@ class HopEnd final : public RelayEnd {
 };
 
 // The packet that is next: its first byte apart, those that were taken from it before into the void, the rest into
-// `space`. Without a control buffer the kernel drops what a packet brings besides, and says so.
+// `space`.
 HopEnd::Look HopEnd::look(kj::ArrayPtr<kj::byte> space, int flags) {
   kj::byte kind = RESETS;
   kj::byte wasTaken[4096];
@@ -69,14 +72,8 @@ HopEnd::Look HopEnd::look(kj::ArrayPtr<kj::byte> space, int flags) {
     pieces[count++] = {wasTaken, kj::min(left, sizeof(wasTaken))};
   }
   pieces[count++] = {space.begin(), space.size()};
-  msghdr message{};
-  message.msg_iov = pieces;
-  message.msg_iovlen = count;
-  ssize_t got;
-  do {
-    got = recvmsg(fd, &message, flags | MSG_DONTWAIT | MSG_TRUNC);
-  } while (got < 0 && errno == EINTR);
-  return {got, kind, (message.msg_flags & MSG_CTRUNC) == 0};
+  auto received = receive(fd, kj::arrayPtr(pieces, count), flags | MSG_TRUNC);
+  return {received.bytes, kind, !received.broughtMore};
 }
 
 RelayEnd::Result HopEnd::read(kj::ArrayPtr<kj::byte> space) {
@@ -95,7 +92,7 @@ RelayEnd::Result HopEnd::read(kj::ArrayPtr<kj::byte> space) {
   taken += result.bytes;
   if (taken + 1 >= size_t(packet.packet)) {
     taken = 0;
-    recv(fd, nullptr, 0, MSG_DONTWAIT);
+    receiveBytes(fd, nullptr);
   }
   return result;
 }
@@ -175,7 +172,7 @@ void HopEnd::reset() {
   send(fd, &kind, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   // Not close() alone: another process may hold a duplicate.
   shutdown(fd, SHUT_RDWR);
-  fd = nullptr;
+  fd = {};
 }
 
 RelayEnd::Result HopEnd::failed() {

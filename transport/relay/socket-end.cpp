@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "transport/receive.h"
 #include "transport/relay/relay-end.h"
 #include "transport/relay/socket-watch.h"
 
@@ -34,7 +35,9 @@ bool isCut(int fd) {
 class SocketEnd final : public RelayEnd {
  public:
   SocketEnd(kj::UnixEventPort& port, kj::AutoCloseFd socket)
-      : timer(port.getTimer()), tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {}
+      : timer(port.getTimer()), tcp(isTcp(socket)), fd(kj::mv(socket)), watch(port, fd) {
+    if (!tcp) refuseDescriptors(fd);
+  }
   ~SocketEnd() noexcept(false) {
     if (!receivedAll || !sentAll) reset();
     watch.stop();
@@ -51,14 +54,14 @@ class SocketEnd final : public RelayEnd {
  private:
   kj::Timer& timer;
   const bool tcp;
-  kj::AutoCloseFd fd;  // null: reset
+  StrangersFd fd;  // null: reset
   SocketWatch watch;
   bool receivedAll = false;
   bool sentAll = false;
   bool takesNoMore = false;               // a Unix peer; what it had said is still read
   kj::Maybe<kj::TimePoint> lingersUntil;  // once all of that was
 
-  bool isReset() const { return fd.get() < 0; }
+  bool isReset() const { return fd < 0; }
   bool hasLingered() const;
   void lingerIfDue();
   bool hasClosed();
@@ -70,9 +73,7 @@ RelayEnd::Result SocketEnd::read(kj::ArrayPtr<kj::byte> space) {
   if (isReset()) return {State::RESET, 0};
   ssize_t got = 0;
   if (!receivedAll) {
-    do {
-      got = recv(fd, space.begin(), space.size(), MSG_DONTWAIT);
-    } while (got < 0 && errno == EINTR);
+    got = receiveBytes(fd, space);
     if (got > 0) return {State::OPEN, size_t(got)};
     if (got < 0 && errno == ECONNRESET && !tcp) {
       takesNoMore = true;  // it closed with something unread, and all that it had said was read
@@ -157,7 +158,7 @@ void SocketEnd::reset() {
     // Also what others have duplicates of.
     shutdown(fd, SHUT_RDWR);
   }
-  fd = nullptr;
+  fd = {};
 }
 
 // Of TCP an error, and an end of both directions of which this one is not ours. Of a Unix socket those are how a

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "transport/accept-queue.h"
+#include "transport/receive.h"
 #include "transport/service/local-address.h"
 #include "transport/unix-listener.h"
 
@@ -179,7 +180,11 @@ Result listenLocal(const LocalAddress& address, mode_t mode) {
   KernelAddress kernels(address);
   auto socket = newSocket(kernels.family());
   if (socket.get() < 0) return cannotListen(address, errno);
-  if (kernels.family() != AF_UNIX) prepareTcp(socket, kernels.family());
+  if (kernels.family() == AF_UNIX) {
+    refuseDescriptors(socket);
+  } else {
+    prepareTcp(socket, kernels.family());
+  }
   if (bind(socket, &kernels.generic, kernels.size) < 0 || listen(socket, LISTEN_QUEUE) < 0) {
     return cannotListen(address, errno);
   }

@@ -43,7 +43,7 @@ class ServiceCalls::Connecting {
   ServiceCalls& calls;
   const Service& service;
   ConnectContext context;
-  StrangersSocket stream;
+  StrangersFd stream;
   kj::Maybe<schema::ChannelObserver::Client> observer;
   kj::Own<ChannelBook::Place> place;
   kj::Own<BulkChannel> bulk;
@@ -78,13 +78,13 @@ kj::Promise<void> ServiceCalls::Connecting::run(kj::Maybe<GuestCalls> guest) {
 // T109
 kj::Promise<void> ServiceCalls::Connecting::takeStream() {
   auto params = context.getParams();
-  auto taken = params.hasStream() ? calls.take(params.getStream()) : kj::Maybe<kj::AutoCloseFd>(nullptr);
-  return taken.then([this](kj::Maybe<kj::AutoCloseFd> fd) {
-    KJ_IF_MAYBE (socket, fd) stream = StrangersSocket(kj::mv(*socket));
+  auto taken = params.hasStream() ? calls.sockets.take(params.getStream()) : StrangersFd();
+  return taken.then([this](StrangersFd socket) {
+    stream = kj::mv(socket);
     auto params = context.getParams();
     if (params.hasObserver()) observer = params.getObserver();
     context.releaseParams();
-    if (stream.isNone() || !isConnectedStream(stream.get())) {
+    if (!isConnectedStream(stream)) {
       fail(Kind::INVALID, "a connection needs a connected stream socket for its bytes");
     }
   });
@@ -125,12 +125,7 @@ bool ServiceCalls::Connecting::openBulk(ServiceRequest& request) {
 }
 
 void ServiceCalls::Connecting::begin(GuestCalls guest) {
-  auto relayed = stream.forLoop();
-  if (relayed == nullptr) {
-    fail(Kind::FAILED, "this VM's session has as many descriptors open as it may");
-    return;
-  }
-  auto end = newSocketEnd(calls.book.eventPort(), kj::mv(relayed));
+  auto end = newSocketEnd(calls.book.eventPort(), stream.release());
   KeptChannel channel;
   channel.id = calls.book.newId();
   channel.grant = calls.grant;
@@ -140,8 +135,8 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   context.getResults().setChannel(channel.id);
   calls.book.posternd().opened(channel.id, calls.grant, service.name);
   auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk), kj::mv(end));
-  // The guest ends what a caller has under way when it is dropped. The stream is closed last, and elsewhere.
-  auto over = running.attach(kj::mv(guest), kj::mv(stream));
+  // The guest ends what a caller has under way when it is dropped.
+  auto over = running.attach(kj::mv(guest));
   calls.channels.add(
       over.then([&calls = calls, observer = kj::mv(observer)](kj::StringPtr why) mutable -> kj::Promise<void> {
         KJ_IF_MAYBE (told, observer) return calls.tellEnd(*told, why);
@@ -155,10 +150,10 @@ void ServiceCalls::Connecting::tellRefusal() {
 }
 
 ServiceCalls::ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader grant, kj::Array<kj::AutoCloseFd> mirrors,
-                           kj::Maybe<kj::Own<PassedTcp>> tcp)
+                           PassedSockets& sockets)
     : hub(hub),
       book(book),
-      tcp(kj::mv(tcp)),
+      sockets(sockets),
       grant(grant.getId()),
       caller(kj::refcounted<ChannelCaller>(grant.getCaller())),
       channels(*this) {
@@ -192,11 +187,6 @@ kj::Maybe<const ServiceCalls::Service&> ServiceCalls::find(kj::StringPtr name) c
     if (service.name == name) return service;
   }
   return nullptr;
-}
-
-kj::Promise<kj::Maybe<kj::AutoCloseFd>> ServiceCalls::take(schema::Descriptor::Client stream) {
-  KJ_IF_MAYBE (passed, tcp) return (*passed)->take(kj::mv(stream));
-  return takeDescriptor(kj::mv(stream));
 }
 
 kj::Promise<void> ServiceCalls::connect(ConnectContext context, kj::Maybe<GuestCalls> guest) {

@@ -7,7 +7,7 @@
 // Every refusal is told to posternd, but for what was not granted. One loop; owned by the caller's VmCalls.
 
 #include "host/control/control.capnp.h"
-#include "host/local-rpc/passed-tcp.h"
+#include "host/local-rpc/passed-sockets.h"
 #include "host/session/channels/channel-book.h"
 #include "host/session/hub.h"
 #include "host/session/session-control.capnp.h"
@@ -26,7 +26,7 @@ class ServiceCalls final : private kj::TaskSet::ErrorHandler {
   // `mirrors`: one socket for each of the grant's services, null where it has none. `grant` is not kept; everything
   // else outlives this.
   ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader grant, kj::Array<kj::AutoCloseFd> mirrors,
-               kj::Maybe<kj::Own<PassedTcp>> tcp);
+               PassedSockets& sockets);
   ~ServiceCalls() noexcept(false);
   KJ_DISALLOW_COPY(ServiceCalls);
 
@@ -50,7 +50,7 @@ class ServiceCalls final : private kj::TaskSet::ErrorHandler {
 
   Hub& hub;
   ChannelBook& book;
-  kj::Maybe<kj::Own<PassedTcp>> tcp;
+  PassedSockets& sockets;  // that the caller passes
   const uint64_t grant;
   kj::Own<ChannelCaller> caller;
   kj::Vector<Service> granted;
@@ -58,7 +58,6 @@ class ServiceCalls final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet channels;
 
   kj::Maybe<const Service&> find(kj::StringPtr name) const;
-  kj::Promise<kj::Maybe<kj::AutoCloseFd>> take(schema::Descriptor::Client stream);
   kj::Promise<void> tellEnd(schema::ChannelObserver::Client observer, kj::StringPtr why);
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -3,6 +3,7 @@
 
 #include "host/session/file-calls.h"
 
+#include <poll.h>
 #include <string.h>
 
 #include <string>
@@ -100,12 +101,15 @@ struct Opener {
     transfer::write(message, builder.init<wire::ToMover>().initBackward());
     send(builder.toArray());
   }
+  // Within five seconds: it is closed by a thread.
   bool isClosed() {
     kj::byte space[1 << 17];
     for (;;) {
       auto size = recv(socket, space, sizeof(space), MSG_DONTWAIT);
       if (size == 0) return true;
-      if (size < 0) return errno != EAGAIN;
+      if (size < 0 && errno != EAGAIN) return true;
+      pollfd asked{socket, POLLIN, 0};
+      if (size < 0 && poll(&asked, 1, 5000) <= 0) return false;
     }
   }
 };

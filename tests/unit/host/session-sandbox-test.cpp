@@ -29,7 +29,7 @@
 #include <string>
 #include <thread>
 
-#include "host/local-rpc/passed-tcp.h"
+#include "host/local-rpc/passed-sockets.h"
 #include "host/session/mirror.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/temporary-folder.h"
@@ -273,11 +273,10 @@ TEST_CASE("postern-session in its sandbox relays, mirrors, and takes the sockets
   kj::WaitScope waitScope(loop);
   auto status = inSandbox([&]() {
     if (!isConnectedStream(tcp.theirs) || !isConnectedStream(stream[0])) return false;
-    auto passed = kj::refcounted<PassedTcp>();
+    auto passed = kj::refcounted<PassedSockets>();
     auto standIn = passed->standInFor(kj::AutoCloseFd(fcntl(tcp.theirs, F_DUPFD_CLOEXEC, 3)));
     if (standIn == nullptr) return false;
-    StrangersSocket taken(kj::mv(tcp.theirs));
-    auto ends = {newSocketEnd(port, taken.forLoop()), newSocketEnd(port, kj::AutoCloseFd(stream[0])),
+    auto ends = {newSocketEnd(port, kj::mv(tcp.theirs)), newSocketEnd(port, kj::AutoCloseFd(stream[0])),
                  newHopEnd(port, kj::AutoCloseFd(hop[0]))};
     for (auto& end : ends) {
       if (const_cast<RelayEnd&>(*end).write("hello"_kj.asBytes()).bytes != 5) return false;

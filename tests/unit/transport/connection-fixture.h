@@ -5,6 +5,7 @@
 #include <kj/async-io.h>
 #include <kj/async-unix.h>
 #include <kj/timer.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -69,6 +70,9 @@ inline void sendAll(int fd, kj::StringPtr text) {
 // What lies there now; "" at the end, "-" when nothing.
 inline kj::String receiveNow(int fd) {
   char buffer[512];
+  // A thread closes what the loop has dropped.
+  pollfd asked{fd, POLLIN, 0};
+  ::poll(&asked, 1, 500);
   ssize_t n = ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
   return n < 0 ? kj::str("-") : kj::heapString(buffer, size_t(n));
 }

@@ -219,7 +219,7 @@ TEST_CASE("errors of accept are told apart: nothing there, that one gone, a shor
 TEST_CASE("a descriptor that does not listen is our bug, not an endless loop") {
   Fixture f;
   AcceptQueue queue(
-      f.port, f.timer, newUnixSocket(), [](kj::AutoCloseFd) { return nullptr; }, kj::Own<void>());
+      f.port, f.timer, newUnixSocket(), [](StrangersFd) { return nullptr; }, kj::Own<void>());
   CHECK_THROWS_AS((void)queue.tryAccept(), kj::Exception);
 }
 

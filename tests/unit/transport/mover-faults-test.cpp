@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/comes-to.h"
 #include "tests/unit/transport/mover-lab.h"
 
 namespace postern::transfer {
@@ -147,8 +148,8 @@ TEST_CASE("a file that cannot be written fails at once and stops its source") {
 
 void expectAllGone(size_t descriptors) {
   // The lab's own go with it.
-  CHECK(threads() == 0);
-  CHECK(openDescriptors() == descriptors);
+  CHECK(test::comesTo(threads, size_t(0)));
+  CHECK(test::comesTo(openDescriptors, descriptors));
 }
 
 template <typename Act>

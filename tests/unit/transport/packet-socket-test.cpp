@@ -10,6 +10,8 @@
 
 #include <filesystem>
 
+#include "tests/support/comes-to.h"
+
 namespace postern {
 namespace {
 
@@ -53,14 +55,18 @@ void sendRaw(int socket, kj::StringPtr text, unsigned count) {
 }
 
 TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no other stays open") {
+  size_t atFirst = test::settled(openDescriptors);
   for (unsigned taken = 0; taken <= MAX_PACKET_DESCRIPTORS; ++taken) {
     for (unsigned sent : {0u, 1u, 2u, 3u, 16u}) {
       CAPTURE(taken);
       CAPTURE(sent);
+      CHECK(test::comesTo(openDescriptors, atFirst));  // when the last one has gone
       Ends ends;
-      PacketSocket socket(kj::mv(ends.one), ends.io.unixEventPort, 100, taken);
-      size_t before = openDescriptors();
+      // Before the socket refuses them, where it takes none.
       sendRaw(ends.other, "hello", sent);
+      sendRaw(ends.other, "again", sent);
+      PacketSocket socket(kj::mv(ends.one), ends.io.unixEventPort, 100, taken);
+      size_t before = test::settled(openDescriptors);
       {
         auto received = socket.receive().wait(ends.io.waitScope);
         if (taken == 0 && sent > 0) {
@@ -69,12 +75,11 @@ TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no ot
           auto& packet = received.get<Packet>();
           CHECK((packet.bytes.asPtr() == kj::StringPtr("hello").asBytes()));
           CHECK(packet.fds.size() == kj::min(taken, sent));
-          CHECK(openDescriptors() == before + packet.fds.size());
+          CHECK(test::comesTo(openDescriptors, before + packet.fds.size()));
         }
       }
-      CHECK(openDescriptors() == before);
+      CHECK(test::comesTo(openDescriptors, before));
       kj::byte buffer[100];
-      sendRaw(ends.other, "again", sent);
       auto inBuffer = socket.receiveInto(buffer).wait(ends.io.waitScope);
       if (taken > 0 || sent == 0) {
         CHECK(inBuffer.get<PacketInBuffer>().bytes == 5);
@@ -87,11 +92,11 @@ TEST_CASE("of the descriptors of a packet as many arrive as are taken, and no ot
 TEST_CASE("a packet that is too long leaves no descriptor open") {
   Ends ends;
   PacketSocket socket(kj::mv(ends.one), ends.io.unixEventPort, 4, 2);
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   sendRaw(ends.other, "hello", 2);
   CHECK(socket.receive().wait(ends.io.waitScope).is<PacketTooMuch>());
   for (int i = 0; i < 2000 && openDescriptors() > before; ++i) usleep(1000);  // a thread closes them
-  CHECK(openDescriptors() == before);
+  CHECK(test::comesTo(openDescriptors, before));
 }
 
 TEST_CASE("what the other end does not read waits, is counted, and goes out in order with its descriptors") {

@@ -27,6 +27,7 @@ int endOf(kj::Function<void(kj::AsyncIoContext&)> attempt) {
     SystemCallFilter filter;
     allowBasics(filter);
     allowRelays(filter);
+    allowThreads(filter);
     // Of the loop's clock.
     filter.allow(SCMP_SYS(timerfd_create));
     filter.allow(SCMP_SYS(timerfd_settime));

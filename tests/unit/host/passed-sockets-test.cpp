@@ -1,62 +1,52 @@
-// TCP sockets that a caller passes: none is closed on the loop.
+// Sockets that a caller passes: none is closed on the loop.
 
-#include "host/local-rpc/passed-tcp.h"
+#include "host/local-rpc/passed-sockets.h"
 
 #include <vector>
 
+#include "tests/support/lingering-tcp.h"
 #include "tests/unit/host/channel-fixture.h"
 #include "tests/unit/host/tcp-pair.h"
 
 namespace postern::host {
 namespace {
 
+using postern::test::LingeringTcp;
+using postern::test::sendAlong;
 using postern::test::TcpPair;
 using test::ChannelLab;
 using test::TestSocket;
 using Kind = schema::Failure::Kind;
-
-// Whose close(2) waits for a minute: it lingers, and the other end, which does not read, is full.
-struct Lingering {
-  TcpPair pair;
-
-  Lingering() {
-    int small = 4096;
-    KJ_SYSCALL(setsockopt(pair.ours, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)));
-    char bytes[1 << 16] = {};
-    while (send(pair.theirs, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
-    }
-    linger minute{1, 60};
-    KJ_SYSCALL(setsockopt(pair.theirs, SOL_SOCKET, SO_LINGER, &minute, sizeof(minute)));
-  }
-  // Who closes goes on once the peer has gone.
-  ~Lingering() { pair.ours = nullptr; }
-};
 
 bool isQuick(kj::TimePoint began) {
   return kj::systemPreciseMonotonicClock().now() - began < 20 * kj::SECONDS;
 }
 
 // T92
-TEST_CASE("a TCP socket whose close takes its time holds up no session, whichever call it comes with") {
-  Lingering first, second, third, last;
+TEST_CASE("a socket whose close takes its time holds up no session, whichever call it comes with") {
+  LingeringTcp first, second, third, last, unread;
   auto began = kj::systemPreciseMonotonicClock().now();
   {
     ChannelLab lab;
     auto caller = lab.introduce({"http"});
     // Not granted; with a call that does not take it; and as the stream of a channel that ends in order.
-    CHECK((lab.take(lab.connectWith(caller, kj::mv(first.pair.theirs), "ssh")).getFailure().getKind() == Kind::DENIED));
+    CHECK((lab.take(lab.connectWith(caller, kj::mv(first.socket), "ssh")).getFailure().getKind() == Kind::DENIED));
     auto request = caller.calls.fileRequest();
-    request.setOpener(newDescriptor(kj::mv(second.pair.theirs)));
+    request.setOpener(newDescriptor(kj::mv(second.socket)));
     CHECK((lab.take(request.send()).getFailure().getKind() == Kind::DENIED));
-    CHECK(lab.take(lab.connectWith(caller, kj::mv(third.pair.theirs))).getChannel() != 0);
+    CHECK(lab.take(lab.connectWith(caller, kj::mv(third.socket))).getChannel() != 0);
     auto& channel = *lab.guest.channels[0];
     channel.finish();
-    third.pair.finish();
+    shutdown(third.peer, SHUT_WR);
     CHECK((lab.endOf(channel) == BulkEnd::FINISHED));
     lab.turn();
+    // In a Unix socket, where nobody reads it.
+    auto local = newSocketPair(SOCK_STREAM);
+    CHECK(sendAlong(local.second, kj::StringPtr("x").asArray(), kj::mv(unread.socket)) == 1);
+    CHECK((lab.take(lab.connectWith(caller, kj::mv(local.first), "ssh")).getFailure().getKind() == Kind::DENIED));
     // What nobody has taken when the caller goes.
     auto unknown = caller.calls.fileRequest();
-    unknown.setOpener(newDescriptor(kj::mv(last.pair.theirs)));
+    unknown.setOpener(newDescriptor(kj::mv(last.socket)));
     CHECK((lab.take(unknown.send()).getFailure().getKind() == Kind::DENIED));
     caller.rpc = nullptr;
     lab.turn();
@@ -65,32 +55,28 @@ TEST_CASE("a TCP socket whose close takes its time holds up no session, whicheve
   CHECK(isQuick(began));
 }
 
-TEST_CASE("a TCP socket is taken once; what comes under the number of its stand-in afterwards is not taken for it") {
+TEST_CASE("a socket is taken once; what comes under the number of its stand-in afterwards is not taken for it") {
   auto io = kj::setupAsyncIo();
-  auto passed = kj::refcounted<PassedTcp>();
+  auto passed = kj::refcounted<PassedSockets>();
   TcpPair pair;
   auto standIn = passed->standInFor(kj::mv(pair.theirs));
   REQUIRE(standIn != nullptr);
   CHECK_FALSE(isConnectedStream(standIn));
-  auto number = standIn.get();
   auto descriptor = newDescriptor(kj::mv(standIn));
   auto taken = passed->take(descriptor).wait(io.waitScope);
-  CHECK(isConnectedStream(KJ_REQUIRE_NONNULL(taken)));
+  CHECK(isConnectedStream(taken));
   auto again = passed->take(descriptor).wait(io.waitScope);
-  CHECK_FALSE(isConnectedStream(KJ_REQUIRE_NONNULL(again)));
-  // A stand-in that nobody took, whose number another descriptor gets.
+  CHECK_FALSE(isConnectedStream(again));
+  // A stand-in that nobody took, whose number the next one gets.
   TcpPair other;
   auto local = newSocketPair(SOCK_STREAM);
-  auto stale = passed->standInFor(kj::mv(other.theirs));
-  number = stale.get();
-  stale = nullptr;
-  kj::AutoCloseFd reused(fcntl(local.first, F_DUPFD_CLOEXEC, number));
+  int number = passed->standInFor(kj::mv(other.theirs)).get();
+  auto reused = passed->standInFor(kj::mv(local.first));
   REQUIRE(reused.get() == number);
-  passed->cameAlone(reused);
   auto mine = passed->take(newDescriptor(kj::mv(reused))).wait(io.waitScope);
   int domain = 0;
   socklen_t size = sizeof(domain);
-  REQUIRE(getsockopt(KJ_REQUIRE_NONNULL(mine), SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0);
+  REQUIRE(getsockopt(mine, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0);
   CHECK(domain == AF_UNIX);
 }
 
