@@ -22,7 +22,7 @@ class Conversation {
     kj::AutoCloseFd passed;  // null: none
   };
 
-  Conversation(kj::UnixEventPort& port, kj::AutoCloseFd socket)
+  Conversation(kj::UnixEventPort& port, StrangersFd socket)
       : socket(kj::mv(socket)), observer(port, this->socket, Observer::OBSERVE_READ) {}
 
   // The first line that comes back; TransportError if it ends before.
@@ -33,7 +33,7 @@ class Conversation {
     return receive();
   }
 
-  kj::AutoCloseFd release() { return kj::mv(socket); }
+  StrangersFd release() { return kj::mv(socket); }
 
   kj::Promise<void> untilClosed() {
     for (;;) {
@@ -47,7 +47,7 @@ class Conversation {
  private:
   using Result = kj::OneOf<Answer, TransportError>;
 
-  kj::AutoCloseFd socket;
+  StrangersFd socket;
   Observer observer;
   kj::Vector<char> line;
   kj::AutoCloseFd passed;
