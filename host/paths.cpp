@@ -11,6 +11,8 @@ Paths::Paths(kj::StringPtr root)
       controlSocket(kj::str(root, "/run/postern/control.sock")),
       board(kj::str(root, "/run/postern/board")),
       sessionFolder(kj::str(root, "/run/postern/sessions")),
+      libvirtSocket(kj::str(root, "/run/postern/libvirt.sock")),
+      bundleFolder(kj::str(root, "/var/lib/postern-bundles")),
       lock(kj::str(root, "/run/postern/posternd.lock")) {}
 
 }  // namespace postern::host

@@ -17,6 +17,8 @@ struct Paths {
   kj::String controlSocket;  // /run/postern/control.sock, 0660
   kj::String board;          // /run/postern/board, 0640 (board/layout.h)
   kj::String sessionFolder;  // /run/postern/sessions: NAME.sock, 0700
+  kj::String libvirtSocket;  // /run/postern/libvirt.sock: postern-libvirt's, where it runs (libvirt/door.h)
+  kj::String bundleFolder;   // /var/lib/postern-bundles: NAME.bundle of libvirt's domains, 0711, since QEMU reads them
   kj::String lock;           // /run/postern/posternd.lock: held by the living posternd
 };
 

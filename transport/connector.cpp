@@ -91,6 +91,9 @@ kj::Promise<Connected> connectTo(kj::UnixEventPort& port, kj::Timer& timer, cons
     KJ_CASE_ONEOF(e, VsockEndpoint) {
       return connectVsock(port, timer, e, VsockConnectOptions{options.timeout, options.privilegedSource});
     }
+    KJ_CASE_ONEOF(e, LibvirtEndpoint) {
+      return Connected(transportError("cannot connect to ", toString(endpoint), ": only posternd asks libvirt"));
+    }
   }
   KJ_UNREACHABLE;
 }

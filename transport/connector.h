@@ -22,6 +22,7 @@ struct ConnectOptions {
 // hybrid: host to guest: connects to the VMM's socket and asks for the port (hybrid.h).
 // serial: see serial-port.h.
 // vsock:  not to `any`.
+// libvirt: is refused.
 // `port` and `timer` outlive the promise; the rest is copied.
 kj::Promise<Connected> connectTo(kj::UnixEventPort& port, kj::Timer& timer, const Endpoint& endpoint,
                                  ConnectOptions options = {});

@@ -20,7 +20,7 @@ EndpointError error(Parts&&... parts) {
   return {kj::str(kj::fwd<Parts>(parts)...)};
 }
 
-constexpr kj::StringPtr FORMS = "unix:PATH, hybrid:PATH[:PORT], serial:PATH or vsock:CID[:PORT]"_kj;
+constexpr kj::StringPtr FORMS = "unix:PATH, hybrid:PATH[:PORT], serial:PATH, vsock:CID[:PORT] or libvirt:DOMAIN"_kj;
 
 bool equals(Chars a, kj::StringPtr b) {
   return a.size() == b.size() && memcmp(a.begin(), b.begin(), a.size()) == 0;
@@ -120,9 +120,23 @@ Parsed parsePathOnly(kj::StringPtr kind, Chars path) {
   return Endpoint(PathEndpoint{kj::heapString(path)});
 }
 
+Parsed parseLibvirt(Chars domain) {
+  if (domain.size() == 0) return error("libvirt: without a domain; write libvirt:NAME, as `virsh list --all` has it");
+  if (domain.size() > MAX_DOMAIN_BYTES) {
+    return error("libvirt: the domain's name has ", domain.size(), " bytes; at most ", MAX_DOMAIN_BYTES, " are taken");
+  }
+  for (char c : domain) {
+    if (c < ' ' || c > '~' || c == '/' || c == '\'' || c == '"') {
+      return error("libvirt: the domain's name '", printable(domain, 40),
+                   "' has a character that is not taken: printable ASCII without quotes and '/'");
+    }
+  }
+  return Endpoint(LibvirtEndpoint{kj::heapString(domain)});
+}
+
 // Kinds -------------------------------------------------------------------------------------------------------------
 
-constexpr kj::StringPtr KINDS[] = {"unix"_kj, "hybrid"_kj, "serial"_kj, "vsock"_kj};
+constexpr kj::StringPtr KINDS[] = {"unix"_kj, "hybrid"_kj, "serial"_kj, "vsock"_kj, "libvirt"_kj};
 
 char lower(char c) {
   return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
@@ -194,6 +208,7 @@ kj::OneOf<Endpoint, EndpointError> parseEndpoint(kj::ArrayPtr<const char> untrus
   if (equals(kind, "serial")) return parsePathOnly<SerialEndpoint>("serial", rest);
   if (equals(kind, "hybrid")) return parseHybrid(rest);
   if (equals(kind, "vsock")) return parseVsock(rest);
+  if (equals(kind, "libvirt")) return parseLibvirt(rest);
   return unknownKind(kind);
 }
 
@@ -210,6 +225,7 @@ kj::String toString(const Endpoint& endpoint) {
       if (e.cid == CID_ANY) return kj::str("vsock:any:", e.port);
       return kj::str("vsock:", e.cid, ":", e.port);
     }
+    KJ_CASE_ONEOF(e, LibvirtEndpoint) return kj::str("libvirt:", e.domain);
   }
   KJ_UNREACHABLE;
 }

@@ -5,6 +5,8 @@
 //   hybrid:PATH[:PORT]        Firecracker's and Cloud Hypervisor's vsock on a Unix socket: PATH is the VMM's socket
 //   serial:PATH               virtio-serial: in the guest the port's device, on the host the VMM's chardev socket
 //   vsock:CID[:PORT]          CID is a number, "host" (2) or "any" (every local address, for listening)
+//   libvirt:DOMAIN            on the host: whichever of serial and vsock the domain has, asked anew at each of its
+//   starts
 //
 // PATH is absolute, without control characters, and short enough for a socket address. A file name of hybrid: that
 // contains a colon needs its port written out. What a parsed endpoint holds has been checked once and for all, except
@@ -30,6 +32,8 @@ constexpr uint32_t CID_ANY = 0xffffffff;
 // sun_path has 108 bytes and the last one is NUL. Everything longer is refused.
 constexpr size_t MAX_SOCKET_PATH_BYTES = 107;
 
+constexpr size_t MAX_DOMAIN_BYTES = 128;
+
 struct UnixEndpoint {
   kj::String path;
   bool operator==(const UnixEndpoint&) const = default;
@@ -52,7 +56,13 @@ struct VsockEndpoint {
   bool operator==(const VsockEndpoint&) const = default;
 };
 
-using Endpoint = kj::OneOf<UnixEndpoint, HybridEndpoint, SerialEndpoint, VsockEndpoint>;
+// posternd alone resolves it; connecting to it and listening on it are refused here.
+struct LibvirtEndpoint {
+  kj::String domain;  // printable ASCII, without '/' and quotes
+  bool operator==(const LibvirtEndpoint&) const = default;
+};
+
+using Endpoint = kj::OneOf<UnixEndpoint, HybridEndpoint, SerialEndpoint, VsockEndpoint, LibvirtEndpoint>;
 
 // One printable line: what is wrong and what to write instead. Quotes at most a few bytes of what was given.
 struct EndpointError {

@@ -23,6 +23,9 @@ Listening listenOn(kj::UnixEventPort& port, kj::Timer& timer, const Endpoint& en
                             ": a serial port is opened, not listened on; connect to it");
     }
     KJ_CASE_ONEOF(e, VsockEndpoint) return listenVsock(port, timer, e);
+    KJ_CASE_ONEOF(e, LibvirtEndpoint) {
+      return transportError("cannot listen on ", toString(endpoint), ": only posternd asks libvirt");
+    }
   }
   KJ_UNREACHABLE;
 }

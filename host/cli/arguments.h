@@ -40,7 +40,8 @@ struct BundleArguments {
 };
 struct EnrollArguments {
   kj::String vm;
-  kj::String transport;
+  kj::String transport;  // empty: libvirt:VM
+  bool libvirt = false;  // prepares the domain, too
   kj::String uuid;
   kj::String qmp;
   Names grants;

@@ -48,9 +48,11 @@ void declareEnroll(CLI::App& app, Declared& declared) {
       [](CLI::App& sub, EnrollArguments& arguments) {
         addVm(sub, arguments.vm);
         addEndpoint(sub, "--transport", arguments.transport,
-                    "The host's side: unix:PATH, hybrid:PATH[:PORT], serial:PATH, vsock:CID[:PORT]")
-            ->required();
-        addText(sub, "--uuid", arguments.uuid, "The VM's UUID (default: a random one)")
+                    "The host's side: unix:PATH, hybrid:PATH[:PORT], serial:PATH, vsock:CID[:PORT], libvirt:DOMAIN");
+        sub.add_flag(
+            "--libvirt", arguments.libvirt,
+            "VM is a domain of libvirt's: gives it what it lacks, delivers the bundle (--transport libvirt:VM)");
+        addText(sub, "--uuid", arguments.uuid, "The VM's UUID (default: the domain's with --libvirt, or a random one)")
             ->check(CLI::Validator(notUuid, "", "uuid"))
             ->type_name("UUID");
         addBundle(sub, arguments.bundle);
@@ -64,6 +66,11 @@ void declareEnroll(CLI::App& app, Declared& declared) {
             ->type_name("SOCKET");
       },
       [](const EnrollArguments& arguments) -> kj::Maybe<kj::String> {
+        if (!arguments.libvirt && arguments.transport.size() == 0)
+          return kj::str("--transport is required, or --libvirt");
+        if (arguments.libvirt && arguments.transport.size() > 0 && !arguments.transport.startsWith("libvirt:")) {
+          return kj::str("--libvirt goes with --transport libvirt:DOMAIN, or with none");
+        }
         if (arguments.grants.empty() && !arguments.to.empty()) return kj::str("--to needs --grant");
         return checkBundle(arguments.bundle);
       });

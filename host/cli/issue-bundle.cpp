@@ -2,6 +2,7 @@
 
 #include "host/cli/failure-text.h"
 #include "host/cli/quantity.h"
+#include "host/files/files.h"
 #include "protocol/bundle.h"
 
 namespace postern::cli {
@@ -30,7 +31,13 @@ Endpoint endpointOf(kj::StringPtr vm, kj::StringPtr transport) {
 
 }  // namespace
 
-kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, const BundleArguments& arguments) {
+kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, kj::StringPtr transport,
+                                   const BundleArguments& arguments) {
+  if (arguments.file == nullptr && endpointOf(vm, transport).is<LibvirtEndpoint>()) {
+    auto& folder = run.paths.bundleFolder;
+    KJ_IF_MAYBE (error, host::makeFolder(folder, 0711)) fail(client::FailureKind::FAILED, kj::mv(error->text));
+    return kj::heap<BundleFile>(kj::str(folder, '/', vm, ".bundle"), Existing::REPLACED);
+  }
   auto name = arguments.file.map([](const kj::String& file) { return kj::str(file); }).orDefault([&]() {
     return kj::str(vm, ".bundle");
   });
@@ -64,10 +71,13 @@ IssuedBundle issueBundle(Invocation& run, kj::StringPtr vm, kj::StringPtr call, 
           snippetsFor(endpoint, file.path())};
 }
 
-kj::String toText(const IssuedBundle& issued) {
+kj::String factsOf(const IssuedBundle& issued) {
   return kj::str("bundle            ", issued.file, " (a secret until it is used; good for ",
-                 describeDuration(issued.lifetime), ")\nhost fingerprint  ", shown(issued.hostFingerprint, 100), '\n',
-                 toText(issued.snippets));
+                 describeDuration(issued.lifetime), ")\nhost fingerprint  ", shown(issued.hostFingerprint, 100), '\n');
+}
+
+kj::String toText(const IssuedBundle& issued) {
+  return kj::str(factsOf(issued), toText(issued.snippets));
 }
 
 void writeFields(JsonWriter& json, const IssuedBundle& issued) {

@@ -14,8 +14,10 @@ struct IssuedBundle {
   Snippets snippets;
 };
 
-// The file for a bundle of this VM, made before anything is asked for, so that a taken name changes nothing.
-kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, const BundleArguments& arguments);
+// The file for a bundle of this VM, made before anything is changed, so that a taken name changes nothing. One of
+// libvirt's domains has a file that its XML names and QEMU can read; there the new bundle takes the old one's place.
+kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, kj::StringPtr transport,
+                                   const BundleArguments& arguments);
 
 // `call` is what policy must allow: admin.enroll or admin.rekey. `transport` is the host's endpoint; `grants` is policy
 // for the guest.
@@ -23,6 +25,7 @@ IssuedBundle issueBundle(Invocation& run, kj::StringPtr vm, kj::StringPtr call, 
                          kj::StringPtr grants, const BundleArguments& arguments, BundleFile& file);
 
 kj::String toText(const IssuedBundle& issued);
+kj::String factsOf(const IssuedBundle& issued);  // the same without the snippets
 void writeFields(JsonWriter& json, const IssuedBundle& issued);
 
 }  // namespace postern::cli

@@ -66,6 +66,10 @@ kj::String qemuTransport(const Endpoint& host) {
 }
 
 kj::String libvirtTransport(const Endpoint& host) {
+  if (host.is<LibvirtEndpoint>()) {
+    return kj::str("<channel type='unix'>  <!-- in <devices> -->\n  <target type='virtio' name='", PORT_NAME,
+                   "'/>\n</channel>\n");
+  }
   if (host.is<SerialEndpoint>()) {
     return kj::str("<channel type='unix'>  <!-- in <devices> -->\n  <source mode='bind' path='",
                    xmlValue(host.get<SerialEndpoint>().path), "'/>\n  <target type='virtio' name='", PORT_NAME,
@@ -109,6 +113,9 @@ kj::String guestEndpointFor(const Endpoint& host) {
     }  // the port has a name
     KJ_CASE_ONEOF(endpoint, VsockEndpoint) {
       return kj::str("vsock:host:", endpoint.port);
+    }
+    KJ_CASE_ONEOF(endpoint, LibvirtEndpoint) {
+      return kj::str();
     }
   }
   KJ_UNREACHABLE;

@@ -47,6 +47,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
                [this](kj::StringPtr name) { return findVm(name).map([](Vm& vm) -> ChannelVm& { return vm; }); }),
       admission(time),
       doors(port, admission, *this),
+      libvirt(port, paths.libvirtSocket),
       board(paths.board, time.now(), BoardWriter::DEFAULT_CAPACITY, parts.group),
       renewal(time.now()),
       unknownGrants(time, 200, 60),
@@ -86,7 +87,8 @@ Vm::Environment Daemon::vmEnvironment() {
           config,
           rollback,
           channels,
-          deciding};
+          deciding,
+          libvirt};
 }
 
 void Daemon::startVm(const VmRecord& record) {
@@ -171,16 +173,16 @@ kj::Promise<void> Daemon::stopSessions() {
 }
 
 void Daemon::openDoors() {
-  for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) doors.open(vsock->port, entry.key);
-  }
+  for (auto& entry : vms) vsockChanged(*entry.value);
+}
+
+void Daemon::vsockChanged(Vm& vm) {
+  KJ_IF_MAYBE (vsock, vm.vsock()) doors.open(vsock->port, vm.record().name);
 }
 
 kj::Maybe<kj::String> Daemon::vmOfCid(uint32_t cid) {
   for (auto& entry : vms) {
-    auto endpoint = entry.value->record().endpoint();
-    KJ_IF_MAYBE (vsock, endpoint.tryGet<VsockEndpoint>()) {
+    KJ_IF_MAYBE (vsock, entry.value->vsock()) {
       if (vsock->cid == cid) return kj::str(entry.key);
     }
   }

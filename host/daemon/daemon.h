@@ -117,6 +117,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   Channels channels;
   Admission admission;
   VsockDoors doors;
+  const LibvirtDoor libvirt;
   BoardWriter board;
   SessionRenewal::Vms vms;
   SessionRenewal renewal;
@@ -152,6 +153,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   void sessionLost(Vm& vm) override;
   void guestQuarantined(Vm& vm) override;
   void limitsWanted(Vm& vm) override { sendLimits(vm, limitsInUse()); }
+  void vsockChanged(Vm& vm) override;
   void event(Vm& vm, kj::StringPtr kind, kj::String text) override;
   void taskFailed(kj::Exception&& exception) override;
 };

@@ -21,6 +21,9 @@ kj::StringPtr transportName(const VmRecord& record) {
     KJ_CASE_ONEOF(vsock, VsockEndpoint) {
       return "vsock";
     }
+    KJ_CASE_ONEOF(libvirt, LibvirtEndpoint) {
+      return "libvirt";
+    }
   }
   return "other";
 }

@@ -1,4 +1,4 @@
-// What QEMU says of a Vm, where it has a QMP socket.
+// What QEMU says of a Vm, where it has a QMP socket or libvirt says it for QEMU.
 
 #include "host/daemon/vm.h"
 #include "host/log/log.h"
@@ -7,7 +7,27 @@ namespace postern::host {
 
 void Vm::startQmp() {
   qmpWatch = nullptr;
-  if (vmRecord.qmp.size() > 0) qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
+  if (vmRecord.qmp.size() > 0) {
+    qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
+    return;
+  }
+  auto endpoint = vmRecord.endpoint();
+  KJ_IF_MAYBE (libvirt, endpoint.tryGet<LibvirtEndpoint>()) {
+    auto name = kj::str("libvirt's domain ", libvirt->domain);
+    auto connect = [this, domain = kj::mv(libvirt->domain)] { return connectMonitor(domain); };
+    qmpWatch = newQmpWatch(environment.port, {kj::mv(name), kj::mv(connect)}, environment.random, *this);
+  }
+}
+
+kj::Promise<Connected> Vm::connectMonitor(kj::StringPtr domain) {
+  return environment.libvirt.monitor(domain).then([this](Connected connected) {
+    KJ_IF_MAYBE (error, connected.tryGet<TransportError>()) {
+      linkFailed(error->text);
+    } else {
+      linkTrouble = nullptr;
+    }
+    return connected;
+  });
 }
 
 kj::Maybe<QmpWatch&> Vm::qmp() {

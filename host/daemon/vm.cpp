@@ -77,7 +77,7 @@ kj::Maybe<HandshakeRefusal> refusalFrom(uint16_t untrustedCode) {
 board::Transport transportOf(const Endpoint& endpoint) {
   if (endpoint.is<UnixEndpoint>()) return board::TRANSPORT_UNIX;
   if (endpoint.is<HybridEndpoint>()) return board::TRANSPORT_HYBRID;
-  if (endpoint.is<SerialEndpoint>()) return board::TRANSPORT_SERIAL;
+  if (endpoint.is<SerialEndpoint>() || endpoint.is<LibvirtEndpoint>()) return board::TRANSPORT_SERIAL;
   return board::TRANSPORT_VSOCK;
 }
 
@@ -143,7 +143,7 @@ void Vm::change(VmRecord record) {
     keepsSerial = false;
     startLinks();
   }
-  if (otherQmp) startQmp();
+  if (otherQmp || moved) startQmp();
   publish();
 }
 
@@ -153,12 +153,13 @@ void Vm::startLinks() {
   linking = nullptr;
   doorkeeper = nullptr;
   listener = nullptr;
+  libvirtCid = nullptr;
   auto endpoint = vmRecord.endpoint();
   transport = transportOf(endpoint);
   auto failed = [this](kj::Exception&& e) {
     logEvent(LogLevel::ERROR, "link-failed", e.getDescription(), vmRecord.name);
   };
-  if (endpoint.is<SerialEndpoint>()) {
+  if (endpoint.is<SerialEndpoint>() || endpoint.is<LibvirtEndpoint>()) {
     linking = kj::evalLater([this]() { return keepSerial(0 * kj::SECONDS); }).eagerlyEvaluate(failed);
   } else if (!endpoint.is<VsockEndpoint>()) {
     linking = kj::evalLater([this]() { return listen(); }).eagerlyEvaluate(failed);
@@ -206,18 +207,61 @@ kj::Promise<void> Vm::keepSerial(kj::Duration pause) {
         if (!client.isAttached()) return false;
         // The pipe that an earlier posternd opened still serves.
         auto free = keepsSerial ? client.whenSerialFree() : kj::Promise<void>(kj::READY_NOW);
-        return free.then([this]() { return connectTo(environment.port, timer, vmRecord.endpoint()); })
-            .then([this](Connected connected) -> kj::Promise<bool> {
-              if (connected.is<TransportError>()) return false;
-              keepsSerial = true;
-              return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
-            });
+        return free.then([this]() { return connectSerial(); });
       })
       .catch_([](kj::Exception&&) { return true; })  // the session process went away
       .then([this, pause](bool wasConnected) {
         auto next = wasConnected ? limits::CONNECT_RETRY_FIRST : kj::min(pause * 2, limits::CONNECT_RETRY_MAX);
         return keepSerial(kj::max(next, limits::CONNECT_RETRY_FIRST));
       });
+}
+
+// Whether there was a connection, once it has ended.
+kj::Promise<bool> Vm::connectSerial() {
+  auto endpoint = vmRecord.endpoint();
+  KJ_IF_MAYBE (libvirt, endpoint.tryGet<LibvirtEndpoint>()) return connectLibvirt(libvirt->domain);
+  return connectTo(environment.port, timer, endpoint).then([this](Connected connected) -> kj::Promise<bool> {
+    if (connected.is<TransportError>()) return false;
+    keepsSerial = true;
+    return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
+  });
+}
+
+kj::Promise<bool> Vm::connectLibvirt(kj::StringPtr domain) {
+  return environment.libvirt.channel(domain).then([this](auto outcome) -> kj::Promise<bool> {
+    KJ_IF_MAYBE (error, outcome.template tryGet<TransportError>()) {
+      linkFailed(error->text);
+      return false;
+    }
+    linkTrouble = nullptr;
+    KJ_IF_MAYBE (connection, outcome.template tryGet<Connection>()) {
+      keepsSerial = true;
+      transport = board::TRANSPORT_SERIAL;
+      return client.link(kj::mv(*connection)).then([](auto) { return true; });
+    }
+    auto& guest = outcome.template get<LibvirtDoor::GuestCid>();
+    libvirtCid = guest.cid;
+    transport = board::TRANSPORT_VSOCK;
+    environment.handler.vsockChanged(*this);
+    return guest.stopped.then([this] {
+      libvirtCid = nullptr;
+      return true;
+    });
+  });
+}
+
+// Once, however often it is tried.
+void Vm::linkFailed(kj::StringPtr why) {
+  if (linkTrouble == why) return;
+  linkTrouble = kj::str(why);
+  logEvent(LogLevel::WARNING, "link-failed", why, vmRecord.name);
+  environment.handler.event(*this, "trouble", kj::str(why));
+}
+
+kj::Maybe<VsockEndpoint> Vm::vsock() const {
+  auto endpoint = vmRecord.endpoint();
+  KJ_IF_MAYBE (own, endpoint.tryGet<VsockEndpoint>()) return *own;
+  return libvirtCid.map([](uint32_t cid) { return VsockEndpoint{cid, DEFAULT_PORT}; });
 }
 
 // The session process ----------------------------------------------------------------------------------------------

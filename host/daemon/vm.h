@@ -4,7 +4,8 @@
 // process bounded claims about this VM.
 //
 // By endpoint: unix and hybrid have a listener of their own; serial is connected to, again and again; vsock comes in at
-// the daemon's listeners, which find the VM by its CID (visit()).
+// the daemon's listeners, which find the VM by its CID (visit()); libvirt is what libvirt says: a connection like
+// serial's, or a CID.
 // One loop; owned by the Daemon.
 
 #include <kj/async-io.h>
@@ -16,6 +17,7 @@
 #include "host/daemon/session-client.h"
 #include "host/daemon/vm-metrics.h"
 #include "host/health/health.h"
+#include "host/libvirt/door.h"
 #include "host/qmp/qmp-watch.h"
 #include "host/registry/registry.h"
 #include "protocol/random.h"
@@ -41,6 +43,8 @@ class Vm final : public SessionClient::Handler,
     // A session process has come, and knows no numbers of this policy.
     virtual void limitsWanted(Vm& vm) = 0;
     virtual void event(Vm& vm, kj::StringPtr kind, kj::String text) = 0;
+    // vsock() has another value.
+    virtual void vsockChanged(Vm& vm) = 0;
   };
   struct Environment {
     kj::UnixEventPort& port;
@@ -57,6 +61,7 @@ class Vm final : public SessionClient::Handler,
     const schema::Rollback& rollback;  // as it counts now
     Channels& channels;
     const Decisions& decisions;
+    const LibvirtDoor& libvirt;
   };
 
   // Starts its session process and its links. Everything outlives this.
@@ -65,6 +70,8 @@ class Vm final : public SessionClient::Handler,
   KJ_DISALLOW_COPY(Vm);
 
   const VmRecord& record() const override { return vmRecord; }
+  // Where it comes in by vsock, if it does: its endpoint, or what libvirt says of its domain now.
+  kj::Maybe<VsockEndpoint> vsock() const;
   // Another transport, tags or QMP socket.
   void change(VmRecord record);
 
@@ -120,6 +127,8 @@ class Vm final : public SessionClient::Handler,
   bool linkUp = false;
   bool quarantined = false;
   uint64_t quarantinedSession = 0;  // the number of the session that is
+  kj::Maybe<uint32_t> libvirtCid;   // of the domain that runs now
+  kj::String linkTrouble;           // the last that was told; empty: none since it was connected
   bool keepsSerial = true;          // false: the pipe that the session holds is of another transport than the record's
   pid_t sessionPid = 0;
   bool enrolled = false;
@@ -140,7 +149,11 @@ class Vm final : public SessionClient::Handler,
   kj::Promise<void> listen();
   kj::Promise<void> receiveAll();
   kj::Promise<void> keepSerial(kj::Duration pause);
+  kj::Promise<bool> connectSerial();
+  kj::Promise<bool> connectLibvirt(kj::StringPtr domain);
+  void linkFailed(kj::StringPtr why);
   void startQmp();
+  kj::Promise<Connected> connectMonitor(kj::StringPtr domain);
   void publish();
   void healthMayHaveChanged(kj::TimePoint now);
   void take(schema::SessionState::Reader state);

@@ -1,7 +1,6 @@
 #include "host/qmp/qmp-watch.h"
 
 #include <kj/debug.h>
-#include <sys/un.h>
 
 #include "host/qmp/qmp-connection.h"
 #include "host/qmp/qmp-vm-state.h"
@@ -29,10 +28,10 @@ kj::Maybe<kj::String> refusalOf(kj::StringPtr command, QmpConnection::Reply& rep
 
 class Watch final : public QmpWatch, public QmpConnection::Handler {
  public:
-  Watch(kj::UnixEventPort& port, kj::StringPtr path, Random& random, QmpWatch::Handler& handler)
+  Watch(kj::UnixEventPort& port, QmpPlace place, Random& random, QmpWatch::Handler& handler)
       : port(port),
         timer(port.getTimer()),
-        path(kj::str(path)),
+        place(kj::mv(place)),
         handler(handler),
         state(timer, handler),
         backoff(newConnectBackoff(random)),
@@ -46,7 +45,7 @@ class Watch final : public QmpWatch, public QmpConnection::Handler {
  private:
   kj::UnixEventPort& port;
   kj::Timer& timer;
-  const kj::String path;
+  QmpPlace place;
   QmpWatch::Handler& handler;
   QmpVmState state;
   Backoff backoff;
@@ -93,26 +92,22 @@ kj::Promise<void> Watch::keepConnected() {
 
 // Why there is no connection, or no longer one.
 kj::Promise<kj::String> Watch::attempt() {
-  if (path.size() >= sizeof(sockaddr_un::sun_path)) return kj::str(path, " is too long for a socket's path");
-  return connectUnix(timer, TransportKind::UNIX, path, limits::CONNECT_TIMEOUT)
-      .then([this](Connected connected) -> kj::Promise<kj::String> {
-        KJ_IF_MAYBE (error, connected.tryGet<TransportError>()) {
-          if (error->nobodyListens) state.gone();
-          return kj::mv(error->text);
-        }
-        return serve(kj::mv(connected.get<Connection>()));
-      });
+  return place.connect().then([this](Connected connected) -> kj::Promise<kj::String> {
+    KJ_IF_MAYBE (error, connected.tryGet<TransportError>()) {
+      if (error->nobodyListens) state.gone();
+      return kj::mv(error->text);
+    }
+    return serve(kj::mv(connected.get<Connection>()));
+  });
 }
 
 kj::Promise<kj::String> Watch::serve(Connection accepted) {
   candidate = accepted.peer.is<UnixPeer>() ? accepted.peer.get<UnixPeer>().pid : 0;
   // A new QEMU may be there before anybody looked for the old one.
   if (process != 0 && candidate != 0 && candidate != process) state.gone();
-  auto qmp = kj::heap<QmpConnection>(timer, newPipe(port, kj::mv(accepted)), *this);
-  auto running = qmp->run();
-  connection = kj::mv(qmp);
+  auto& qmp = *connection.emplace(kj::heap<QmpConnection>(timer, newPipe(port, kj::mv(accepted)), *this));
   patience = timer.afterDelay(QMP_ANSWER_DEADLINE).then([this] { greetingIsLate(); }).eagerlyEvaluate(nullptr);
-  return running;
+  return qmp.run();  // which may find the greeting at once
 }
 
 void Watch::ended(kj::StringPtr why) {
@@ -189,7 +184,7 @@ void Watch::qmpHeard(const QmpEvent& event) {
 }
 
 kj::Promise<kj::Maybe<kj::String>> Watch::force(bool reset) {
-  if (!ready) return kj::Maybe<kj::String>(kj::str("QMP socket ", path, " is not connected: ", lastWhy));
+  if (!ready) return kj::Maybe<kj::String>(kj::str(place.name, " is not connected: ", lastWhy));
   kj::StringPtr command = reset ? "system_reset"_kj : "quit"_kj;
   return KJ_ASSERT_NONNULL(connection)
       ->command(command)
@@ -202,8 +197,18 @@ kj::Promise<kj::Maybe<kj::String>> Watch::force(bool reset) {
 
 }  // namespace
 
+kj::Own<QmpWatch> newQmpWatch(kj::UnixEventPort& port, QmpPlace place, Random& random, QmpWatch::Handler& handler) {
+  return kj::heap<Watch>(port, kj::mv(place), random, handler);
+}
+
 kj::Own<QmpWatch> newQmpWatch(kj::UnixEventPort& port, kj::StringPtr path, Random& random, QmpWatch::Handler& handler) {
-  return kj::heap<Watch>(port, path, random, handler);
+  auto connect = [&timer = port.getTimer(), path = kj::str(path)]() -> kj::Promise<Connected> {
+    if (path.size() > MAX_SOCKET_PATH_BYTES) {
+      return Connected(transportError(path, " is too long for a socket's path"));
+    }
+    return connectUnix(timer, TransportKind::UNIX, path, limits::CONNECT_TIMEOUT);
+  };
+  return newQmpWatch(port, QmpPlace{kj::str("QMP socket ", path), kj::mv(connect)}, random, handler);
 }
 
 }  // namespace postern::host

@@ -12,10 +12,12 @@
 // process does. One loop. Destroying it cancels everything.
 
 #include <kj/async-unix.h>
+#include <kj/function.h>
 #include <kj/string.h>
 #include <kj/timer.h>
 
 #include "protocol/random.h"
+#include "transport/connection.h"
 
 namespace postern::host {
 
@@ -56,7 +58,15 @@ class QmpWatch {
   virtual bool isConnected() const = 0;
 };
 
-// Starts at once. Everything outlives it; `path` is copied.
+// Where QMP is spoken. `name` is for a person: "QMP socket /run/vm/web1.qmp".
+struct QmpPlace {
+  kj::String name;
+  // One attempt. A peer whose process is known is QEMU's own.
+  kj::Function<kj::Promise<Connected>()> connect;
+};
+
+// Starts at once. Everything outlives it, but for `place` and `path`, which it keeps.
+kj::Own<QmpWatch> newQmpWatch(kj::UnixEventPort& port, QmpPlace place, Random& random, QmpWatch::Handler& handler);
 kj::Own<QmpWatch> newQmpWatch(kj::UnixEventPort& port, kj::StringPtr path, Random& random, QmpWatch::Handler& handler);
 
 }  // namespace postern::host

@@ -76,6 +76,7 @@ TEST_CASE("every kind of bad command line is one line that says what to do") {
   CHECK(has(errorOf({"--timeout", "-1", "ping", "web1"}), "no duration"));
   CHECK(has(errorOf({"enroll", "web1"}), "--transport is required"));
   CHECK(has(errorOf({"enroll", "web1", "--transport", "tcp:1"}), "--transport"));
+  CHECK(has(errorOf({"enroll", "web1", "--libvirt", "--transport", "vsock:42"}), "libvirt:DOMAIN"));
   CHECK(has(errorOf({"enroll", "web1", "--transport", "serial:rel"}), "relative"));
   CHECK(has(errorOf({"enroll", "web1", "--transport", "serial:/x", "--uuid", "7"}), "a UUID has"));
   CHECK(has(errorOf({"enroll", "web1", "--transport", "serial:/x", "--lifetime", "8d"}), "at most 7d"));
@@ -152,6 +153,7 @@ TEST_CASE("every command's arguments arrive") {
   CHECK((KJ_ASSERT_NONNULL(enroll.bundle.file) == "b"));
   CHECK(enroll.bundle.force);
   CHECK((enroll.qmp == "/q"));
+  CHECK(commandOf<EnrollArguments>({"enroll", "web1", "--libvirt"}).libvirt);
 
   auto restart = commandOf<PowerArguments>(
       {"restart", "a", "b", "--force-after", "30", "--delay", "1m", "--message", "now", "--ignore-inhibitors"});

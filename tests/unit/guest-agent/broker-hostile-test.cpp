@@ -7,12 +7,14 @@
 #include <random>
 
 #include "guest-agent/broker/broker-wire.h"
+#include "tests/support/comes-to.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
 #include "transport/children/process-group.h"
 
 namespace postern::guest::test {
 namespace {
 
+using postern::test::comesTo;
 using Bytes = kj::Array<kj::byte>;
 
 struct HostileLab : BrokerLab {
@@ -157,7 +159,7 @@ TEST_CASE("malformed requests end the service, each with the rule that was broke
     HostileLab lab;
     REQUIRE(lab.sendRaw(one.bytes));
     CHECK((lab.brokenRule() == one.rule));
-    CHECK_FALSE(lab.sendRaw(one.bytes));  // the broker's end is closed
+    CHECK(comesTo([&]() { return lab.sendRaw(one.bytes); }, false));  // the broker's end is closed
     CHECK(lab.power.started.size() == 0);
   }
 }
@@ -303,11 +305,15 @@ TEST_CASE("descriptors that are sent to the broker are closed, and end the servi
   control.header.cmsg_len = CMSG_LEN(sizeof(int));
   int raw = writing.get();
   memcpy(CMSG_DATA(&control.header), &raw, sizeof(raw));
-  REQUIRE(sendmsg(lab.agentEnd, &message, MSG_NOSIGNAL) > 0);
+  auto sent = sendmsg(lab.agentEnd, &message, MSG_NOSIGNAL);
+  if (sent < 0) {
+    REQUIRE(errno == EPERM);  // a kernel with SO_PASSRIGHTS refuses for the broker
+    return;
+  }
   writing = nullptr;
   CHECK((lab.brokenRule() == "a message is too long, or carries descriptors"));
   char byte;
-  CHECK(read(reading, &byte, 1) == 0);  // the end: nobody has the other end open
+  CHECK(comesTo([&]() { return read(reading, &byte, 1); }, 0));  // the end: nobody has the other end open
 }
 
 TEST_CASE("random messages never do anything but end the service or be answered") {

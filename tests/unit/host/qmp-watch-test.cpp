@@ -1,6 +1,7 @@
 #include "host/qmp/qmp-watch.h"
 
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 
 #include "host/qmp/qmp-vm-state.h"
 #include "tests/unit/host/qmp-fixture.h"
@@ -358,6 +359,24 @@ TEST_CASE("qmp: garbage is no answer to quit") {
   c.qemu().line();
   c.qemu().send("?\r\n");
   CHECK((KJ_ASSERT_NONNULL(quit.wait(c.lab.io.waitScope)) == "QEMU sent a line that is no JSON, or nested too deeply"));
+}
+
+TEST_CASE("qmp: a greeting that came before anybody read is heard, wherever it is spoken") {
+  QmpLab lab;
+  int ends[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+  kj::AutoCloseFd theirs(ends[1]);
+  FakeQemu qemu(lab.io.lowLevelProvider->wrapSocketFd(ends[0], kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
+                lab.io.waitScope);
+  qemu.greet();
+  auto connect = [&theirs]() -> kj::Promise<postern::Connected> {
+    return postern::Connected(Connection{TransportKind::UNIX, DescriptorKind::SOCKET, UnknownPeer(), kj::mv(theirs)});
+  };
+  auto watch = newQmpWatch(lab.io.unixEventPort, {kj::str("a place"), kj::mv(connect)}, lab.random, lab.told);
+  qemu.answer("qmp_capabilities", "{}");
+  qemu.answer("query-status", FakeQemu::statusOf("paused"));
+  REQUIRE(lab.hasTold(2));
+  CHECK((lab.told.all() == "connected | STOP"));
 }
 
 TEST_CASE("qmp: a watch can be dropped at any moment") {

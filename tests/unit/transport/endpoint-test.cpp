@@ -38,6 +38,15 @@ bool says(const std::string& text, const std::string& part) {
   return found;
 }
 
+TEST_CASE("a domain's name fits one line of a register and of a request") {
+  CHECK(says(refused("libvirt:"), "without a domain"));
+  CHECK(says(refused("libvirt:" + repeat(129)), "at most 128"));
+  CHECK((parsed("libvirt:" + repeat(128)).get<LibvirtEndpoint>().domain.size() == 128));
+  for (auto name : {"a/b", "a'b", "a\"b", "a\nb", "a\x7f", "\xc3\xa4"}) {
+    CHECK(says(refused(std::string("libvirt:") + name), "a character that is not taken"));
+  }
+}
+
 TEST_CASE("each kind is read, with its default port, and written back in a form that reads the same") {
   CHECK((parsed("unix:/run/p.sock").get<UnixEndpoint>().path == "/run/p.sock"));
   CHECK((parsed("serial:/dev/virtio-ports/org.postern.agent.0").get<SerialEndpoint>().path ==
@@ -50,8 +59,10 @@ TEST_CASE("each kind is read, with its default port, and written back in a form 
   CHECK((parsed("vsock:1").get<VsockEndpoint>().cid == CID_LOCAL));
   CHECK((parsed("vsock:4294967294").get<VsockEndpoint>().cid == 0xfffffffe));
 
-  for (auto text : {"unix:/run/p.sock", "unix:/a:700", "serial:/dev/x", "hybrid:/a:9700", "hybrid:/a:1:2",
-                    "hybrid:/a:b/c:9700", "vsock:42:9700", "vsock:any:1"}) {
+  CHECK((parsed("libvirt:web 1").get<LibvirtEndpoint>().domain == "web 1"));
+
+  for (auto text : {"libvirt:a:b", "unix:/run/p.sock", "unix:/a:700", "serial:/dev/x", "hybrid:/a:9700",
+                    "hybrid:/a:1:2", "hybrid:/a:b/c:9700", "vsock:42:9700", "vsock:any:1"}) {
     CHECK((toString(parsed(text)) == text));
   }
   CHECK((toString(parsed("vsock:host")) == "vsock:2:9700"));
