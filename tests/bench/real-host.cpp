@@ -53,7 +53,7 @@ kj::Vector<pid_t> RealHost::sessions() const {
   auto files = host::listFolder(paths.sessionFolder, ".pid");
   if (!files.is<kj::Vector<kj::String>>()) return all;
   for (auto& file : files.get<kj::Vector<kj::String>>()) {
-    auto text = host::readFile(kj::str(paths.sessionFolder, '/', file), 16);
+    auto text = host::readFile(kj::str(paths.sessionFolder, '/', file), 256);  // behind the number: its build
     if (!text.is<kj::String>()) continue;
     auto pid = static_cast<pid_t>(strtol(text.get<kj::String>().cStr(), nullptr, 10));
     if (pid > 1 && isSession(pid)) all.add(pid);

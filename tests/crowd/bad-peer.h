@@ -4,6 +4,7 @@
 
 #include "protocol/handshake.h"
 #include "tests/crowd/crowd-host.h"
+#include "tests/support/comes-to.h"
 
 namespace postern::test {
 
@@ -34,6 +35,14 @@ class BadPeer {
   // Does what there is to do: answers the host's HELLO, notices the end.
   void goOn();
   bool isClosed() const { return closed; }
+  // Whether it sees the end, once it has read what the host had said.
+  bool closesSoon() {
+    auto sees = [this]() {
+      goOn();
+      return closed;
+    };
+    return comesTo(sees, true);
+  }
 
   const Badness badness;
 

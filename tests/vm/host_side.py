@@ -111,7 +111,7 @@ class HostSide:
         return (self.folder / "posternd.log").read_text(errors="replace")
 
     def session_pid(self, vm):
-        return int((self.root / f"run/postern/sessions/{vm}.pid").read_text())
+        return int((self.root / f"run/postern/sessions/{vm}.pid").read_text().split()[0])
 
     # --- postern -----------------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class HostSide:
     # -----------------------------------------------------------------------------------------------------------
 
     def _end(self):
-        sessions = [int(file.read_text() or 0) for file in self.root.glob("run/postern/sessions/*.pid")]
+        sessions = [int((file.read_text().split() or [0])[0]) for file in self.root.glob("run/postern/sessions/*.pid")]
         if self._daemon:
             self._daemon.send_signal(signal.SIGINT)
             try:

@@ -54,7 +54,8 @@ kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow) {
   });
 }
 
-kj::Promise<kj::Maybe<kj::Own<RelayEnd>>> takeEnd(kj::UnixEventPort& port, kj::Maybe<schema::Descriptor::Client> socket) {
+kj::Promise<kj::Maybe<kj::Own<RelayEnd>>> takeEnd(kj::UnixEventPort& port,
+                                                  kj::Maybe<schema::Descriptor::Client> socket) {
   return takeSocket(kj::mv(socket)).then([&port](kj::AutoCloseFd passed) { return newEnd(port, kj::mv(passed)); });
 }
 

@@ -18,7 +18,8 @@ struct PassedFlow {
 // What the flow says of limits counts from now on. `book` and what the reader belongs to outlive the promise.
 kj::Promise<PassedFlow> takeFlow(ChannelBook& book, schema::Flow::Reader flow);
 // Null: what was passed is no socket of a channel.
-kj::Promise<kj::Maybe<kj::Own<RelayEnd>>> takeEnd(kj::UnixEventPort& port, kj::Maybe<schema::Descriptor::Client> socket);
+kj::Promise<kj::Maybe<kj::Own<RelayEnd>>> takeEnd(kj::UnixEventPort& port,
+                                                  kj::Maybe<schema::Descriptor::Client> socket);
 
 // Null: none was passed.
 kj::Promise<kj::AutoCloseFd> takeSocket(kj::Maybe<schema::Descriptor::Client> descriptor);

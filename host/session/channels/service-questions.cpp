@@ -155,24 +155,25 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::decide(ServiceQues
 
 kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel channel, kj::Own<Entered> entered,
                                                                     kj::Promise<Answer> asked) {
-  return asked.then([this, channel = kj::mv(channel),
-                     entered = kj::mv(entered)](Answer answer) mutable -> kj::Promise<MaybeReached> {
-    if (!answer.getAllowed()) return MaybeReached(nullptr);
-    kj::Maybe<schema::Descriptor::Client> socket;
-    if (answer.hasSocket()) socket = answer.getSocket();
-    auto allowed = kj::heap<Allowed>(book, kj::mv(channel));
-    return takeEnd(book.eventPort(), kj::mv(socket))
-        .attach(kj::mv(answer))
-        .then([allowed = kj::mv(allowed), entered = kj::mv(entered)](kj::Maybe<kj::Own<RelayEnd>> taken) mutable -> MaybeReached {
-          if (entered->place.get() == nullptr) return nullptr;
-          KJ_IF_MAYBE (end, taken) {
-            allowed->channel.rule = kj::str(entered->place->rule());
-            KJ_IF_MAYBE (m, entered->mirror) allowed->channel.mirror = kj::str(m->text);
-            return kj::heap(Reached{kj::mv(allowed), kj::mv(entered), kj::mv(*end)});
-          }
-          return nullptr;
-        });
-  });
+  return asked.then(
+      [this, channel = kj::mv(channel), entered = kj::mv(entered)](Answer answer) mutable -> kj::Promise<MaybeReached> {
+        if (!answer.getAllowed()) return MaybeReached(nullptr);
+        kj::Maybe<schema::Descriptor::Client> socket;
+        if (answer.hasSocket()) socket = answer.getSocket();
+        auto allowed = kj::heap<Allowed>(book, kj::mv(channel));
+        return takeEnd(book.eventPort(), kj::mv(socket))
+            .attach(kj::mv(answer))
+            .then([allowed = kj::mv(allowed),
+                   entered = kj::mv(entered)](kj::Maybe<kj::Own<RelayEnd>> taken) mutable -> MaybeReached {
+              if (entered->place.get() == nullptr) return nullptr;
+              KJ_IF_MAYBE (end, taken) {
+                allowed->channel.rule = kj::str(entered->place->rule());
+                KJ_IF_MAYBE (m, entered->mirror) allowed->channel.mirror = kj::str(m->text);
+                return kj::heap(Reached{kj::mv(allowed), kj::mv(entered), kj::mv(*end)});
+              }
+              return nullptr;
+            });
+      });
 }
 
 // The guest's channel is looked at once posternd has said yes, and not before: what a no costs is the same for all.

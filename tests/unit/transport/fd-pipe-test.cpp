@@ -194,7 +194,7 @@ TEST_CASE("a peer that takes what was written wakes nobody, unless the pipe has 
   takesOne();
   CHECK(!loopIsWoken());
 
-  auto before = openDescriptors();
+  auto before = test::settled(openDescriptors);
   auto block = kj::heapArray<kj::byte>(1 << 20);
   memset(block.begin(), 0, block.size());
   while (pair.write(block).bytes > 0) {

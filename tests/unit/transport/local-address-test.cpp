@@ -11,6 +11,7 @@
 #include <fstream>
 #include <string>
 
+#include "tests/support/comes-to.h"
 #include "tests/unit/transport/temp-dir.h"
 
 namespace postern {
@@ -159,7 +160,7 @@ TEST_CASE("why there is no connection is told in few words, without the address"
     auto listener = f.listening(address("tcp:127.0.0.1:0"));
     gone = boundAddress(listener);
   }
-  auto before = openDescriptors();
+  auto before = test::settled(openDescriptors);
   CHECK(f.refusal(KJ_REQUIRE_NONNULL(gone)) == "connection refused");
   auto refused = f.connect(KJ_REQUIRE_NONNULL(gone));
   CHECK(refused.get<TransportError>().nobodyListens);
@@ -216,7 +217,7 @@ TEST_CASE("a listener whose queue is full is waited for until the deadline, and 
 TEST_CASE("a connection attempt that nobody waits for any more leaves nothing open") {
   Fixture f;
   auto listener = f.listening(address("tcp:127.0.0.1:0"));
-  auto before = openDescriptors();
+  auto before = test::settled(openDescriptors);
   {
     auto attempt = connectLocal(f.port, boundAddress(listener), 5 * kj::SECONDS);
     CHECK(openDescriptors() == before + 1);

@@ -154,7 +154,7 @@ void expectAllGone(size_t descriptors) {
 
 template <typename Act>
 void inTheMiddle(Act&& act) {
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   {
     auto reached = kj::newPromiseAndFulfiller<void>();
     bool done = false;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "tests/support/comes-to.h"
 #include "tests/unit/transport/relay-lab.h"
 #include "tests/unit/transport/temp-dir.h"
 
@@ -98,7 +99,7 @@ void checkNoEnd(RelayLab& lab, Program& program) {
 // T94
 TEST_CASE("a program that resets its socket resets the program at the other end, whatever they are doing") {
   RelayLab lab;
-  auto before = openDescriptors();
+  auto before = test::settled(openDescriptors);
   for (auto moment : MOMENTS) {
     for (bool byHost : {true, false}) {
       CAPTURE(int(moment));
@@ -122,7 +123,7 @@ TEST_CASE("a program that resets its socket resets the program at the other end,
 // T94
 TEST_CASE("a relay that is given up at either end resets both programs") {
   RelayLab lab;
-  auto before = openDescriptors();
+  auto before = test::settled(openDescriptors);
   for (auto kind : SOCKET_KINDS) {
     for (auto moment : MOMENTS) {
       for (bool atHost : {true, false}) {

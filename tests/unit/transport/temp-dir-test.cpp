@@ -1,4 +1,5 @@
 #include "tests/unit/transport/temp-dir.h"
+#include "tests/support/comes-to.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -25,7 +26,7 @@ TEST_CASE("a test's folder is private and leaves nothing behind") {
 }
 
 TEST_CASE("the count of descriptors sees one more and one less") {
-  size_t before = openDescriptors();
+  size_t before = test::settled(openDescriptors);
   {
     kj::AutoCloseFd fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
     CHECK(openDescriptors() == before + 1);
