@@ -300,8 +300,8 @@ call = "service.ssh"
     auto request = lab.as(user).openRequest();
     request.setVm(vm);
     request.initCalls(1).set(0, call);
-    auto failure = request.send().wait(lab.io.waitScope).getFailure();
-    return failure.getKind();
+    auto answer = request.send().wait(lab.io.waitScope);
+    return answer.getFailure().getKind();
   };
   // Granted: what is missing is a session process.
   CHECK((ask("alice", "web1", "service.*") == Kind::NOT_CONNECTED));
