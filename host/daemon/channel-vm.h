@@ -32,7 +32,7 @@ class ChannelVm {
     kj::AutoCloseFd socket;
   };
   virtual kj::Promise<schema::ServeOutcome> serve(Serving serving) = 0;
-  virtual kj::Promise<void> cutChannel(uint64_t id) = 0;
+  virtual kj::Promise<void> cutChannels(kj::ArrayPtr<const uint64_t> ids) = 0;
   // Ends the process, for another to be started; all that passes it ends.
   virtual void restartSession(kj::StringPtr why) = 0;
 };

@@ -104,7 +104,7 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
       return recheck(id);
     }
   }
-  tasks.add(vm.cutChannel(id));
+  tasks.add(vm.cutChannels({&id, 1}));
 }
 
 void Channels::refused(ChannelVm& vm, const ChannelRefusal& refusal) {
@@ -135,7 +135,7 @@ void Channels::sessionGone(ChannelVm& vm) {
 
 // T113
 void Channels::adopt(ChannelVm& vm, ChannelClaims claims) {
-  for (auto id : claims.bad) tasks.add(vm.cutChannel(id));
+  if (claims.bad.size() > 0) tasks.add(vm.cutChannels(claims.bad));
   for (auto& claim : claims.good) adopt(vm, kj::mv(claim));
   // What another VM's session has claimed together with this one, which holds no such channel.
   kj::StringPtr name = vm.record().name;
@@ -154,7 +154,7 @@ void Channels::adopt(ChannelVm& vm, ChannelClaim claim) {
   bool counts = true;  // for this VM, and has not done so before
   KJ_IF_MAYBE (channel, known) counts = entry.isConfirmed && !channel->isConfirmed;
   if (!agrees || (counts && !live.hasRoomFor(entry.holder()))) {
-    tasks.add(vm.cutChannel(id));
+    tasks.add(vm.cutChannels({&id, 1}));
     return;
   }
   KJ_IF_MAYBE (channel, known) {
@@ -244,11 +244,21 @@ void Channels::forget(kj::StringPtr vm) {
   questions.forget(vm);
 }
 
-kj::Promise<void> Channels::cutInSessions(const ChannelEntry& channel) {
+kj::Promise<void> Channels::cutInSessions(kj::ArrayPtr<const ChannelEntry* const> channels) {
+  kj::HashMap<kj::StringPtr, kj::Vector<uint64_t>> byVm;
+  for (auto* channel : channels) {
+    for (kj::StringPtr name : {channel->vm.asPtr(), channel->to.asPtr()}) {
+      if (!channel->isHeldBy(name)) continue;
+      byVm.findOrCreate(name,
+                        [&]() {
+                          return kj::HashMap<kj::StringPtr, kj::Vector<uint64_t>>::Entry{name, {}};
+                        })
+          .add(channel->id);
+    }
+  }
   kj::Vector<kj::Promise<void>> answers;
-  for (kj::StringPtr name : {channel.vm.asPtr(), channel.to.asPtr()}) {
-    if (!channel.isHeldBy(name)) continue;
-    KJ_IF_MAYBE (vm, find(name)) answers.add(vm->cutChannel(channel.id).catch_([](kj::Exception&&) {}));
+  for (auto& entry : byVm) {
+    KJ_IF_MAYBE (vm, find(entry.key)) answers.add(vm->cutChannels(entry.value).catch_([](kj::Exception&&) {}));
   }
   return kj::joinPromises(answers.releaseAsArray());
 }

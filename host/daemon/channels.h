@@ -67,7 +67,7 @@ class Channels final : private LiveChannels::Handler, private kj::TaskSet::Error
   void recheck(uint64_t id);
   kj::Maybe<kj::StringPtr> whyForbidden(const ChannelEntry& channel);
 
-  kj::Promise<void> cutInSessions(const ChannelEntry& channel) override;
+  kj::Promise<void> cutInSessions(kj::ArrayPtr<const ChannelEntry* const> channels) override;
   void channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) override;
   void disobeyed(const ChannelEntry& channel) override;
   void taskFailed(kj::Exception&& exception) override;

@@ -97,7 +97,8 @@ void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
     if (closing.why == "finished" && channel.waitsForOther(vm, closing)) return;
     // One session's word counts, and holds for the other: nothing passes a channel that is not listed.
     if (channel.entry.isBetweenVms() && channel.copy < 0 && channel.finished == nullptr) {
-      tasks.add(handler.cutInSessions(channel.entry));
+      const ChannelEntry* entry = &channel.entry;
+      tasks.add(handler.cutInSessions({&entry, 1}));
     }
     if (closing.why == "finished" && channel.copy >= 0) {
       (void)shutdown(channel.copy, SHUT_RDWR);
@@ -109,21 +110,22 @@ void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
 
 void LiveChannels::cut(uint64_t id, kj::StringPtr why) {
   KJ_IF_MAYBE (channel, live.find(id)) {
-    if ((*channel)->cutWhy.size() == 0) cut(**channel, why);
+    if ((*channel)->cutWhy.size() == 0) cutNow(**channel, why);
   }
 }
 
 unsigned LiveChannels::cutIf(kj::FunctionParam<kj::Maybe<kj::StringPtr>(const ChannelEntry&)> why) {
-  unsigned count = 0;
+  kj::Vector<Live*> forbidden;
   for (auto& entry : live) {
     auto& channel = *entry.value;
     if (channel.cutWhy.size() > 0) continue;
     KJ_IF_MAYBE (reason, why(channel.entry)) {
-      cut(channel, *reason);
-      ++count;
+      channel.cutWhy = *reason;
+      forbidden.add(&channel);
     }
   }
-  return count;
+  cutNow(forbidden);
+  return unsigned(forbidden.size());
 }
 
 void LiveChannels::sessionGone(kj::StringPtr vm) {
@@ -134,7 +136,7 @@ void LiveChannels::sessionGone(kj::StringPtr vm) {
     if (!channel.entry.isBetweenVms()) {
       over.add(entry.key);
     } else if (channel.cutWhy.size() == 0) {
-      cut(channel, SESSION_ENDED);  // the other VM's session says what has passed
+      cutNow(channel, SESSION_ENDED);  // the other VM's session says what has passed
     }
   }
   for (auto id : over) finish(id, SESSION_ENDED, nullptr);
@@ -144,19 +146,30 @@ void LiveChannels::forEach(kj::FunctionParam<void(const ChannelEntry&)> what) co
   for (auto& entry : live) what(entry.value->entry);
 }
 
-void LiveChannels::cut(Live& channel, kj::StringPtr why) {
+void LiveChannels::cutNow(Live& channel, kj::StringPtr why) {
   channel.cutWhy = why;
-  channel.cutting = cutNow(channel).eagerlyEvaluate(
-      [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "internal", e.getDescription()); });
+  auto* one = &channel;
+  cutNow({&one, 1});
+}
+
+void LiveChannels::cutNow(kj::ArrayPtr<Live* const> channels) {
+  if (channels.size() == 0) return;
+  auto entries = KJ_MAP(channel, channels)->const ChannelEntry* {
+    return &channel->entry;
+  };
+  auto inSessions = handler.cutInSessions(entries).catch_([](kj::Exception&&) {}).fork();
+  for (auto* channel : channels) {
+    channel->cutting = cutNow(*channel, inSessions.addBranch()).eagerlyEvaluate([](kj::Exception&& e) {
+      logEvent(LogLevel::ERROR, "internal", e.getDescription());
+    });
+  }
 }
 
 // T114
-kj::Promise<void> LiveChannels::cutNow(Live& channel) {
+kj::Promise<void> LiveChannels::cutNow(Live& channel, kj::Promise<void> inSessions) {
   auto& timer = port.getTimer();
   // The sessions first: they reset their guests' ends, where an aborted socket might look like an orderly end.
-  return handler.cutInSessions(channel.entry)
-      .catch_([](kj::Exception&&) {})
-      .exclusiveJoin(timer.afterDelay(CUT_BY_FORCE))
+  return inSessions.exclusiveJoin(timer.afterDelay(CUT_BY_FORCE))
       .then([&channel, &timer]() {
         channel.abort();
         return timer.afterDelay(CLOSING_PATIENCE);

@@ -55,8 +55,8 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
  public:
   class Handler {
    public:
-    // To the session processes that hold it and are there; resolves when they have answered.
-    virtual kj::Promise<void> cutInSessions(const ChannelEntry& channel) = 0;
+    // To the session processes that hold them and are there; resolves when they have answered.
+    virtual kj::Promise<void> cutInSessions(kj::ArrayPtr<const ChannelEntry* const> channels) = 0;
     // It is no longer among them. `closing`: what a session said; null: none did.
     virtual void channelOver(const ChannelEntry& channel, kj::StringPtr why,
                              kj::Maybe<const ChannelClosing&> closing) = 0;
@@ -103,8 +103,10 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
 
   void countFor(kj::StringPtr vm);
   void uncountFor(kj::StringPtr vm);
-  void cut(Live& channel, kj::StringPtr why);
-  kj::Promise<void> cutNow(Live& channel);
+  // `cutWhy` of each says why. In one go: a thousand are over soon after the first.
+  void cutNow(kj::ArrayPtr<Live* const> channels);
+  kj::Promise<void> cutNow(Live& channel, kj::Promise<void> inSessions);
+  void cutNow(Live& channel, kj::StringPtr why);
   void giveUp(uint64_t id);
   void finish(uint64_t id, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing);
   void taskFailed(kj::Exception&& exception) override;

@@ -286,10 +286,10 @@ void SessionClient::setLimits(kj::FunctionParam<void(SetLimits)> fill) {
   }
 }
 
-kj::Promise<void> SessionClient::cutChannel(uint64_t id) {
+kj::Promise<void> SessionClient::cutChannels(kj::ArrayPtr<const uint64_t> ids) {
   KJ_IF_MAYBE (c, control) {
-    auto request = c->cutChannelRequest();
-    request.setId(id);
+    auto request = c->cutChannelsRequest();
+    request.setIds(ids);
     return request.send().ignoreResult();
   }
   return kj::READY_NOW;

@@ -121,7 +121,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   using SetLimits = schema::SessionControl::SetLimitsParams::Builder;
   // If it is attached.
   void setLimits(kj::FunctionParam<void(SetLimits)> fill);
-  kj::Promise<void> cutChannel(uint64_t id);
+  kj::Promise<void> cutChannels(kj::ArrayPtr<const uint64_t> ids);
   // Empty if the process does not say within TRAFFIC_DEADLINE.
   kj::Promise<LiveTraffic> channelTraffic();
   // Ends the process; another is started.

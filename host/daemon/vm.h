@@ -98,7 +98,7 @@ class Vm final : public SessionClient::Handler,
   PortCounters& port() override { return portCounters; }
   void showPort() override;
   kj::Promise<schema::ServeOutcome> serve(Serving serving) override { return client.serve(kj::mv(serving)); }
-  kj::Promise<void> cutChannel(uint64_t id) override { return client.cutChannel(id); }
+  kj::Promise<void> cutChannels(kj::ArrayPtr<const uint64_t> ids) override { return client.cutChannels(ids); }
   void restartSession(kj::StringPtr why) override { client.restart(why); }
 
   // A connection from this VM's address that was let in.

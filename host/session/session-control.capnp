@@ -43,8 +43,8 @@ interface SessionControl {
   # Numbers of the policy that is in force now: of the VM's port, and of rules. They count for what is open already. A rule
   # that is not named keeps its numbers; one that has no limits any more is named with none.
 
-  cutChannel @9 (id :UInt64) -> ();
-  # Resets it, if there is one with this id.
+  cutChannels @9 (ids :List(UInt64)) -> ();
+  # Resets those of them that there are.
 
   channelTraffic @10 () -> (channels :List(ChannelTraffic));
   # What has passed each channel that lives, for who wants to see it. Of one between VMs, each of the two sessions knows.

@@ -91,8 +91,8 @@ kj::Promise<void> SessionProcess::Control::setLimits(SetLimitsContext context) {
   return kj::READY_NOW;
 }
 
-kj::Promise<void> SessionProcess::Control::cutChannel(CutChannelContext context) {
-  process.channels.cut(context.getParams().getId());
+kj::Promise<void> SessionProcess::Control::cutChannels(CutChannelsContext context) {
+  for (auto id : context.getParams().getIds()) process.channels.cut(id);
   return kj::READY_NOW;
 }
 

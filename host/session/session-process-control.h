@@ -28,7 +28,7 @@ class SessionProcess::Control final : public schema::SessionControl::Server {
   kj::Promise<void> introduce(IntroduceContext context) override;
   kj::Promise<void> serve(ServeContext context) override;
   kj::Promise<void> setLimits(SetLimitsContext context) override;
-  kj::Promise<void> cutChannel(CutChannelContext context) override;
+  kj::Promise<void> cutChannels(CutChannelsContext context) override;
   kj::Promise<void> channelTraffic(ChannelTrafficContext context) override;
   kj::Promise<void> stop(StopContext context) override;
   kj::Promise<void> whenSerialFree(WhenSerialFreeContext context) override;

@@ -51,8 +51,8 @@ class LabVm final : public ChannelVm {
   PortCounters& port() override { return counters; }
   void showPort() override { ++timesShown; }
   kj::Promise<Outcome> serve(Serving serving) override;
-  kj::Promise<void> cutChannel(uint64_t id) override {
-    cuts.add(id);
+  kj::Promise<void> cutChannels(kj::ArrayPtr<const uint64_t> ids) override {
+    cuts.addAll(ids);
     return answersCuts ? kj::Promise<void>(kj::READY_NOW) : kj::Promise<void>(kj::NEVER_DONE);
   }
   void restartSession(kj::StringPtr why) override { restarts.add(kj::str(why)); }

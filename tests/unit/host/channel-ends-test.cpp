@@ -37,8 +37,8 @@ TEST_CASE("whoever connects is told how the channel ended, when its socket has b
     } else if (why == "reset") {
       channel.reset();
     } else if (why == "cut") {
-      auto request = lab.posternd->control.cutChannelRequest();
-      request.setId(id);
+      auto request = lab.posternd->control.cutChannelsRequest();
+      request.setIds({id});
       lab.take(request.send().ignoreResult());
     } else {
       lab.kill(lab.linked.guest);

@@ -371,15 +371,15 @@ TEST_CASE("a channel ends with the caller's connection, which is how a grant is 
   CHECK(lab.told().port.active == 1);
 }
 
-TEST_CASE("cutChannel cuts that channel, in the turn that follows, and no other") {
+TEST_CASE("cutChannels cuts those channels, in the turn that follows, and no other") {
   ChannelLab lab;
   auto caller = lab.introduce({"http"});
   TestSocket mine, other;
   auto id = lab.open(caller, mine);
   auto otherId = lab.open(caller, other);
   auto cut = [&]() {
-    auto request = lab.posternd->control.cutChannelRequest();
-    request.setId(id);
+    auto request = lab.posternd->control.cutChannelsRequest();
+    request.setIds({id});
     lab.take(request.send().ignoreResult());
   };
   cut();

@@ -435,8 +435,8 @@ TEST_CASE("a guest's channels outlive posternd: the next one finds them, and cut
   lab.tellAll();
   CHECK(lab.told().port.active == 2);
   lab.advance(10 * ABANDONED);
-  auto request = lab.posternd->control.cutChannelRequest();
-  request.setId(cutId);
+  auto request = lab.posternd->control.cutChannelsRequest();
+  request.setIds({cutId});
   lab.take(request.send().ignoreResult());
   CHECK(lab.soon([&]() { return cut.isOver(); }));
   CHECK((lab.closing()->why == "cut"));
