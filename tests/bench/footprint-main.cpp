@@ -153,7 +153,7 @@ class FootprintMain {
               amount = {1'000'000, 10'000, 30};
               return true;
             },
-            "1,000,000 pings and 10,000 reconnects, which takes half an hour; 100,000 and 200 if not given.")
+            "1,000,000 pings and 10,000 reconnects, which takes five to ten minutes; 100,000 and 200 if not given.")
         .addOption(
             {"quick"},
             [this]() {
