@@ -159,6 +159,7 @@ void Channels::adopt(ChannelVm& vm, ChannelClaim claim) {
   }
   KJ_IF_MAYBE (channel, known) {
     confirm(*channel, kj::mv(entry));
+    if (live.isBeingCut(id)) tasks.add(vm.cutChannels({&id, 1}));  // it was not told, since it had not claimed it
   } else {
     adoptNew(kj::mv(entry));
   }
@@ -268,8 +269,11 @@ void Channels::channelOver(const ChannelEntry& channel, kj::StringPtr why, kj::M
 }
 
 void Channels::disobeyed(const ChannelEntry& channel) {
-  KJ_IF_MAYBE (vm, find(channel.vm)) {
-    vm->restartSession(kj::str("it did not end channel ", formatChannelId(channel.id), ", which was cut"));
+  for (kj::StringPtr name : {channel.vm.asPtr(), channel.to.asPtr()}) {
+    if (!channel.isHeldBy(name)) continue;  // what another VM's session says of it binds nobody
+    KJ_IF_MAYBE (vm, find(name)) {
+      vm->restartSession(kj::str("it did not end channel ", formatChannelId(channel.id), ", which was cut"));
+    }
   }
 }
 

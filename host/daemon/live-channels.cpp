@@ -89,6 +89,11 @@ kj::Maybe<ChannelEntry&> LiveChannels::find(uint64_t id) {
   return nullptr;
 }
 
+bool LiveChannels::isBeingCut(uint64_t id) const {
+  KJ_IF_MAYBE (channel, live.find(id)) return (*channel)->cutWhy.size() > 0;
+  return false;
+}
+
 // T114
 void LiveChannels::closed(kj::StringPtr vm, const ChannelClosing& closing) {
   KJ_IF_MAYBE (found, live.find(closing.id)) {

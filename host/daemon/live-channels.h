@@ -74,6 +74,7 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
   // channel, and is ended with it.
   void add(ChannelEntry entry, kj::AutoCloseFd copy, kj::Maybe<kj::Promise<void>> program = nullptr);
   kj::Maybe<ChannelEntry&> find(uint64_t id);
+  bool isBeingCut(uint64_t id) const;
   // One that is known, by the session of the VM that asked: it counts for that VM from now on.
   void confirm(ChannelEntry& channel);
 

@@ -13,17 +13,30 @@ namespace postern::host {
 // T92
 kj::AutoCloseFd PassedSockets::standInFor(StrangersFd socket) {
   kj::AutoCloseFd standIn(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  // A stand-in that had its number is gone, and nobody has taken what it stood for.
-  if (standIn != nullptr) sockets[standIn] = kj::mv(socket);
+  if (standIn == nullptr) return standIn;
+  (void)remove(standIn);  // a stand-in that had its number is gone, and nobody has taken what it stood for
+  if (sockets.size() == MAX_WAITING) sockets.pop_front();
+  sockets.emplace_back(standIn.get(), kj::mv(socket));
   return standIn;
+}
+
+// Null: none waits under this number.
+StrangersFd PassedSockets::remove(int standIn) {
+  for (auto i = sockets.begin(); i != sockets.end(); ++i) {
+    if (i->first != standIn) continue;
+    auto socket = kj::mv(i->second);
+    sockets.erase(i);
+    return socket;
+  }
+  return {};
 }
 
 kj::Promise<StrangersFd> PassedSockets::take(schema::Descriptor::Client descriptor) {
   return descriptor.getFd().then(
       [this, self = kj::addRef(*this), descriptor](kj::Maybe<int> fd) mutable -> kj::Promise<StrangersFd> {
         KJ_IF_MAYBE (number, fd) {
-          auto passed = sockets.find(*number);
-          if (passed != sockets.end()) return kj::mv(sockets.extract(passed).mapped());
+          auto passed = remove(*number);
+          if (passed >= 0) return kj::mv(passed);
         }
         return takeDescriptor(kj::mv(descriptor)).then([](kj::Maybe<kj::AutoCloseFd> taken) -> StrangersFd {
           KJ_IF_MAYBE (own, taken) return kj::mv(*own);

@@ -32,6 +32,10 @@ void judge(const Endpoint& endpoint) {
       expect(vsock.cid != 0, "nothing listens at the hypervisor's context id");
       expect(vsock.port >= 1 && vsock.port <= MAX_PORT, "a port is a port");
     }
+    KJ_CASE_ONEOF(libvirt, LibvirtEndpoint) {
+      expect(libvirt.domain.size() > 0, "a domain has a name");
+      for (char c : libvirt.domain) expect(c >= ' ' && c <= '~' && c != '/', "a domain's name is printable");
+    }
   }
   auto text = toString(endpoint);
   auto again = parseEndpoint(text);
