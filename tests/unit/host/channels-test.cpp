@@ -717,6 +717,26 @@ TEST_CASE("a new posternd adopts what is still allowed, and cuts the rest") {
   CHECK(says(lab.auditText(), R"("channel":"0000000000000001","to":"vm:db1","why":"policy","bytes-there":3)"));
 }
 
+// T113
+TEST_CASE("a session that claims channels of another VM, and does not end them, costs itself and nobody else") {
+  PairLab lab;
+  lab.db.answersCuts = false;
+  adopt(lab, lab.db, claimedFrom(1, "web1", "http"));  // which the policy does not allow
+  CHECK((lab.db.cuts.size() == 1 && lab.web.cuts.size() == 0));
+  CHECK(lab.soon([&]() { return lab.db.restarts.size() == 1; }));
+  CHECK(lab.web.restarts.size() == 0);
+  CHECK(lab.channels->living().size() == 0);
+}
+
+// T113
+TEST_CASE("a session that claims a channel which is being cut is told so") {
+  PairLab lab;
+  lab.db.answersCuts = false;
+  adopt(lab, lab.db, claimedFrom(1, "web1", "http"));
+  adopt(lab, lab.web, claimed(1, "db1", "http"));
+  CHECK((lab.web.cuts.size() >= 1 && lab.web.cuts[0] == 1));
+}
+
 TEST_CASE("an adopted channel between VMs that has finished at one is left alone until the other says so too") {
   PairLab lab;
   adopt(lab, lab.web, claimed(1, "db1", "postgres"));

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "tests/support/comes-to.h"
 #include "tests/support/lingering-tcp.h"
 #include "tests/unit/host/channel-fixture.h"
 #include "tests/unit/host/tcp-pair.h"
@@ -78,6 +79,28 @@ TEST_CASE("a socket is taken once; what comes under the number of its stand-in a
   socklen_t size = sizeof(domain);
   REQUIRE(getsockopt(mine, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0);
   CHECK(domain == AF_UNIX);
+}
+
+// T92
+TEST_CASE("sockets that nobody takes do not pile up: the oldest are closed, the newest still taken") {
+  auto io = kj::setupAsyncIo();
+  auto passed = kj::refcounted<PassedSockets>();
+  kj::Vector<kj::AutoCloseFd> peers, standIns;
+  for (int i = 0; i < 200; ++i) {
+    auto pair = newSocketPair(SOCK_STREAM);
+    standIns.add(passed->standInFor(kj::mv(pair.first)));
+    peers.add(kj::mv(pair.second));
+  }
+  auto closed = [&]() {
+    unsigned count = 0;
+    for (auto& peer : peers) {
+      char byte;
+      count += recv(peer, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+    }
+    return count;
+  };
+  CHECK(postern::test::comesTo(closed, 136u));
+  CHECK(isConnectedStream(passed->take(newDescriptor(kj::mv(standIns.back()))).wait(io.waitScope)));
 }
 
 TEST_CASE("what is connected at both ends is told from what is not") {
