@@ -13,6 +13,9 @@ namespace {
 
 // From the last byte of a peer that takes no more to the reset that tells the writer: time for that byte to arrive.
 constexpr auto LINGER = 2 * kj::SECONDS;
+// For so long nobody may take anything of what such a peer had said; then the writer learns of it none the less, since
+// he may be the one who would have to read.
+constexpr auto STALLED = 10 * kj::SECONDS;
 constexpr linger CUT{1, 0};
 
 int socketOption(int fd, int option) {
@@ -59,11 +62,10 @@ class SocketEnd final : public RelayEnd {
   bool receivedAll = false;
   bool sentAll = false;
   bool takesNoMore = false;               // a Unix peer; what it had said is still read
-  kj::Maybe<kj::TimePoint> lingersUntil;  // once all of that was
+  kj::Maybe<kj::TimePoint> lingersUntil;  // from then on, and later with each piece that is read
 
   bool isReset() const { return fd < 0; }
   bool hasLingered() const;
-  void lingerIfDue();
   bool hasClosed();
   bool wasReset();
   Result failed();
@@ -74,7 +76,10 @@ RelayEnd::Result SocketEnd::read(kj::ArrayPtr<kj::byte> space) {
   ssize_t got = 0;
   if (!receivedAll) {
     got = receiveBytes(fd, space);
-    if (got > 0) return {State::OPEN, size_t(got)};
+    if (got > 0) {
+      if (takesNoMore) lingersUntil = timer.now() + STALLED;
+      return {State::OPEN, size_t(got)};
+    }
     if (got < 0 && errno == ECONNRESET && !tcp) {
       takesNoMore = true;  // it closed with something unread, and all that it had said was read
       got = 0;
@@ -83,8 +88,8 @@ RelayEnd::Result SocketEnd::read(kj::ArrayPtr<kj::byte> space) {
   }
   watch.nothingToRead();
   if (got < 0) return {State::OPEN, 0};
+  if (!receivedAll && takesNoMore) lingersUntil = timer.now() + LINGER;
   receivedAll = true;
-  lingerIfDue();
   return wasReset() || hasLingered() ? failed() : Result{State::FINISHED, 0};
 }
 
@@ -100,8 +105,8 @@ RelayEnd::Result SocketEnd::write(kj::ArrayPtr<const kj::byte> bytes) {
     return {State::OPEN, size_t(sent)};
   }
   if (errno == EPIPE && hasClosed()) {
+    if (!takesNoMore) lingersUntil = timer.now() + (receivedAll ? LINGER : STALLED);
     takesNoMore = true;
-    lingerIfDue();
     return hasLingered() ? failed() : Result{State::OPEN, 0};
   }
   if (errno != EAGAIN && errno != EWOULDBLOCK) return failed();
@@ -110,19 +115,16 @@ RelayEnd::Result SocketEnd::write(kj::ArrayPtr<const kj::byte> bytes) {
 }
 
 kj::Promise<void> SocketEnd::whenReadable() {
-  KJ_IF_MAYBE (until, lingersUntil) return timer.atTime(*until);
+  KJ_IF_MAYBE (until, lingersUntil) {
+    if (receivedAll) return timer.atTime(*until);
+  }
   return watch.whenReadable();
 }
 
 kj::Promise<void> SocketEnd::whenWritable() {
   if (sentAll) return kj::READY_NOW;
   KJ_IF_MAYBE (until, lingersUntil) return timer.atTime(*until);
-  if (takesNoMore) return kj::NEVER_DONE;  // the reader comes to its end
   return watch.whenWritable();
-}
-
-void SocketEnd::lingerIfDue() {
-  if (takesNoMore && receivedAll && lingersUntil == nullptr) lingersUntil = timer.now() + LINGER;
 }
 
 // A Unix peer, as a whole: one that reads no more and stays has reset.

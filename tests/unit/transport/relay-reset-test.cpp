@@ -186,6 +186,19 @@ TEST_CASE(
   }
 }
 
+// T94
+TEST_CASE(
+    "a writer that does not read is told within seconds that a Unix program has closed, whatever that one had said") {
+  RelayLab lab;
+  Stage stage(lab, SocketKind::UNIX, Moment::STALLED);
+  stage.line.hostProgram = nullptr;
+  lab.pass(3 * kj::SECONDS);
+  CHECK_FALSE(stage.line.hostOutcome.poll(lab.waitScope));  // he might still read
+  lab.pass(8 * kj::SECONDS);
+  lab.expect(stage.line, RelayOutcome::RESET, RelayOutcome::RESET);
+  stage.checkCut(*stage.line.guestProgram);
+}
+
 TEST_CASE("a Unix program that has gone is a reset to its writer") {
   RelayLab lab;
   Stage stage(lab, SocketKind::UNIX, Moment::IDLE);
