@@ -136,7 +136,10 @@ struct FileWorker::Parked {
     }
     // The loop ends before the thread does: it goes on using all this until the process ends.
     pthread_detach(shared->thread);
-    static_cast<void>(new kj::Own<Shared>(kj::mv(shared)));
+    static std::mutex mutex;
+    static auto* const kept = new kj::Vector<kj::Own<Shared>>();
+    std::lock_guard lock(mutex);
+    kept->add(kj::mv(shared));
   }
   KJ_DISALLOW_COPY(Parked);
 };
