@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -86,16 +87,21 @@ class Closers {
 
 struct AllClosers {
   Closers sockets, files;
+  AllClosers* before;  // of the process that this one was forked from
 };
+
+std::atomic<AllClosers*> current = nullptr;
 
 // Never destroyed: their threads use them to the process's end.
 AllClosers& allClosers() {
-  static auto* all = [] {
+  static bool const made = [] {
+    current = new AllClosers{{}, {}, nullptr};
     // A child has none of the threads.
-    pthread_atfork(nullptr, nullptr, [] { new (&allClosers()) AllClosers(); });
-    return new AllClosers();
+    pthread_atfork(nullptr, nullptr, [] { current = new AllClosers{{}, {}, current}; });
+    return true;
   }();
-  return *all;
+  (void)made;
+  return *current;
 }
 
 }  // namespace
