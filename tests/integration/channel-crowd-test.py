@@ -28,7 +28,7 @@ class CrowdTest(unittest.TestCase):
     def setUpClass(cls):
         cls.lab = lab = channels.ChannelLab(PROGRAMS)
         cls.addClassCleanup(lab.close)
-        lab.policy(*channels.ALL_RULES)
+        lab.policy(*channels.HURRIED_RULES)
         lab.start_posternd()
         web, db = lab.vm_of("web1"), lab.vm_of("db1")
         cls.service = db.export("postgres")

@@ -45,6 +45,9 @@ def allow(name, who, to, call, more="", kind="allow"):
 
 ALL_RULES = (allow("people", "host", "any", "service.*"), allow("uplink", "any", "host", "service.*"),
              allow("between", "any", "any", "service.*"))
+# The same for those who begin more channels than a guest may where no rule says how many (docs/POLICY.md).
+HURRIED_RULES = ALL_RULES[:1] + tuple(allow(name, "any", to, "service.*", 'limit = { calls = "100000/s" }')
+                                      for name, to in (("uplink", "host"), ("between", "any")))
 
 
 class Service:
