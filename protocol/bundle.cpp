@@ -16,32 +16,7 @@ namespace {
 
 constexpr kj::StringPtr PREFIX = "postern-bundle-1:"_kj;
 constexpr uint16_t FORMAT = 1;
-constexpr size_t CHECKSUM_BYTES = 16;
-constexpr int VARIANT = sodium_base64_VARIANT_URLSAFE_NO_PADDING;
 constexpr size_t MAX_MESSAGE_BYTES = MAX_BUNDLE_BYTES / 4 * 3;
-
-bool isSpace(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\0';  // fw_cfg files may end in NUL
-}
-
-kj::ArrayPtr<const char> trimmed(kj::ArrayPtr<const char> text) {
-  while (text.size() > 0 && isSpace(text.front())) text = text.slice(1, text.size());
-  while (text.size() > 0 && isSpace(text.back())) text = text.slice(0, text.size() - 1);
-  return text;
-}
-
-void checksum(kj::ArrayPtr<const kj::byte> message, kj::byte (&out)[CHECKSUM_BYTES]) {
-  crypto_generichash(out, sizeof(out), message.begin(), message.size(), nullptr, 0);
-}
-
-// sodium_base642bin() of 1.0.18 takes some bytes above 127 for digits.
-bool isBase64(kj::ArrayPtr<const char> text) {
-  for (char c : text) {
-    bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-    if (!good) return false;
-  }
-  return true;
-}
 
 // Checked fields of a message, or null.
 kj::Maybe<kj::Own<Bundle>> take(schema::Bundle::Reader in) {
@@ -68,10 +43,6 @@ int digitOf(char c) {
 }
 
 }  // namespace
-
-SecretText::~SecretText() {
-  if (text.size() > 0) sodium_memzero(text.begin(), text.size());
-}
 
 kj::StringPtr describe(BundleError error) {
   switch (error) {
@@ -101,45 +72,21 @@ SecretText encodeBundle(const Bundle& bundle) {
   out.setLifetimeSeconds(bundle.lifetimeSeconds);
   auto words = capnp::messageToFlatArray(message);
   sodium_memzero(token.begin(), 32);
-  auto bytes = words.asBytes();
-  auto whole = kj::heapArray<kj::byte>(bytes.size() + CHECKSUM_BYTES);
-  memcpy(whole.begin(), bytes.begin(), bytes.size());
-  kj::byte sum[CHECKSUM_BYTES];
-  checksum(bytes, sum);
-  memcpy(whole.begin() + bytes.size(), sum, sizeof(sum));
-  KJ_DEFER({
-    sodium_memzero(bytes.begin(), bytes.size());
-    sodium_memzero(whole.begin(), whole.size());
-  });
-  auto text = kj::heapString(PREFIX.size() + sodium_base64_encoded_len(whole.size(), VARIANT) - 1);
-  memcpy(text.begin(), PREFIX.begin(), PREFIX.size());
-  sodium_bin2base64(text.begin() + PREFIX.size(), text.size() - PREFIX.size() + 1, whole.begin(), whole.size(),
-                    VARIANT);
-  KJ_ASSERT(text.size() <= MAX_BUNDLE_BYTES);
-  return SecretText(kj::mv(text));
+  KJ_DEFER(sodium_memzero(words.begin(), words.asBytes().size()));
+  auto line = encodeLine(PREFIX, words.asBytes());
+  KJ_ASSERT(line.get().size() <= MAX_BUNDLE_BYTES);
+  return line;
 }
 
-// T42
 kj::OneOf<kj::Own<Bundle>, BundleError> parseBundle(kj::ArrayPtr<const char> untrusted) {
-  auto text = trimmed(untrusted);
-  if (text.size() < PREFIX.size() || memcmp(text.begin(), PREFIX.begin(), PREFIX.size()) != 0) {
-    return BundleError::NOT_A_BUNDLE;
-  }
-  text = text.slice(PREFIX.size(), text.size());
-  if (text.size() > MAX_BUNDLE_BYTES || !isBase64(text)) return BundleError::DAMAGED;
-
-  alignas(8) kj::byte bytes[MAX_MESSAGE_BYTES + 64];
+  alignas(8) kj::byte bytes[MAX_MESSAGE_BYTES + LINE_CHECKSUM_BYTES];
   KJ_DEFER(sodium_memzero(bytes, sizeof(bytes)));
-  size_t size = 0;
-  const char* end = nullptr;
-  int failed = sodium_base642bin(bytes, sizeof(bytes), text.begin(), text.size(), nullptr, &size, &end, VARIANT);
-  if (failed != 0 || end != text.end() || size <= CHECKSUM_BYTES) return BundleError::DAMAGED;
-  size -= CHECKSUM_BYTES;
-  kj::byte sum[CHECKSUM_BYTES];
-  checksum(kj::arrayPtr(bytes, size), sum);
-  if (sodium_memcmp(sum, bytes + size, CHECKSUM_BYTES) != 0 || size % sizeof(capnp::word) != 0) {
-    return BundleError::DAMAGED;
+  auto decoded = decodeLine(PREFIX, untrusted, kj::arrayPtr(bytes, sizeof(bytes)));
+  KJ_IF_MAYBE (error, decoded.tryGet<LineError>()) {
+    return *error == LineError::OTHER_PREFIX ? BundleError::NOT_A_BUNDLE : BundleError::DAMAGED;
   }
+  auto size = decoded.get<size_t>();
+  if (size % sizeof(capnp::word) != 0) return BundleError::DAMAGED;
 
   kj::OneOf<kj::Own<Bundle>, BundleError> result = BundleError::DAMAGED;
   auto broken = kj::runCatchingExceptions([&]() {

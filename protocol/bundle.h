@@ -1,16 +1,12 @@
 #pragma once
-// Bundle: what `postern enroll` gives to a guest, as one line of printable ASCII that survives SMBIOS strings, fw_cfg,
-// cloud-init and a terminal:
-//
-//   bundle = "postern-bundle-1:" base64url( message | BLAKE2b-128 of message )      no padding
-//
-// The message is bundle.capnp's Bundle. The checksum finds a truncated or mistyped bundle and says so; it proves
-// nothing. Holds a token, so its text is a secret too: whoever makes or reads one wipes it.
+// Bundle: what `postern enroll` gives to a guest, as one line (checked-line.h) that begins with "postern-bundle-1:" and
+// holds bundle.capnp's Bundle. It has a token in it, so its text is a secret too: whoever makes or reads one wipes it.
 
 #include <kj/array.h>
 #include <kj/one-of.h>
 #include <kj/string.h>
 
+#include "protocol/checked-line.h"
 #include "protocol/keys.h"
 
 namespace postern {
@@ -27,20 +23,6 @@ struct Bundle {
   kj::String transport;
   kj::String grants;
   uint32_t lifetimeSeconds = 0;
-};
-
-// Text that wipes itself.
-class SecretText {
- public:
-  explicit SecretText(kj::String text) : text(kj::mv(text)) {}
-  SecretText(SecretText&&) = default;
-  SecretText& operator=(SecretText&&) = delete;
-  ~SecretText();
-  KJ_DISALLOW_COPY(SecretText);
-  kj::StringPtr get() const { return text; }
-
- private:
-  kj::String text;
 };
 
 enum class BundleError {
