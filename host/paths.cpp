@@ -7,6 +7,7 @@ Paths::Paths(kj::StringPtr root)
       policyFolder(kj::str(root, "/etc/postern/policy.d")),
       grantsFolder(kj::str(root, "/var/lib/postern/grants.d")),
       vmFolder(kj::str(root, "/var/lib/postern/vms")),
+      transferKey(kj::str(root, "/var/lib/postern/transfer.key")),
       auditLog(kj::str(root, "/var/log/postern/audit.log")),
       controlSocket(kj::str(root, "/run/postern/control.sock")),
       board(kj::str(root, "/run/postern/board")),

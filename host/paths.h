@@ -13,6 +13,7 @@ struct Paths {
   kj::String policyFolder;   // /etc/postern/policy.d: *.toml, root's
   kj::String grantsFolder;   // /var/lib/postern/grants.d: *.toml, written by `enroll --grant`, posternd's
   kj::String vmFolder;       // /var/lib/postern/vms: NAME.toml (registry.h), NAME.state (protocol/identity.h), 0700
+  kj::String transferKey;    // /var/lib/postern/transfer.key: this host's (move/transfer-key.h)
   kj::String auditLog;       // /var/log/postern/audit.log
   kj::String controlSocket;  // /run/postern/control.sock, 0660
   kj::String board;          // /run/postern/board, 0640 (board/layout.h)

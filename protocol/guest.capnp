@@ -64,6 +64,11 @@ interface Guest {
   # The operations, for one caller. Dropping the capability cancels what is under way for it, but for connections that
   # are open: the host resets their channels, or lets them come to their end. Never refuses: each call is decided when it
   # is made.
+
+  rekey @1 (hostPublicKey :Data, token :Data) -> (refusal :Refusal);
+  # The host wants new keys on both ends: 32 bytes each, as a bundle for this VM has them. Returns when the guest has made
+  # its own and stored them; then it ends this session and enrols with them. Until it has, the old ones count. Refusals:
+  # `invalid`; `busy`: another rekeying is being finished; `failed`: it could not store them.
 }
 
 interface GuestCalls {

@@ -54,6 +54,8 @@ struct HostState {
     linkSecret @2 :Data;
     sessionCounter @3 :UInt64;
     # The highest that this guest has confirmed.
+    inherited @4 :Bool;
+    # Another host had these keys before, and may have a copy: they are replaced when the guest is next here.
   }
 
   struct Offer {

@@ -119,6 +119,7 @@ bool take(schema::HostState::Pair::Reader in, const VmId& vm, HostPair& pair) {
       pair.identity.own.pair = noise::KeyPair::from(kj::mv(*own));
       pair.identity.linkSecret.bytes = kj::mv(*link);
       pair.sessionCounter = in.getSessionCounter();
+      pair.inherited = in.getInherited();
       return copyTo(in.getGuestPublicKey(), pair.identity.guest.bytes);
     }
   }
@@ -203,6 +204,7 @@ kj::Array<kj::byte> encodeState(const HostState& state) {
       current.setGuestPublicKey(data(pair->identity.guest.bytes));
       current.setLinkSecret(pair->identity.linkSecret.bytes.asPtr());
       current.setSessionCounter(pair->sessionCounter);
+      current.setInherited(pair->inherited);
     }
     KJ_IF_MAYBE (o, state.offer) {
       auto offer = out.initOffer();

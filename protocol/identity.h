@@ -38,6 +38,7 @@ struct GuestState {
 struct HostPair {
   HostIdentity identity;
   uint64_t sessionCounter = 0;
+  bool inherited = false;  // from another host, which may still have them
 };
 
 struct HostOffer {

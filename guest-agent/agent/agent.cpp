@@ -97,7 +97,7 @@ kj::Promise<Agent::Pace> Agent::tryFrom(kj::Vector<Pairing::Attempt> attempts, s
 
 void Agent::begin(kj::Own<Session> session) {
   live = nullptr;
-  auto server = newGuestServer(services, *session);
+  auto server = newGuestServer(services, *this, *session);
   live = kj::heap<LiveSession>(kj::mv(session), kj::mv(server), heartbeats, consumers, timer);
   liveSince = timer.now();
   renewing = false;
@@ -215,6 +215,19 @@ kj::Promise<void> Agent::interrupted() {
 void Agent::keysChanged() {
   told.clear();
   KJ_IF_MAYBE (i, interruption) (*i)->fulfill();
+}
+
+kj::Maybe<Rekeying::NotDone> Agent::rekey(const HostPublicKey& host, EnrolmentToken token) {
+  auto begun = pairing.rekey(host, kj::mv(token));
+  KJ_IF_MAYBE (error, begun.tryGet<VaultError>()) {
+    logError("state-file", error->text);
+    return NotDone{schema::Refusal::Reason::FAILED, kj::str("the new keys could not be stored")};
+  }
+  if (!begun.get<bool>()) return NotDone{schema::Refusal::Reason::BUSY, kj::str("a rekeying is being finished")};
+  logInfo("rekeying", "the host asks for new keys");
+  // The answer goes first.
+  tasks.add(kj::evalLast([this]() { keysChanged(); }));
+  return nullptr;
 }
 
 void Agent::guestStops(schema::Goodbye why) {

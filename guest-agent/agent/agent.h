@@ -24,7 +24,7 @@
 
 namespace postern::guest {
 
-class Agent final : private kj::TaskSet::ErrorHandler {
+class Agent final : private Rekeying, private kj::TaskSet::ErrorHandler {
  public:
   // All that is referred to outlives the agent. `timer` goes by CLOCK_MONOTONIC; `instance` is this process's own
   // number.
@@ -105,6 +105,7 @@ class Agent final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> pause(Pace pace);
   kj::Promise<void> interrupted();
   void tell(kj::StringPtr event, kj::String text);
+  kj::Maybe<NotDone> rekey(const HostPublicKey& host, EnrolmentToken token) override;
   void taskFailed(kj::Exception&& exception) override;
 };
 

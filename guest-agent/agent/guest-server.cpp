@@ -1,5 +1,7 @@
 #include "guest-agent/agent/guest-server.h"
 
+#include <string.h>
+
 namespace postern::guest {
 
 namespace {
@@ -94,7 +96,8 @@ class CallsServer final : public schema::GuestCalls::Server {
 
 class Server final : public schema::Guest::Server {
  public:
-  Server(const GuestServices& services, Session& session) : services(services), session(session) {}
+  Server(const GuestServices& services, Rekeying& rekeying, Session& session)
+      : services(services), rekeying(rekeying), session(session) {}
 
  protected:
   kj::Promise<void> callsFor(CallsForContext context) override {
@@ -106,15 +109,32 @@ class Server final : public schema::Guest::Server {
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> rekey(RekeyContext context) override {
+    auto host = context.getParams().getHostPublicKey();
+    auto token = context.getParams().getToken();
+    if (host.size() != noise::KEY_BYTES || token.size() != noise::KEY_BYTES) {
+      fill(context.getResults().initRefusal(), schema::Refusal::Reason::INVALID, "a key and a token have 32 bytes");
+      return kj::READY_NOW;
+    }
+    HostPublicKey key;
+    memcpy(key.bytes.data(), host.begin(), host.size());
+    KJ_IF_MAYBE (refused, rekeying.rekey(key, EnrolmentToken{Secret<32>(token)})) {
+      fill(context.getResults().initRefusal(), refused->reason, refused->detail);
+    }
+    context.releaseParams();
+    return kj::READY_NOW;
+  }
+
  private:
   const GuestServices& services;
+  Rekeying& rekeying;
   Session& session;
 };
 
 }  // namespace
 
-schema::Guest::Client newGuestServer(const GuestServices& services, Session& session) {
-  return kj::heap<Server>(services, session);
+schema::Guest::Client newGuestServer(const GuestServices& services, Rekeying& rekeying, Session& session) {
+  return kj::heap<Server>(services, rekeying, session);
 }
 
 }  // namespace postern::guest

@@ -11,9 +11,21 @@
 #include "guest-agent/power/power-service.h"
 #include "guest-agent/services/channel-service.h"
 #include "protocol/guest.capnp.h"
+#include "protocol/keys.h"
 #include "protocol/session.h"
 
 namespace postern::guest {
+
+// Takes the new keys that the host asks for (guest.capnp's rekey()).
+class Rekeying {
+ public:
+  struct NotDone {
+    schema::Refusal::Reason reason;
+    kj::String detail;
+  };
+  // Null: they are on the disk, and the session ends for the next one.
+  virtual kj::Maybe<NotDone> rekey(const HostPublicKey& host, EnrolmentToken token) = 0;
+};
 
 // What calls of all sessions share; outlives them.
 struct GuestServices {
@@ -24,7 +36,7 @@ struct GuestServices {
   ChannelService& channels;
 };
 
-// As bootstrap of the session, which outlives the RPC system over it.
-schema::Guest::Client newGuestServer(const GuestServices& services, Session& session);
+// As bootstrap of the session, which outlives the RPC system over it, as `rekeying` does.
+schema::Guest::Client newGuestServer(const GuestServices& services, Rekeying& rekeying, Session& session);
 
 }  // namespace postern::guest

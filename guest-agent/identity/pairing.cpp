@@ -109,6 +109,17 @@ kj::OneOf<Pairing::Told, VaultError> Pairing::consider(kj::ArrayPtr<const kj::Ow
   return kj::mv(told);
 }
 
+kj::OneOf<bool, VaultError> Pairing::rekey(const HostPublicKey& host, EnrolmentToken token) {
+  auto& identity = *KJ_REQUIRE_NONNULL(current, "a host without an identity has no session");
+  KJ_IF_MAYBE (state, successor) {
+    if ((*state)->linkSecret != nullptr) return false;
+  }
+  candidates.clear();
+  KJ_IF_MAYBE (error, dropSuccessor()) return kj::mv(*error);
+  candidates.push_back(Candidate{identity.vm, host, kj::mv(token)});
+  return nextCandidate();
+}
+
 // A successor that the host has not accepted yet goes with its bundle, so that a better one finds its place.
 kj::Maybe<VaultError> Pairing::dropIfReplaced(kj::ArrayPtr<const kj::Own<Bundle>> bundles) {
   KJ_IF_MAYBE (state, successor) {

@@ -65,6 +65,10 @@ class Pairing {
   };
   kj::OneOf<Told, VaultError> consider(kj::ArrayPtr<const kj::Own<Bundle>> bundles);
 
+  // New keys that the host of the current identity asks for, over a session of it: as a bundle for the same VM. What is
+  // still to be tried, and has no ACCEPT yet, makes place. False: a rekeying that has its ACCEPT is not finished.
+  [[nodiscard]] kj::OneOf<bool, VaultError> rekey(const HostPublicKey& host, EnrolmentToken token);
+
   bool isEnrolled() const;
   kj::Maybe<VmId> vm() const;
   // Whether there is a bundle that was taken since, and that attempts() did not have when a round began.

@@ -65,6 +65,21 @@ struct VmRekeyArguments {
   kj::String vm;
   BundleArguments bundle;
 };
+struct HostKeyArguments {};
+struct VmExportArguments {
+  kj::String vm;
+  kj::String to;               // a host's transfer key
+  bool cancel = false;         // in place of all else
+  kj::Maybe<kj::String> file;  // null or "-": standard output
+  bool force = false;          // replaces the file
+};
+struct VmImportArguments {
+  kj::String vm;               // what it has to be; empty: any
+  kj::Maybe<kj::String> file;  // null or "-": standard input
+  kj::String transport;
+  kj::String from;
+  bool grants = false;
+};
 
 struct PowerArguments {
   schema::PowerRequest::Action action;
@@ -169,13 +184,14 @@ struct ChannelCloseArguments {
 using ServiceCommand = kj::OneOf<ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
                                  ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
 // One of these; kj::OneOf has not room for all commands side by side.
+using VmCommand = kj::OneOf<VmListArguments, VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments,
+                            HostKeyArguments, VmExportArguments, VmImportArguments>;
 using FileCommand =
     kj::OneOf<CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
 using Command =
-    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments, VmShowArguments,
-              VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments, EventsArguments,
+    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, PowerArguments, EventsArguments,
               PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments,
-              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, FileCommand, ServiceCommand>;
+              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, VmCommand, FileCommand, ServiceCommand>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

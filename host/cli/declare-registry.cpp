@@ -1,4 +1,5 @@
 #include "host/cli/declare.h"
+#include "host/move/transfer-key.h"
 #include "protocol/bundle.h"
 #include "transport/endpoint.h"
 
@@ -95,6 +96,48 @@ void declareSet(CLI::App& vm, Declared& declared) {
       });
 }
 
+std::string notHostKey(const std::string& text) {
+  if (host::parseTransferKey(kj::arrayPtr(text.data(), text.size())) != nullptr) return {};
+  return "no whole key of a host; `postern vm host-key` on that host shows it";
+}
+
+CLI::Option* addHostKey(CLI::App& app, const char* name, kj::String& target, const char* help) {
+  return addText(app, name, target, help)->check(CLI::Validator(notHostKey, "", "host key"))->type_name("HOSTKEY");
+}
+
+void declareExport(CLI::App& vm, Declared& declared) {
+  addCommand<VmExportArguments>(
+      vm, "export", "Moves a VM to another host: inactive here, sealed to that host's key", declared,
+      [](CLI::App& sub, VmExportArguments& arguments) {
+        addVm(sub, arguments.vm);
+        addHostKey(sub, "--to", arguments.to, "The other host's key: `postern vm host-key` there");
+        addText(sub, "--file", arguments.file, "Where the export goes (default: -, standard output)")
+            ->type_name("FILE");
+        sub.add_flag("--force", arguments.force, "Replaces the file if there is one");
+        sub.add_flag("--cancel", arguments.cancel, "Takes the VM back; only if the other host has not imported it");
+      },
+      [](const VmExportArguments& arguments) -> kj::Maybe<kj::String> {
+        if (arguments.cancel && (arguments.to.size() > 0 || arguments.file != nullptr)) {
+          return kj::str("--cancel goes with the VM alone");
+        }
+        if (!arguments.cancel && arguments.to.size() == 0) return kj::str("--to is required, or --cancel");
+        return nullptr;
+      });
+}
+
+void declareImport(CLI::App& vm, Declared& declared) {
+  addCommand<VmImportArguments>(
+      vm, "import", "Takes a VM that another host has exported to this one", declared,
+      [](CLI::App& sub, VmImportArguments& arguments) {
+        addVm(sub, arguments.vm)->required(false);
+        addText(sub, "--file", arguments.file, "The export (default: -, standard input)")->type_name("FILE");
+        addEndpoint(sub, "--transport", arguments.transport,
+                    "Where it connects here, as for enroll; a VM that comes back has its own");
+        addHostKey(sub, "--from", arguments.from, "Refuses what comes from another host than that");
+        sub.add_flag("--grants", arguments.grants, "Takes the rules of enroll --grant that it had there");
+      });
+}
+
 }  // namespace
 
 void declareRegistry(CLI::App& app, Declared& declared) {
@@ -115,6 +158,10 @@ void declareRegistry(CLI::App& app, Declared& declared) {
         addBundle(sub, arguments.bundle);
       },
       [](const VmRekeyArguments& arguments) { return checkBundle(arguments.bundle); });
+  addCommand<HostKeyArguments>(vm, "host-key", "Shows the key of this host that VMs are exported to", declared,
+                               [](CLI::App&, HostKeyArguments&) {});
+  declareExport(vm, declared);
+  declareImport(vm, declared);
 }
 
 }  // namespace postern::cli

@@ -32,6 +32,9 @@ template <typename T>
 concept IsFileCommand =
     IsOneOf<T, CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
 template <typename T>
+concept IsVmCommand = IsOneOf<T, VmListArguments, VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments,
+                              HostKeyArguments, VmExportArguments, VmImportArguments>;
+template <typename T>
 concept IsServiceCommand = IsOneOf<T, ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
                                    ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
 
@@ -46,6 +49,8 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
     declared.problem = check(*arguments);
     if constexpr (IsFileCommand<T>) {
       declared.command = Command(FileCommand(kj::mv(*arguments)));
+    } else if constexpr (IsVmCommand<T>) {
+      declared.command = Command(VmCommand(kj::mv(*arguments)));
     } else if constexpr (IsServiceCommand<T>) {
       declared.command = Command(ServiceCommand(kj::mv(*arguments)));
     } else {

@@ -75,7 +75,7 @@ kj::String bundleText(const IssuedBundle& issued, const kj::Maybe<LibvirtDomain:
 }
 
 IssuedBundle issueFirstBundle(Invocation& run, kj::StringPtr vm, const Registration& registration,
-                              kj::StringPtr guestPolicy, BundleFile& file) {
+                              kj::StringPtr guestPolicy, SecretFile& file) {
   try {
     return issueBundle(run, vm, "admin.enroll", registration.transport, guestPolicy, registration.bundle, file);
   } catch (CommandFailure& failed) {

@@ -9,6 +9,8 @@ namespace postern::cli {
 
 namespace {
 
+constexpr SecretFile::Words WORDS{"the bundle"_kj, "--bundle-file"_kj};
+
 bool hasControlCharacter(kj::StringPtr path) {
   for (char c : path) {
     if ((c >= 0 && c < ' ') || c == 127) return true;
@@ -31,12 +33,12 @@ Endpoint endpointOf(kj::StringPtr vm, kj::StringPtr transport) {
 
 }  // namespace
 
-kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, kj::StringPtr transport,
+kj::Own<SecretFile> openBundleFile(Invocation& run, kj::StringPtr vm, kj::StringPtr transport,
                                    const BundleArguments& arguments) {
   if (arguments.file == nullptr && endpointOf(vm, transport).is<LibvirtEndpoint>()) {
     auto& folder = run.paths.bundleFolder;
     KJ_IF_MAYBE (error, host::makeFolder(folder, 0711)) fail(client::FailureKind::FAILED, kj::mv(error->text));
-    return kj::heap<BundleFile>(kj::str(folder, '/', vm, ".bundle"), Existing::REPLACED);
+    return kj::heap<SecretFile>(kj::str(folder, '/', vm, ".bundle"), Existing::REPLACED, WORDS);
   }
   auto name = arguments.file.map([](const kj::String& file) { return kj::str(file); }).orDefault([&]() {
     return kj::str(vm, ".bundle");
@@ -45,11 +47,11 @@ kj::Own<BundleFile> openBundleFile(Invocation& run, kj::StringPtr vm, kj::String
   if (hasControlCharacter(path)) {
     fail(client::FailureKind::INVALID, kj::str("control characters in the bundle's path: ", shown(path, 300)));
   }
-  return kj::heap<BundleFile>(path, arguments.force ? Existing::REPLACED : Existing::REFUSED);
+  return kj::heap<SecretFile>(path, arguments.force ? Existing::REPLACED : Existing::REFUSED, WORDS);
 }
 
 IssuedBundle issueBundle(Invocation& run, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr transport,
-                         kj::StringPtr grants, const BundleArguments& arguments, BundleFile& file) {
+                         kj::StringPtr grants, const BundleArguments& arguments, SecretFile& file) {
   auto endpoint = endpointOf(vm, transport);
   auto session = run.openVm(vm, {call});
   auto request = session->calls().issueBundleRequest();

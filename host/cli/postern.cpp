@@ -7,6 +7,36 @@ namespace postern::cli {
 
 namespace {
 
+ExitStatus runVmCommand(Invocation& run, const VmCommand& command) {
+  KJ_SWITCH_ONEOF(command) {
+    KJ_CASE_ONEOF(arguments, VmListArguments) {
+      return runVmList(run);
+    }
+    KJ_CASE_ONEOF(arguments, VmShowArguments) {
+      return runVmShow(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmSetArguments) {
+      return runVmSet(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmRemoveArguments) {
+      return runVmRemove(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmRekeyArguments) {
+      return runVmRekey(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, HostKeyArguments) {
+      return runHostKey(run);
+    }
+    KJ_CASE_ONEOF(arguments, VmExportArguments) {
+      return runVmExport(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, VmImportArguments) {
+      return runVmImport(run, arguments);
+    }
+  }
+  KJ_UNREACHABLE;
+}
+
 ExitStatus runFileCommand(Invocation& run, const FileCommand& command) {
   KJ_SWITCH_ONEOF(command) {
     KJ_CASE_ONEOF(arguments, CopyArguments) {
@@ -72,21 +102,6 @@ ExitStatus runCommand(Invocation& run, const Command& command) {
     KJ_CASE_ONEOF(arguments, EnrollArguments) {
       return runEnroll(run, arguments);
     }
-    KJ_CASE_ONEOF(arguments, VmListArguments) {
-      return runVmList(run);
-    }
-    KJ_CASE_ONEOF(arguments, VmShowArguments) {
-      return runVmShow(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, VmSetArguments) {
-      return runVmSet(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, VmRemoveArguments) {
-      return runVmRemove(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, VmRekeyArguments) {
-      return runVmRekey(run, arguments);
-    }
     KJ_CASE_ONEOF(arguments, PowerArguments) {
       return runPower(run, arguments);
     }
@@ -110,6 +125,9 @@ ExitStatus runCommand(Invocation& run, const Command& command) {
     }
     KJ_CASE_ONEOF(arguments, AuditTailArguments) {
       return runAuditTail(run, arguments);
+    }
+    KJ_CASE_ONEOF(vm, VmCommand) {
+      return runVmCommand(run, vm);
     }
     KJ_CASE_ONEOF(files, FileCommand) {
       return runFileCommand(run, files);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "host/audit/audit-line.h"
 #include "host/cli/commands.h"
 #include "host/cli/failure-text.h"
 #include "host/cli/vm-state.h"
@@ -18,8 +19,10 @@ Table::Cell cell(kj::String text, Tint tint = Tint::NONE) {
 }
 
 kj::StringPtr enrolmentOf(Vm::Reader vm) {
+  if (vm.getMovedTo().size() > 0) return "moved away"_kj;
   if (vm.getQuarantined()) return "quarantined"_kj;
   if (vm.getOfferPending()) return vm.getEnrolled() ? "new bundle out"_kj : "bundle out"_kj;
+  if (vm.getInheritedKeys()) return "keys of another host"_kj;
   return vm.getEnrolled() ? "enrolled"_kj : "no"_kj;
 }
 
@@ -60,10 +63,17 @@ void writeVm(JsonWriter& json, Vm::Reader vm) {
   json.endArray().field("enrolled", vm.getEnrolled()).field("offerPending", vm.getOfferPending());
   json.field("quarantined", vm.getQuarantined()).field("hostFingerprint", vm.getHostFingerprint());
   json.field("guestFingerprint", vm.getGuestFingerprint()).field("sessionPid", vm.getSessionPid());
+  json.field("inheritedKeys", vm.getInheritedKeys()).field("movedTo", vm.getMovedTo());
+  json.field("movedMilliseconds", vm.getMovedMilliseconds());
   json.field("connected", vm.getConnected()).field("peer", vm.getPeer()).field("sessions", vm.getSessions());
   json.key("status").beginObject();
   writeFields(json, stateOf(vm.getStatus()));
   json.endObject().endObject();
+}
+
+kj::String movedText(Vm::Reader vm) {
+  auto at = kj::UNIX_EPOCH + int64_t(vm.getMovedMilliseconds()) * kj::MILLISECONDS;
+  return kj::str(shown(vm.getMovedTo(), 100), ", at ", host::formatTime(at));
 }
 
 kj::String textOf(Vm::Reader vm) {
@@ -80,6 +90,7 @@ kj::String textOf(Vm::Reader vm) {
                  line("enrolment          ", kj::str(enrolmentOf(vm))),
                  line("host fingerprint   ", or_(vm.getHostFingerprint(), "-")),
                  line("guest fingerprint  ", or_(vm.getGuestFingerprint(), "-")),
+                 vm.getMovedTo().size() == 0 ? kj::String() : line("moved to           ", movedText(vm)),
                  line("session process    ", vm.getSessionPid() == 0 ? kj::str("none") : kj::str(vm.getSessionPid())),
                  line("link               ", kj::str(vm.getConnected() ? "up" : "down", peer)),
                  line("sessions made      ", kj::str(vm.getSessions())));

@@ -107,6 +107,22 @@ interface Control {
 
   closeChannel @17 (id :UInt64) -> (failure :Failure);
   # Resets one channel. Needs admin.block.
+
+  hostKey @18 () -> (key :Text, failure :Failure);
+  # What VMs that come here are sealed to (move/transfer-key.h). For anybody.
+
+  exportVm @19 (name :Text, to :Text) -> (sealed :Text, failure :Failure);
+  # Ends the VM's session and link and makes it inactive here: it is moved to the host with the key `to`, and `sealed` is what
+  # that host imports. Once more for the same host: the same again. Needs admin.export.
+
+  cancelExport @20 (name :Text) -> (failure :Failure);
+  # The VM is here again, with the keys that it had. Not for one that another host has imported. Needs admin.export.
+
+  importVm @21 (sealed :Text, name :Text, from :Text, transport :Text, grants :Bool) -> (vm :Vm, from :Text, offeredGrants :Text, grantFile :Text, failure :Failure);
+  # Registers a VM with the keys that it had on another host, which its agent replaces as soon as it is here. `name`, `from`:
+  # what the VM and the other host's key have to be, where they are not empty. `transport` may be empty for a VM that comes
+  # back. `offeredGrants`: what `enroll --grant` had written there; with `grants` it is this host's policy now, in `grantFile`.
+  # Needs admin.enroll.
 }
 
 struct VmSettings {
@@ -134,6 +150,12 @@ struct Vm {
   # How many have been made since the session process began.
   quarantined @9 :Bool;
   status @10 :VmStatus;
+  movedTo @11 :Text;
+  # The key of the host that it was moved to; empty: it is here.
+  movedMilliseconds @12 :UInt64;
+  # When, since 1970.
+  inheritedKeys @13 :Bool;
+  # Its keys are those that it had on another host, and not replaced yet.
 }
 
 struct VmStatus {

@@ -9,6 +9,7 @@
 #include "host/daemon/caller-rights.h"
 #include "host/daemon/channel-calls.h"
 #include "host/daemon/event-stream.h"
+#include "host/daemon/move-calls.h"
 #include "host/daemon/open-call.h"
 #include "host/log/log.h"
 #include "protocol/policy/explain.h"
@@ -53,6 +54,10 @@ class ControlCalls final : public schema::Control::Server {
   kj::Promise<void> ports(PortsContext context) override;
   kj::Promise<void> blockPort(BlockPortContext context) override;
   kj::Promise<void> closeChannel(CloseChannelContext context) override;
+  kj::Promise<void> hostKey(HostKeyContext context) override;
+  kj::Promise<void> exportVm(ExportVmContext context) override;
+  kj::Promise<void> cancelExport(CancelExportContext context) override;
+  kj::Promise<void> importVm(ImportVmContext context) override;
 
  private:
   Daemon& daemon;
@@ -402,6 +407,28 @@ kj::Promise<void> ControlCalls::blockPort(BlockPortContext context) {
 kj::Promise<void> ControlCalls::closeChannel(CloseChannelContext context) {
   return turn(context).then(
       [this, context](kj::Own<const LocalCaller> who) mutable { host::closeChannel(daemon, *who, context); });
+}
+
+// Moving VMs -------------------------------------------------------------------------------------------------------
+
+kj::Promise<void> ControlCalls::hostKey(HostKeyContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller>) mutable { host::tellHostKey(daemon, context); });
+}
+
+kj::Promise<void> ControlCalls::exportVm(ExportVmContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { return host::exportVm(daemon, kj::mv(who), context); });
+}
+
+kj::Promise<void> ControlCalls::cancelExport(CancelExportContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::cancelExport(daemon, *who, context); });
+}
+
+kj::Promise<void> ControlCalls::importVm(ImportVmContext context) {
+  return turn(context).then(
+      [this, context](kj::Own<const LocalCaller> who) mutable { host::importVm(daemon, *who, context); });
 }
 
 kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {

@@ -40,6 +40,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       registry(kj::mv(parts.registry)),
       records(time, kj::mv(parts.audit)),
       policyStore(paths.policyFolder, paths.grantsFolder),
+      moves(*registry, policyStore, paths.transferKey, random),
       deciding(policyStore),
       callers(time),
       grants(port),
@@ -125,27 +126,76 @@ kj::Maybe<FileError> Daemon::changeVm(VmRecord record) {
   return nullptr;
 }
 
-kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
-  channels.cutAllOf(name, "removed");  // while its session can be asked
+// Ends all that there is of it; its name stays taken.
+kj::Promise<void> Daemon::takeDown(kj::StringPtr name, kj::StringPtr why) {
+  channels.cutAllOf(name, why);  // while its session can be asked
   channels.forget(name);
   auto vm = kj::mv(KJ_REQUIRE_NONNULL(vms.find(name)));
-  vms.erase(name);
   leaving.insert(kj::str(name));
   grants.cutUnless([name](const GrantEntry& grant) { return grant.vm != name; });
+  vms.erase(name);
   auto& reference = *vm;
-  return reference.stop()
-      .catch_([](kj::Exception&&) {})
-      .then([this, name = kj::str(name), vm = kj::mv(vm)]() mutable -> kj::Maybe<FileError> {
-        vm = nullptr;
-        deciding.setBlocked(name, false);
-        leaving.eraseMatch(name);
-        KJ_IF_MAYBE (error, registry->remove(name)) return kj::mv(*error);
-        for (auto ending : {".sock", ".pid"}) {
-          KJ_IF_MAYBE (error, removeFile(kj::str(paths.sessionFolder, '/', name, ending))) return kj::mv(*error);
-        }
-        tellEvent(name, "removed", kj::str("its keys are forgotten"));
-        return nullptr;
-      });
+  return reference.stop().catch_([](kj::Exception&&) {}).attach(kj::mv(vm));
+}
+
+kj::Promise<kj::Maybe<FileError>> Daemon::removeVm(kj::StringPtr name) {
+  auto down = takeDown(name, "removed");
+  return down.then([this, name = kj::str(name)]() -> kj::Maybe<FileError> {
+    deciding.setBlocked(name, false);
+    leaving.eraseMatch(name);
+    KJ_IF_MAYBE (error, registry->remove(name)) return kj::mv(*error);
+    for (auto ending : {".sock", ".pid"}) {
+      KJ_IF_MAYBE (error, removeFile(kj::str(paths.sessionFolder, '/', name, ending))) return kj::mv(*error);
+    }
+    tellEvent(name, "removed", kj::str("its keys are forgotten"));
+    return nullptr;
+  });
+}
+
+void Daemon::startAnew(kj::StringPtr name) {
+  vms.erase(name);
+  startVm(KJ_ASSERT_NONNULL(registry->find(name)));
+  openDoors();
+  policyChanged();  // tags may be others
+}
+
+kj::Promise<Moves::Outcome<kj::String>> Daemon::exportVm(kj::StringPtr name, kj::StringPtr to) {
+  auto& vm = KJ_REQUIRE_NONNULL(findVm(name));
+  if (vm.record().isMoved()) return moves.departedBefore(vm.record(), to);
+  KJ_IF_MAYBE (problem, moves.whyNotDepart(vm.record(), to)) return Moves::Outcome<kj::String>(kj::mv(*problem));
+  auto down = takeDown(name, "moved");
+  return down.then([this, name = kj::str(name), to = kj::str(to)]() {
+    leaving.eraseMatch(name);
+    auto sealed = moves.depart(KJ_ASSERT_NONNULL(registry->find(name)), to);
+    startAnew(name);
+    KJ_IF_MAYBE (record, registry->find(name)) {
+      if (record->isMoved()) tellEvent(name, "exported", kj::str("to ", record->movedTo));
+    }
+    return sealed;
+  });
+}
+
+kj::Maybe<Moves::NotDone> Daemon::cancelExport(kj::StringPtr name) {
+  auto problem = moves.cancel(KJ_ASSERT_NONNULL(registry->find(name)));
+  if (problem == nullptr) {
+    startAnew(name);
+    tellEvent(name, "export-cancelled", kj::str("it is here again"));
+  }
+  return problem;
+}
+
+Moves::Outcome<Daemon::Imported> Daemon::importVm(const Moves::Arrival& arrival) {
+  auto opened = moves.open(arrival);
+  KJ_IF_MAYBE (problem, opened.tryGet<Moves::NotDone>()) return kj::mv(*problem);
+  auto& found = opened.get<OpenedExport>();
+  KJ_IF_MAYBE (leaves, whyNotYet(found.vm.name)) return Moves::NotDone{schema::Failure::Kind::FAILED, kj::mv(*leaves)};
+  Imported imported{kj::str(found.vm.name), toText(found.from), kj::str(found.vm.hostGrants), kj::String()};
+  auto taken = moves.arrive(kj::mv(found), arrival);
+  KJ_IF_MAYBE (problem, taken.tryGet<Moves::NotDone>()) return kj::mv(*problem);
+  imported.takenGrants = kj::mv(taken.get<kj::String>());
+  startAnew(imported.name);
+  tellEvent(imported.name, "imported", kj::str("from ", imported.from));
+  return kj::mv(imported);
 }
 
 kj::OneOf<unsigned, FileError> Daemon::blockPort(kj::StringPtr name, bool blocked) {
@@ -163,7 +213,7 @@ kj::OneOf<unsigned, FileError> Daemon::blockPort(kj::StringPtr name, bool blocke
 
 kj::Maybe<kj::String> Daemon::whyNotYet(kj::StringPtr name) const {
   if (leaving.find(name) == nullptr) return nullptr;
-  return kj::str("the VM ", name, " that there was is still being removed; try again in a few seconds");
+  return kj::str("the VM ", name, " that there was is still being removed or moved; try again in a few seconds");
 }
 
 kj::Promise<void> Daemon::stopSessions() {

@@ -17,6 +17,7 @@
 #include "host/daemon/limits-in-use.h"
 #include "host/daemon/live-grants.h"
 #include "host/daemon/local-callers.h"
+#include "host/daemon/moves.h"
 #include "host/daemon/policy-store.h"
 #include "host/daemon/records.h"
 #include "host/daemon/session-renewal.h"
@@ -88,6 +89,17 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   kj::Maybe<FileError> addVm(VmRecord record);
   kj::Maybe<FileError> changeVm(VmRecord record);
   kj::Promise<kj::Maybe<FileError>> removeVm(kj::StringPtr name);
+  // Moving a VM (moves.h). What comes back of an export is what was sealed, of an import the VM's name.
+  Moves& moving() { return moves; }
+  kj::Promise<Moves::Outcome<kj::String>> exportVm(kj::StringPtr name, kj::StringPtr to);
+  kj::Maybe<Moves::NotDone> cancelExport(kj::StringPtr name);
+  struct Imported {
+    kj::String name;
+    kj::String from;
+    kj::String offeredGrants;
+    kj::String takenGrants;
+  };
+  Moves::Outcome<Imported> importVm(const Moves::Arrival& arrival);
   // The VM's port, by hand, kept over restarts; how many channels and connections that has cut.
   kj::OneOf<unsigned, FileError> blockPort(kj::StringPtr name, bool blocked);
   // Its name is not free while what was its is being removed; null: it is.
@@ -111,6 +123,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   kj::Own<Registry> registry;
   Records records;
   PolicyStore policyStore;
+  Moves moves;
   Decisions deciding;
   LocalCallers callers;
   LiveGrants grants;
@@ -121,7 +134,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   BoardWriter board;
   SessionRenewal::Vms vms;
   SessionRenewal renewal;
-  kj::HashSet<kj::String> leaving;  // names of VMs that are being removed
+  kj::HashSet<kj::String> leaving;  // names of VMs that are being removed or moved
   Damper unknownGrants;             // by VM
   DaemonMetrics counted;
   kj::TimePoint lookForExpired;
@@ -132,6 +145,8 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
 
   Vm::Environment vmEnvironment();
   void startVm(const VmRecord& record);
+  void startAnew(kj::StringPtr name);
+  kj::Promise<void> takeDown(kj::StringPtr name, kj::StringPtr why);
   void openDoors();
   kj::Promise<void> tickForEver();
   void tellEvent(kj::StringPtr vm, kj::StringPtr kind, kj::String text) { records.tell(vm, kind, kj::mv(text)); }

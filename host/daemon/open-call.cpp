@@ -107,7 +107,9 @@ Grantable grantableOf(Daemon& daemon, const LocalCaller& who, Vm& vm, const Aske
 // Why what policy allows is not to be had now.
 bool isHindered(Daemon& daemon, const LocalCaller& who, Vm& vm, const Grantable& grantable,
                 schema::Failure::Builder failure) {
-  if (vm.isQuarantined() && !grantable.calls[0].startsWith("admin.")) {
+  if (vm.record().isMoved()) {
+    setFailure(failure, Kind::NOT_CONNECTED, kj::str("moved to another host, ", vm.record().movedTo));
+  } else if (vm.isQuarantined() && !grantable.calls[0].startsWith("admin.")) {
     setFailure(
         failure, Kind::DENIED,
         "denied: the guest was put back to an earlier state and is quarantined; `postern vm rekey` enrols it anew");

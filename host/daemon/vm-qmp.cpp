@@ -7,6 +7,7 @@ namespace postern::host {
 
 void Vm::startQmp() {
   qmpWatch = nullptr;
+  if (vmRecord.isMoved()) return;
   if (vmRecord.qmp.size() > 0) {
     qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
     return;

@@ -125,6 +125,11 @@ Vm::Vm(VmRecord record, const Environment& environment)
   shown.vm = vmRecord.uuid;
   slot = environment.board.add(shown);
   if (slot == nullptr) logEvent(LogLevel::ERROR, "board-full", "no slot on the status board", vmRecord.name);
+  if (vmRecord.isMoved()) {
+    // T121
+    tasks.add(client.stop());  // before it has begun
+    health.moved(now());
+  }
   publish();
   showPort();
   startLinks();
@@ -154,6 +159,7 @@ void Vm::startLinks() {
   doorkeeper = nullptr;
   listener = nullptr;
   libvirtCid = nullptr;
+  if (vmRecord.isMoved()) return;
   auto endpoint = vmRecord.endpoint();
   transport = transportOf(endpoint);
   auto failed = [this](kj::Exception&& e) {
@@ -259,6 +265,7 @@ void Vm::linkFailed(kj::StringPtr why) {
 }
 
 kj::Maybe<VsockEndpoint> Vm::vsock() const {
+  if (vmRecord.isMoved()) return nullptr;
   auto endpoint = vmRecord.endpoint();
   KJ_IF_MAYBE (own, endpoint.tryGet<VsockEndpoint>()) return *own;
   return libvirtCid.map([](uint32_t cid) { return VsockEndpoint{cid, DEFAULT_PORT}; });
@@ -269,6 +276,7 @@ kj::Maybe<VsockEndpoint> Vm::vsock() const {
 void Vm::take(schema::SessionState::Reader state) {
   enrolled = state.getEnrolled();
   offerPending = state.getOfferPending();
+  inheritedKeys = state.getInherited();
   hostFingerprint = printable(state.getHostFingerprint(), 64);
   guestFingerprint = printable(state.getGuestFingerprint(), 64);
   peer = printable(state.getPeer(), 64);
@@ -482,6 +490,11 @@ void Vm::describe(schema::Vm::Builder vm) const {
   vm.setPeer(peer);
   vm.setSessions(sessions);
   vm.setQuarantined(quarantined);
+  vm.setInheritedKeys(inheritedKeys);
+  if (vmRecord.isMoved()) {
+    vm.setMovedTo(vmRecord.movedTo);
+    vm.setMovedMilliseconds(vmRecord.lastMove);
+  }
   describe(vm.initStatus(), timer.now());
 }
 

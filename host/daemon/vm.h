@@ -64,7 +64,8 @@ class Vm final : public SessionClient::Handler,
     const LibvirtDoor& libvirt;
   };
 
-  // Starts its session process and its links. Everything outlives this.
+  // Starts its session process and its links, unless it is moved to another host: then there is nothing but what is
+  // shown. Everything outlives this.
   Vm(VmRecord record, const Environment& environment);
   ~Vm() noexcept(false);
   KJ_DISALLOW_COPY(Vm);
@@ -133,6 +134,7 @@ class Vm final : public SessionClient::Handler,
   pid_t sessionPid = 0;
   bool enrolled = false;
   bool offerPending = false;
+  bool inheritedKeys = false;
   kj::String hostFingerprint, guestFingerprint, peer;
   uint64_t sessions = 0;
   VmMetrics counted;

@@ -65,6 +65,7 @@ void Health::settle(kj::TimePoint at) {
 }
 
 Verdict Health::derive(kj::TimePoint at) const {
+  if (isMoved) return {Colour::GRAY, Reason::MOVED, at};
   if (!enrolled) return {Colour::GRAY, Reason::NOT_ENROLLED, at};
   KJ_IF_MAYBE (away, absence) return {Colour::GRAY, away->reason, at};
   KJ_IF_MAYBE (expected, expectedSince) {

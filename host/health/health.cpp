@@ -103,6 +103,11 @@ void Health::sessionProcessDied(kj::TimePoint now) {
 void Health::goodbye(kj::TimePoint now, Goodbye why) {
   absent(enter(now), reasonOf(why));
 }
+void Health::moved(kj::TimePoint now) {
+  now = enter(now);
+  isMoved = true;
+  settle(now);
+}
 void Health::paused(kj::TimePoint now) {
   absent(enter(now), Reason::PAUSED);
 }

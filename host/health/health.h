@@ -94,6 +94,9 @@ class Health {
   // Policy holds the VM's present session apart; ends with the session.
   void quarantined(kj::TimePoint now);
 
+  // The VM is another host's from now on, whatever else happens.
+  void moved(kj::TimePoint now);
+
   // From QMP: STOP, RESUME, RESET, SHUTDOWN.
   void paused(kj::TimePoint now);
   void resumed(kj::TimePoint now);
@@ -137,6 +140,7 @@ class Health {
     kj::TimePoint until;
   };
 
+  bool isMoved = false;
   bool enrolled = false;
   kj::Duration interval = DEFAULT_INTERVAL;
   Link link = Link::NEVER;

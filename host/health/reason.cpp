@@ -19,6 +19,7 @@ const Row ROWS[] = {
     {Reason::AGENT_STOPPED, "agent-stopped", "its agent was stopped in good order"},
     {Reason::PAUSED, "paused", "it is paused on purpose"},
     {Reason::VM_OFF, "vm-off", "it is switched off"},
+    {Reason::MOVED, "moved", "it was moved to another host"},
     {Reason::ON_TIME, "on-time", "its heartbeats come on time"},
     {Reason::CONNECTED, "connected", "it has just connected"},
     {Reason::RECOVERING, "recovering", "its heartbeats come again"},

@@ -29,6 +29,7 @@ enum class Reason : uint16_t {
   AGENT_STOPPED = 6,  // said goodbye: the agent alone ends
   PAUSED = 7,         // QEMU says STOP
   VM_OFF = 8,         // QEMU says SHUTDOWN
+  MOVED = 9,          // exported to another host
 
   // green
   ON_TIME = 16,

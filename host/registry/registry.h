@@ -7,8 +7,11 @@
 //   tags = ["prod"]
 //   qmp = "/run/vm/web1.qmp"
 //   blocked = true                   its port, by hand (`postern channel block`)
+//   last-move = 1790000000000        the number of its last move to or from this host
+//   moved-to = "postern-host-1:..."  the host that it was moved to: inactive here
 //
-// Beside it NAME.state, of which the registry knows the place and nothing else.
+// Beside it NAME.state, which the session process alone writes while the VM is here; NAME.export while it is moved
+// away, what was sealed; and UUID.last-move of a VM that was moved and then removed.
 
 #include <kj/map.h>
 #include <kj/one-of.h>
@@ -17,6 +20,8 @@
 
 #include "host/files/files.h"
 #include "protocol/bundle.h"
+#include "protocol/identity.h"
+#include "protocol/state-file.h"
 #include "transport/endpoint.h"
 
 namespace postern::host {
@@ -31,10 +36,15 @@ struct VmRecord {
   kj::Vector<kj::String> tags;
   kj::String qmp;  // empty: none
   bool blocked = false;
+  uint64_t lastMove = 0;  // milliseconds since 1970 by the exporting host's clock, or more; 0: never moved
+  kj::String movedTo;     // a transfer key; empty: the VM is here
 
   VmRecord clone() const;
   Endpoint endpoint() const;
+  bool isMoved() const { return movedTo.size() > 0; }
 };
+// A move's number fits everywhere.
+constexpr uint64_t MAX_MOVE_NUMBER = uint64_t(1) << 53;
 
 // The first thing that is wrong with it, for a person; also where a record would be for a listener of the guest's own
 // (vsock:any).
@@ -51,10 +61,19 @@ class Registry {
   KJ_DISALLOW_COPY(Registry);
 
   kj::Maybe<const VmRecord&> find(kj::StringPtr name) const;
-  // Adds or replaces; on disk when it returns. A uuid, and an address, belong to one VM.
+  // Adds or replaces; on disk when it returns. A uuid, and an address, belong to one VM; one that is moved away has
+  // none.
   kj::Maybe<FileError> put(VmRecord record);
-  // Its keys, too.
+  // Its keys, too. Its last move is remembered.
   kj::Maybe<FileError> remove(kj::StringPtr name);
+  // put() with keys that came along. Of what a crash may leave only the whole counts.
+  kj::Maybe<FileError> adopt(VmRecord record, const HostState& state);
+  // Of a VM that is, or was, here; 0: none.
+  uint64_t lastMove(const VmId& uuid) const;
+
+  kj::String exportFile(kj::StringPtr name) const { return fileOf(name, ".export"); }
+  // The VM's keys. Only while there is no session process, which writes them.
+  kj::OneOf<kj::Own<HostState>, FileError> readState(kj::StringPtr name) const;
 
   // For the VM's session process; made if it is not there.
   kj::OneOf<kj::AutoCloseFd, FileError> openState(kj::StringPtr name) const;
@@ -69,6 +88,10 @@ class Registry {
   const kj::String folder;
   kj::TreeMap<kj::String, VmRecord> records;
 
+  kj::Maybe<FileError> check(const VmRecord& record) const;
+  kj::Maybe<FileError> dropStrayState(kj::StringPtr name) const;
+  kj::Maybe<FileError> write(VmRecord record);
+  kj::OneOf<StateFile, FileError> openStateFile(kj::StringPtr name) const;
   kj::Maybe<kj::String> findClash(const VmRecord& record) const;
   kj::String fileOf(kj::StringPtr name, kj::StringPtr ending) const { return kj::str(folder, '/', name, ending); }
 };

@@ -328,7 +328,33 @@ kj::Promise<void> Hub::seat(kj::Own<GuestEnd> guest) {
   tell(EventKind::CONNECTED, text);
   observer.stateChanged();
   bootSeen(boot);
+  rekeyIfInherited(*KJ_ASSERT_NONNULL(primary));
   return over;
+}
+
+// T122
+void Hub::rekeyIfInherited(GuestEnd& guest) {
+  if (!keys.wantsRekeying()) return;
+  auto issued = keys.issue(REKEY_TOKEN_SECONDS);
+  KJ_IF_MAYBE (error, issued.tryGet<StateFileError>()) return diskFailed(*error);
+  auto& offer = issued.get<VmKeys::Issued>();
+  offerIssued(REKEY_TOKEN_SECONDS * kj::SECONDS);
+  auto request = guest.guest().rekeyRequest();
+  request.setHostPublicKey(kj::arrayPtr(offer.host.bytes.data(), offer.host.bytes.size()));
+  request.setToken(offer.token.bytes.asPtr());
+  tasks.add(request.send().then(
+      [this](auto answer) {
+        if (!answer.hasRefusal()) return;
+        tell(EventKind::TROUBLE, kj::str("the guest did not take new keys in place of those that another host had: ",
+                                         printable(answer.getRefusal().getDetail(), 200)));
+      },
+      [this](kj::Exception&& e) {
+        // Whoever has gone is asked again when it is back.
+        if (e.getType() != kj::Exception::Type::UNIMPLEMENTED) return;
+        tell(EventKind::TROUBLE,
+             "its agent is too old to take new keys over the link, and another host had those that it has; `postern vm "
+             "rekey` makes a bundle with new ones"_kj);
+      }));
 }
 
 void Hub::bootSeen(const Uint128& id) {

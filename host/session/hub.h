@@ -9,6 +9,9 @@
 //    are noticed: the one that is connected stays, the other is refused for DUPLICATE_REFUSAL;
 //  - a session counter that goes back is noticed, and refused if so configured;
 //  - an enrolment goes by VmKeys' order, and is over by ENROLMENT_DEADLINE or closed;
+//  - a guest whose keys another host had before is asked for new ones as soon as it is here, and each time it comes
+//  until
+//    it has them;
 //  - a disk that fails refuses guests whose step it could not store, and says so; who is connected stays.
 // One loop. Does not log: it tells its Observer.
 
@@ -152,6 +155,7 @@ class Hub final : public GuestEnd::Handler, private kj::TaskSet::ErrorHandler {
   void committed();
   bool isDuplicate(const Confirmation& confirmation);
   kj::Promise<void> seat(kj::Own<GuestEnd> guest);
+  void rekeyIfInherited(GuestEnd& guest);
   using Refused = schema::SessionObserver::Refused;
   kj::Promise<void> refuse(kj::Own<IncomingSession> guest, CloseCode code, kj::StringPtr why,
                            Refused reason = Refused::OTHER);

@@ -117,6 +117,8 @@ struct SessionState {
   # If not connected: how the last guest went.
   goodbye @8 :UInt16;
   # saidGoodbye: guest.capnp's Goodbye.
+  inherited @9 :Bool;
+  # The keys are some that another host had.
 
   enum Absence {
     neverSeen @0;

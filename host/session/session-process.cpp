@@ -186,6 +186,7 @@ void SessionProcess::fill(schema::SessionState::Builder state) {
   auto& keys = hub.vmKeys();
   state.setEnrolled(keys.isEnrolled());
   state.setOfferPending(keys.isOfferOut());
+  state.setInherited(keys.isInherited());
   state.setHostFingerprint(keys.hostFingerprint());
   state.setGuestFingerprint(keys.guestFingerprint());
   state.setSessions(hub.sessionsMade());

@@ -46,6 +46,17 @@ bool VmKeys::isOfferOut() const {
   return false;
 }
 
+bool VmKeys::isInherited() const {
+  KJ_IF_MAYBE (pair, state->current) return pair->inherited;
+  return false;
+}
+
+bool VmKeys::wantsRekeying() const {
+  if (!isInherited()) return false;
+  KJ_IF_MAYBE (offer, state->offer) return !isOfferOut() || offer->lifetimeSeconds <= REKEY_TOKEN_SECONDS;
+  return true;
+}
+
 kj::String VmKeys::hostFingerprint() const {
   KJ_IF_MAYBE (pair, state->current) return fingerprint(pair->identity.own.publicKey());
   KJ_IF_MAYBE (offer, state->offer) return fingerprint(offer->own.publicKey());

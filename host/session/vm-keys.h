@@ -1,6 +1,7 @@
 #pragma once
 // VmKeys: everything that proves this VM to the host and the host to it: the current pair and the offer that is out
-// (protocol/identity.h), on disk in the VM's state file. The session process is its only reader and writer.
+// (protocol/identity.h), on disk in the VM's state file. The session process is its only reader and writer, and ends
+// before posternd moves the VM to another host.
 //
 // Guarantees, so that a crash at any moment is mended when the guest connects again:
 //  - what a step rests on is on the disk before the step is taken: the binding and the link secret before ACCEPT, the
@@ -28,6 +29,8 @@ namespace postern::host {
 
 constexpr uint32_t DEFAULT_TOKEN_SECONDS = 15 * 60;
 constexpr uint32_t MAX_TOKEN_SECONDS = 7 * 24 * 3600;
+// Of a token that goes to the guest over its session, and comes back at once.
+constexpr uint32_t REKEY_TOKEN_SECONDS = 60;
 // A wall clock that goes back by less since the token was issued was only corrected.
 constexpr uint64_t CLOCK_CORRECTION_SECONDS = 60;
 
@@ -47,6 +50,10 @@ class VmKeys final : public HostKeyring {
   const VmId& vmId() const { return vm; }
   bool isEnrolled() const { return state->current != nullptr; }
   bool isOfferOut() const;
+  // The pair is one that another host had, and may still have.
+  bool isInherited() const;
+  // Inherited keys, and no bundle of a person's is out that an offer to the guest would void.
+  bool wantsRekeying() const;
   // Another with each offer that is made, and when one becomes the pair.
   uint64_t offerNumber() const { return offers; }
   // Empty when there is none.

@@ -24,8 +24,9 @@ constexpr Known CALLS[] = {
     {"file.stat"_kj, CallFamily::FILE},        {"file.mkdir"_kj, CallFamily::FILE},
     {"file.remove"_kj, CallFamily::FILE},      {"admin.enroll"_kj, CallFamily::ADMIN},
     {"admin.remove"_kj, CallFamily::ADMIN},    {"admin.rekey"_kj, CallFamily::ADMIN},
-    {"admin.block"_kj, CallFamily::ADMIN},     {"admin.policy"_kj, CallFamily::ADMIN},
-    {"admin.audit"_kj, CallFamily::ADMIN},     {"admin.events"_kj, CallFamily::ADMIN},
+    {"admin.export"_kj, CallFamily::ADMIN},    {"admin.block"_kj, CallFamily::ADMIN},
+    {"admin.policy"_kj, CallFamily::ADMIN},    {"admin.audit"_kj, CallFamily::ADMIN},
+    {"admin.events"_kj, CallFamily::ADMIN},
 };
 constexpr kj::StringPtr FAMILIES[CALL_FAMILIES] = {"status"_kj, "ping"_kj,    "info"_kj, "power"_kj,
                                                    "file"_kj,   "service"_kj, "admin"_kj};

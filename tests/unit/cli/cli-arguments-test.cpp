@@ -172,7 +172,7 @@ TEST_CASE("every command's arguments arrive") {
   CHECK(events.backlog == 3);
   CHECK((events.vm == "web1"));
   CHECK((commandOf<EventsArguments>({"events"}).vm == ""));
-  CHECK(commandOf<VmSetArguments>({"vm", "set", "web1", "--tag", "a,b"}).tags.size() == 2);
+  CHECK(commandOf<VmCommand>({"vm", "set", "web1", "--tag", "a,b"}).get<VmSetArguments>().tags.size() == 2);
   CHECK((commandOf<PolicyExplainArguments>({"policy", "explain", "--to", "web1", "--call", "ping"}).call == "ping"));
   CHECK(commandOf<AuditVerifyArguments>({"audit", "verify", "a", "b"}).files.size() == 2);
 }

@@ -189,6 +189,31 @@ TEST_CASE("over a serial line: enrolment, sessions one after the other on one de
   CHECK(stage.isWorking());
 }
 
+// T122
+TEST_CASE("a host that asks for new keys over its session gets them in the next one, whatever the transport") {
+  for (auto transport : {TransportKind::UNIX, TransportKind::SERIAL}) {
+    AgentStage stage;
+    stage.transport = transport;
+    REQUIRE(stage.start(one(stage.ownHost->offer())));
+    REQUIRE(stage.isWorking());
+    auto bundle = stage.ownHost->offer();
+    auto request = stage.ownHost->guest().rekeyRequest();
+    request.setHostPublicKey(kj::arrayPtr(bundle->host.bytes.data(), 31));
+    request.setToken(bundle->token.bytes.asPtr());
+    CHECK(request.send().wait(stage.waitScope).getRefusal().getReason() == schema::Refusal::Reason::INVALID);
+    request = stage.ownHost->guest().rekeyRequest();
+    request.setHostPublicKey(kj::arrayPtr(bundle->host.bytes.data(), 32));
+    request.setToken(bundle->token.bytes.asPtr());
+    CHECK_FALSE(request.send().wait(stage.waitScope).hasRefusal());
+    CHECK(stage.until([&]() { return stage.ownHost->enrolments == 2; }));
+    CHECK(stage.isWorking());
+    stage.kill();
+    REQUIRE(stage.start(nullptr));
+    CHECK(stage.isWorking());
+    CHECK(stage.ownHost->enrolments == 2);
+  }
+}
+
 TEST_CASE("over a serial line a new bundle is enrolled by closing the session that there is") {
   AgentStage stage;
   stage.transport = TransportKind::SERIAL;

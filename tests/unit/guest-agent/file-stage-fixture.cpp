@@ -82,7 +82,8 @@ FileStage::FileStage(kj::StringPtr rules, kj::Maybe<kj::Array<kj::String>> opene
                             RecordOpener({toGuest.clone()}), false, environment);
   host = kj::heap<Session>(Role::HOST, kj::mv(hostLink), RecordSealer({toGuest.clone()}, tag),
                            RecordOpener({toHost.clone()}), false, environment);
-  guestRpc = kj::heap<RpcConnection>(*guest, Role::GUEST, newGuestServer(services, *guest), [](kj::StringPtr) {});
+  guestRpc =
+      kj::heap<RpcConnection>(*guest, Role::GUEST, newGuestServer(services, rekeying, *guest), [](kj::StringPtr) {});
   hostRpc = kj::heap<RpcConnection>(
       *host, Role::HOST, kj::mv(theHost).orDefault([]() -> schema::Host::Client { return kj::heap<Nobody>(); }),
       [](kj::StringPtr) {});

@@ -59,6 +59,9 @@ struct FileStage : BrokerLab {
   FileService files;
   ChannelService channels;
   GuestServices services;
+  struct NoRekeying final : public Rekeying {
+    kj::Maybe<NotDone> rekey(const HostPublicKey&, EnrolmentToken) override { KJ_UNREACHABLE; }
+  } rekeying;
   kj::Own<Session> guest, host;
   kj::Own<RpcConnection> guestRpc, hostRpc;
   HostListener heard;

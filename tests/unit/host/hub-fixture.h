@@ -178,6 +178,21 @@ class HubLab {
 
   kj::Own<Hub> makeHub() { return kj::heap<Hub>(*keys, log, Hub::Environment{io.unixEventPort, scratch, environment}); }
 
+  // As after a move from another host.
+  void inherit() {
+    hub = nullptr;
+    keys = nullptr;
+    int fd;
+    KJ_SYSCALL(fd = ::open(file.path().cStr(), O_RDWR | O_CLOEXEC));
+    auto opened = StateFile::open(kj::AutoCloseFd(fd), geteuid());
+    auto& stored = opened.get<StateFile>();
+    auto state = decodeHostState(KJ_REQUIRE_NONNULL(stored.state()));
+    KJ_REQUIRE_NONNULL(state.get<kj::Own<HostState>>()->current).inherited = true;
+    KJ_REQUIRE(stored.write(encodeState(*state.get<kj::Own<HostState>>())) == nullptr);
+    keys = file.open();
+    hub = makeHub();
+  }
+
   void settle() {
     // The sockets are the kernel's: what one end has written the other may read a moment later.
     for (int i = 0; i < 8; ++i) io.waitScope.poll();

@@ -386,5 +386,68 @@ TEST_CASE("a serial pipe is free when it has ended, and another one takes its pl
   CHECK(free.poll(lab.io.waitScope));
 }
 
+// Takes new keys, or does not.
+struct RekeyedGuest final : public wire::Guest::Server {
+  explicit RekeyedGuest(kj::Vector<kj::Array<kj::byte>>& asked) : asked(asked) {}
+  kj::Vector<kj::Array<kj::byte>>& asked;
+  kj::Promise<void> rekey(RekeyContext context) override {
+    asked.add(kj::heapArray<kj::byte>(context.getParams().getHostPublicKey()));
+    asked.add(kj::heapArray<kj::byte>(context.getParams().getToken()));
+    return kj::READY_NOW;
+  }
+};
+
+// T122
+TEST_CASE("a guest with keys that another host had is asked for new ones when it comes, and the old are nothing then") {
+  HubLab lab;
+  auto agent = lab.enrolled();
+  lab.inherit();
+  CHECK(lab.keys->isInherited());
+  kj::Vector<kj::Array<kj::byte>> asked;
+  agent.bootstrap = [&]() { return wire::Guest::Client(kj::heap<RekeyedGuest>(asked)); };
+  LabGuest first, old;
+  lab.connect(first, agent);
+  lab.settle();
+  REQUIRE(asked.size() == 2);
+  // One that went without them is asked again, and the token before is void.
+  lab.kill(first);
+  lab.connect(old, agent);
+  lab.settle();
+  REQUIRE(asked.size() == 4);
+  CHECK_FALSE(asked[1].asPtr() == asked[3].asPtr());
+
+  VmKeys::Issued issued{HostPublicKey(), {Secret<32>(asked[3])}};
+  memcpy(issued.host.bytes.data(), asked[2].begin(), issued.host.bytes.size());
+  auto fresh = lab.agentFor(issued);
+  LabGuest enrolling, again, stale;
+  lab.connect(enrolling, fresh, fresh.enrolment());
+  REQUIRE(enrolling.isIn());
+  REQUIRE(lab.commit(enrolling, fresh));
+  CHECK_FALSE(lab.keys->isInherited());
+  lab.connect(stale, agent);
+  CHECK(stale.isOut());
+  lab.connect(again, fresh);
+  CHECK(again.isIn());
+  CHECK(asked.size() == 4);
+}
+
+// T122
+TEST_CASE("an agent that cannot take new keys stays connected, and that is told; a person's bundle stays good") {
+  HubLab lab;
+  auto agent = lab.enrolled();
+  lab.inherit();
+  LabGuest guest;
+  lab.connect(guest, agent);
+  lab.settle();
+  CHECK(guest.isIn());
+  CHECK(lab.log.count(Kind::TROUBLE) == 1);
+  auto issued = lab.keys->issue(DEFAULT_TOKEN_SECONDS);
+  CHECK_FALSE(lab.keys->wantsRekeying());
+  LabGuest next;
+  lab.connect(next, agent);
+  lab.settle();
+  CHECK(lab.keys->enrolmentFor(tokenHint(issued.get<VmKeys::Issued>().token)) != nullptr);
+}
+
 }  // namespace
 }  // namespace postern::host
