@@ -22,6 +22,7 @@
 #include <kj/string.h>
 #include <kj/vector.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "transport/service/connect-as.h"
 #include "transport/service/local-address.h"
@@ -49,6 +50,7 @@ struct Config {
 
 // `mustExist`: named by hand. Looks up the users of services. The lines say what is wrong, each with file and line.
 enum class Presence : uint8_t { OPTIONAL, REQUIRED };
-kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence);
+// `runsAs`: the user of the posternd that they are for.
+kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence, uid_t runsAs = geteuid());
 
 }  // namespace postern::host

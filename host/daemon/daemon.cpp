@@ -201,6 +201,7 @@ void Daemon::vsockStranger(const PeerAddress& peer, uint64_t leftOut) {
 void Daemon::vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) {
   logEvent(LogLevel::ERROR, "listen-failed", text, vm);
   tellEvent(vm, "trouble", kj::str(text));
+  KJ_IF_MAYBE (known, findVm(vm)) known->cannotListen(text);
 }
 
 // Policy -----------------------------------------------------------------------------------------------------------
