@@ -24,6 +24,13 @@ void readAudit(const policy::TomlTable& table, policy::Place place, policy::Prob
     if (*files > 1000) problems.error(reader.placeOf("files"), "at most 1000");
     config.auditFiles = static_cast<unsigned>(*files);
   }
+  KJ_IF_MAYBE (failure, reader.text("on-failure")) {
+    if (failure->text == "continue") {
+      config.onAuditFailure = AuditFailure::CONTINUE;
+    } else if (failure->text != "refuse") {
+      problems.error(failure->place, "on-failure is \"refuse\" or \"continue\"");
+    }
+  }
   reader.finish();
 }
 
