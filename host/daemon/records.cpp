@@ -18,6 +18,7 @@ constexpr unsigned DENIALS_PER_MINUTE = 60;
 Records::Records(kj::Timer& timer, kj::Own<AuditLog> audit)
     : timer(timer), audit(kj::mv(audit)), denials(timer, DENIALS_BURST, DENIALS_PER_MINUTE) {}
 
+// T117
 Records::Hindrance Records::append(AuditEvent line) {
   line.time = kj::systemPreciseCalendarClock().now();
   auto dropped = audit->droppedEvents();
