@@ -31,6 +31,10 @@ struct InfoArguments {
   kj::String vm;
 };
 
+struct DoctorArguments {
+  kj::String vm;  // empty: the host alone
+};
+
 // How a bundle is issued.
 struct BundleArguments {
   kj::Maybe<kj::String> file;  // null: VM.bundle in the current folder
@@ -183,15 +187,15 @@ struct ChannelCloseArguments {
 
 using ServiceCommand = kj::OneOf<ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
                                  ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
+using MonitorCommand = kj::OneOf<StatusArguments, PingArguments, InfoArguments, EventsArguments, DoctorArguments>;
 // One of these; kj::OneOf has not room for all commands side by side.
 using VmCommand = kj::OneOf<VmListArguments, VmShowArguments, VmSetArguments, VmRemoveArguments, VmRekeyArguments,
                             HostKeyArguments, VmExportArguments, VmImportArguments>;
 using FileCommand =
     kj::OneOf<CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
-using Command =
-    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, PowerArguments, EventsArguments,
-              PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments,
-              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, VmCommand, FileCommand, ServiceCommand>;
+using Command = kj::OneOf<MonitorCommand, EnrollArguments, VmCommand, PowerArguments, PolicyCheckArguments,
+                          PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments, PolicyReloadArguments,
+                          AuditTailArguments, AuditVerifyArguments, FileCommand, ServiceCommand>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

@@ -88,6 +88,7 @@ class MoveTest(unittest.TestCase):
         self.here.pair("web1", grants="ping,info")
         export = self.export()
         self.refused(self.here.run("ping", "web1", "-c", "1"), 4, "moved to another host")
+        self.refused(self.here.run("doctor", "web1"), 1, "moved to another host")
         result = self.take(export, "--grants").json()
         self.assertIn("grant-web1", result["offeredGrants"])
         with open(result["grantFile"]) as file:
@@ -301,13 +302,18 @@ class MoveTest(unittest.TestCase):
         self.here.green("web1")
 
     def test_a_full_disk_leaves_the_vm_where_it_is(self):
+        # What cannot be recorded would be refused before anything is tried.
+        for lab in (self.here, self.there):
+            lab.posternd.end()
+            lab.write("etc/postern/postern.toml", '[audit]\non-failure = "continue"\n')
+            lab.start_posternd()
         self.here.pair("web1")
         disk = self.here.path("var/lib/postern/vms")
         for name, lab, act in (("export", self.here, lambda: self.here.run("vm", "export", "web1", "--to", self.key)),
                                ("import", self.there, lambda: self.take(self.export()))):
             # A quota of the process: files of posternd grow no more.
             subprocess.run(["prlimit", f"--pid={lab.posternd.pid}", "--fsize=100:"], check=True)
-            self.refused(act(), 1, "cannot")
+            self.refused(act(), 1, "/var/lib/postern/vms/web1.")
             subprocess.run(["prlimit", f"--pid={lab.posternd.pid}", "--fsize=unlimited:"], check=True)
             if name == "export":
                 # The session process that was started anew has the quota, too.
