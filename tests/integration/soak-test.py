@@ -35,7 +35,7 @@ BUSY = 4
 # The pools of an idle link are given back after a second; what malloc keeps is what the bounds are for.
 REST_SECONDS = 2.5
 # posternd's: it keeps the last 4,096 events.
-GROWTH_KIB = {"posternd": 1024, "session": 1024, "agent": 1024, "broker": 2048}
+GROWTH_KIB = {"posternd": 1024, "session": 1024, "agent": 2048, "broker": 2048}
 # Of one that is not busy: its first copy or channel may come after its warm-up.
 FIRST_WORK_KIB = 2560
 # A link that was full once keeps a second descriptor of its socket, to wait for room (transport/fd-pipe.cpp).
