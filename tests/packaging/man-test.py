@@ -1,6 +1,6 @@
 """Man pages beside the programs: each command, each option and each key of the settings is in its page.
 
-usage: man-test.py SOURCES POSTERND POSTERN-SESSION POSTERN POSTERN-AGENT [unittest arguments]
+usage: man-test.py SOURCES POSTERND POSTERN-SESSION POSTERN POSTERN-AGENT POSTERN-LIBVIRT [unittest arguments]
 """
 import pathlib
 import re
@@ -9,7 +9,7 @@ import sys
 import unittest
 
 SOURCES = pathlib.Path(sys.argv[1])
-POSTERND, SESSION, POSTERN, AGENT = sys.argv[2:6]
+POSTERND, SESSION, POSTERN, AGENT, LIBVIRT = sys.argv[2:7]
 PAGES = SOURCES / "packaging/man"
 
 
@@ -85,6 +85,9 @@ class ManTest(unittest.TestCase):
         self.compare(help_of(SESSION), "postern-session.8")
         self.compare(help_of(AGENT), "postern-agent.8")
         self.compare(help_of(AGENT, "join"), "postern-agent.8")
+        self.compare(help_of(LIBVIRT), "postern-libvirt.8")
+        for command in section(help_of(LIBVIRT), "Subcommands"):
+            self.compare(help_of(LIBVIRT, command), "postern-libvirt.8")
 
     def test_every_key_of_the_settings_is_in_its_page(self):
         for name, sources in KEYS_OF.items():
@@ -110,4 +113,4 @@ class ManTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[6:]])
+    unittest.main(argv=[sys.argv[0], *sys.argv[7:]])

@@ -13,7 +13,7 @@ import unittest
 SOURCES, BUILD = map(pathlib.Path, sys.argv[1:3])
 UNITS = BUILD / "packaging"
 # Of ten. The agent becomes the users of policy's rules and writes where they may.
-MOST = {"posternd.service": 2.0, "postern-agent.service": 3.9}
+MOST = {"posternd.service": 2.0, "postern-libvirt.service": 2.6, "postern-agent.service": 3.9}
 
 
 def tool(*command):
@@ -34,7 +34,8 @@ class UnitsTest(unittest.TestCase):
             root = pathlib.Path(folder)
             units = root / "units"
             units.mkdir()
-            programs = {"posternd": BUILD / "host/posternd", "postern-agent": BUILD / "guest-agent/postern-agent"}
+            programs = {"posternd": BUILD / "host/posternd", "postern-libvirt": BUILD / "host/postern-libvirt",
+                        "postern-agent": BUILD / "guest-agent/postern-agent"}
             for unit in MOST:
                 text = (UNITS / unit).read_text()
                 # The programs are not installed yet.
