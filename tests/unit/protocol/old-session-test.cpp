@@ -57,7 +57,11 @@ class Replay {
     return promise.wait(meeting.waitScope);
   }
   void untilTrue(const bool& flag) {
-    for (meeting.waitScope.poll(); !flag; meeting.waitScope.poll()) playNext();
+    for (;;) {
+      meeting.waitScope.poll();
+      if (flag) return;
+      playNext();
+    }
   }
   bool isOver() const { return next == frames.size(); }
 
