@@ -229,7 +229,7 @@ void GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
   if (!entry.isBetweenVms()) entry.hostTarget = environment.services.identityOf(question.service);
 
   answer.setAllowed(true);
-  answer.setSocket(newDescriptor(kj::mv(prospect->socket)));
+  answer.setSocket(newDescriptor(prospect->socket.release()));
   environment.records.opened(entry);
   environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
 }
