@@ -361,6 +361,7 @@ TEST_CASE("short channels without end fill no log: above a rate they are refused
   auto openAndClose = [&](uint64_t id, kj::StringPtr to, kj::StringPtr service) {
     if (!lab.ask(lab.web, id, to, service).isAllowed()) return false;
     lab.close(lab.web, id, "finished");
+    lab.close(lab.db, id, "finished");
     return true;
   };
   unsigned opened = 0;
@@ -611,10 +612,42 @@ TEST_CASE("a session closes channels of its own VM, and no others") {
   lab.close(stranger, 1, "finished");
   CHECK(lab.channels->living().size() == 1);
   CHECK_FALSE(isOver(asked.socket));
-  lab.close(lab.db, 1, "finished");
+  lab.close(lab.db, 1, "reset");
   CHECK(lab.channels->living().size() == 0);
   // For the other end, too: nothing passes a channel that is not listed.
   CHECK(isOver(asked.socket));
+}
+
+// T114
+TEST_CASE("a channel between VMs that has finished at one lives, and can be cut, until the other says so too") {
+  PairLab lab;
+  auto asked = lab.ask(lab.web, 1, "db1", "postgres");
+  auto hop = kj::mv(lab.db.hop);
+  lab.close(lab.web, 1, "finished", 3, 4);
+  CHECK(lab.channels->living().size() == 1);
+  CHECK(isConnected(asked.socket, hop));
+  lab.close(lab.db, 1, "finished", 1, 2);
+  CHECK(lab.channels->living().size() == 0);
+  CHECK(isOver(hop));
+  CHECK(says(lab.auditText(), R"("why":"finished","bytes-there":3,"bytes-back":4)"));
+  asked = lab.ask(lab.web, 2, "db1", "postgres");
+  hop = kj::mv(lab.db.hop);
+  lab.close(lab.db, 2, "finished");
+  lab.policy("");
+  CHECK(lab.channels->recheck() == 1);
+  CHECK(lab.soon([&]() { return isOver(hop) && lab.channels->living().size() == 0; }));
+}
+
+TEST_CASE("a session process that goes when its half of a channel has finished costs the other VM nothing of it") {
+  PairLab lab;
+  auto asked = lab.ask(lab.web, 1, "db1", "postgres");
+  lab.close(lab.web, 1, "finished");
+  lab.channels->sessionGone(lab.web);
+  CHECK(lab.db.cuts.size() == 0);
+  CHECK(isConnected(asked.socket, lab.db.hop));
+  lab.close(lab.db, 1, "finished");
+  CHECK(lab.channels->living().size() == 0);
+  CHECK(says(lab.auditText(), R"("why":"finished")"));
 }
 
 TEST_CASE("a session process that goes ends its channels; what another VM's session tells of them is written down") {
