@@ -44,7 +44,7 @@ void RecordWriter::putSealed(kj::Array<kj::byte> frame) {
 }
 
 void RecordWriter::wake() {
-  if (flushScheduled || blocked || stopped) return;
+  if (flushScheduled || waiting || stopped) return;
   flushScheduled = true;
   flushTask = kj::evalLast([this]() {
                 flushScheduled = false;
@@ -53,14 +53,16 @@ void RecordWriter::wake() {
 }
 
 void RecordWriter::flush() {
-  if (blocked || stopped) return;
-  switch (writeAll()) {
+  if (waiting || stopped) return;
+  auto result = writeAll();
+  switch (result) {
     case FlushResult::DONE:
       break;
     case FlushResult::BLOCKED:
-      blocked = true;
-      blockedTask =
-          continueWhenWritable().eagerlyEvaluate([this](kj::Exception&& exception) { failed(kj::mv(exception)); });
+    case FlushResult::PAUSED:
+      waiting = true;
+      waitingTask =
+          continueBehind(result).eagerlyEvaluate([this](kj::Exception&& exception) { failed(kj::mv(exception)); });
       break;
     case FlushResult::ENDED:
       linkEnded();
@@ -68,19 +70,22 @@ void RecordWriter::flush() {
   }
 }
 
-kj::Promise<void> RecordWriter::continueWhenWritable() {
-  return link.whenWritable().then([this]() -> kj::Promise<void> {
+kj::Promise<void> RecordWriter::continueBehind(FlushResult pause) {
+  auto wait = pause == FlushResult::BLOCKED ? link.whenWritable() : kj::evalLast([]() {});
+  return wait.then([this]() -> kj::Promise<void> {
     if (stopped) return kj::READY_NOW;
     auto result = writeAll();
-    if (result == FlushResult::BLOCKED) return continueWhenWritable();
-    blocked = false;
+    if (result == FlushResult::BLOCKED || result == FlushResult::PAUSED) return continueBehind(result);
+    waiting = false;
     if (result == FlushResult::ENDED) linkEnded();
     return kj::READY_NOW;
   });
 }
 
 RecordWriter::FlushResult RecordWriter::writeAll() {
+  auto before = sealer.bytesSealed();
   for (;;) {
+    if (sealer.bytesSealed() - before >= limits::WRITE_BURST_BYTES) return FlushResult::PAUSED;
     fill();
     if (wire.empty()) {
       notifyIfEmpty();

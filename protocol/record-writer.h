@@ -47,7 +47,8 @@ class RecordWriter {
 
   // A whole frame that was sealed before this writer was given its sealer.
   void putSealed(kj::Array<kj::byte> frame);
-  // There is something to send: at the end of this turn of the loop.
+  // There is something to send: at the end of this turn of the loop, and again behind every limits::WRITE_BURST_BYTES,
+  // so that a link which takes everything leaves the loop to others.
   void wake();
   // At once. For a reader that has turned the loop over to other links and must not leave its answers behind.
   void flush();
@@ -67,7 +68,7 @@ class RecordWriter {
     kj::Array<kj::byte> storage;
     kj::ArrayPtr<const kj::byte> rest;
   };
-  enum class FlushResult { DONE, BLOCKED, ENDED };
+  enum class FlushResult { DONE, BLOCKED, PAUSED, ENDED };
 
   FrameLink& link;
   RecordSealer sealer;
@@ -84,9 +85,9 @@ class RecordWriter {
   bool rpcsTurn = true;
   bool stopped = false;
   bool flushScheduled = false;
-  bool blocked = false;  // waiting for the pipe
+  bool waiting = false;  // for the pipe, or for the loop to look after others
   kj::Promise<void> flushTask = kj::READY_NOW;
-  kj::Promise<void> blockedTask = kj::READY_NOW;
+  kj::Promise<void> waitingTask = kj::READY_NOW;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> emptyWaiter;
 
   void fill();
@@ -96,7 +97,7 @@ class RecordWriter {
   FlushResult writeSome();
   void compact();
   FlushResult writeAll();
-  kj::Promise<void> continueWhenWritable();
+  kj::Promise<void> continueBehind(FlushResult pause);
   void notifyIfEmpty();
 };
 

@@ -53,7 +53,7 @@ uint64_t landlockRights(long version) {
 
 // With a folder: beneath it all is allowed but executing.
 LandlockState enterLandlock(kj::Maybe<int> folder) {
-  auto version = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  auto version = landlockVersion();
   if (version < 1) return LandlockState::NOT_IN_KERNEL;
   struct landlock_ruleset_attr attributes {};
   attributes.handled_access_fs = landlockRights(version);
@@ -182,6 +182,10 @@ void keepCapabilities(uint64_t bits) {
     data[half].inheritable = 0;
   }
   KJ_SYSCALL(syscall(SYS_capset, &header, data));
+}
+
+long landlockVersion() {
+  return syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
 LandlockState forbidFiles() {

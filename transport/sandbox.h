@@ -77,6 +77,8 @@ void forbidNewPrivileges();
 void keepCapabilities(uint64_t bits);
 
 enum class LandlockState { ENFORCED, NOT_IN_KERNEL };
+// Below 1: this kernel has none.
+long landlockVersion();
 
 // No file may be opened, made, changed or removed by name, whatever its permissions. Needs forbidNewPrivileges().
 LandlockState forbidFiles();

@@ -62,7 +62,7 @@ kj::Vector<char*> pointers(kj::Vector<kj::String>& strings) {
 pid_t start(const AgentDescriptors& descriptors, const RunAs& runAs, kj::StringPtr stateFile) {
   kj::Vector<kj::String> arguments;
   arguments.add(kj::str("postern-agent"));
-  arguments.add(kj::str("--agent-process"));
+  arguments.add(kj::str(AGENT_PROCESS_OPTION));
   arguments.add(kj::str(getpid()));
   arguments.add(kj::str("--state-file"));
   arguments.add(kj::str(stateFile));

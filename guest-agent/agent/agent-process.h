@@ -12,6 +12,8 @@
 
 namespace postern::guest {
 
+constexpr kj::StringPtr AGENT_PROCESS_OPTION = "--agent-process"_kj;
+
 constexpr int BROKER_FD = 3;
 constexpr int BRIEFING_FD = 4;
 constexpr int STATE_FD = 5;

@@ -1,20 +1,16 @@
 #include "guest-agent/agent/join.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <kj/io.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "guest-agent/agent/lock-file.h"
 #include "guest-agent/agent/settlement.h"
 #include "guest-agent/identity/bounded-file.h"
 #include "guest-agent/identity/machine.h"
-#include "protocol/identity.h"
-#include "protocol/state-file.h"
+#include "guest-agent/identity/stored-identity.h"
 #include "transport/connection.h"
 
 namespace postern::guest {
@@ -54,33 +50,16 @@ enum class Present { NOTHING, SAME_VM, OTHER, UNREADABLE };
 
 // What identity there is, seen from a bundle for `vm`.
 Present identityHere(const Paths& paths, const VmId& vm, kj::String& about) {
-  int fd = open(paths.stateFile.cStr(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0) {
-    if (errno == ENOENT) return Present::NOTHING;
-    about = kj::str(paths.stateFile, ": ", errorWords(errno));
-    return Present::UNREADABLE;
+  auto stored = readStoredIdentity(paths);
+  if (stored.is<NoIdentity>()) return Present::NOTHING;
+  KJ_IF_MAYBE (trouble, stored.tryGet<IdentityTrouble>()) {
+    about = kj::mv(trouble->text);
+    return trouble->why == IdentityTrouble::Why::UNREADABLE ? Present::UNREADABLE : Present::OTHER;
   }
-  kj::AutoCloseFd owned(fd);
-  struct stat info;
-  auto owner = fstat(fd, &info) == 0 ? info.st_uid : geteuid();
-  auto opened = StateFile::open(kj::mv(owned), owner);
-  if (opened.is<StateFileError>()) {
-    about = kj::str(paths.stateFile, ": ", describe(opened.get<StateFileError>()));
-    return Present::OTHER;
-  }
-  KJ_IF_MAYBE (stored, opened.get<StateFile>().state()) {
-    if (stored->size() == 0) return Present::NOTHING;
-    auto decoded = decodeGuestState(*stored);
-    if (decoded.is<IdentityError>()) {
-      about = kj::str(paths.stateFile, ": ", describe(decoded.get<IdentityError>()));
-      return Present::OTHER;
-    }
-    auto& state = *decoded.get<kj::Own<GuestState>>();
-    if (state.linkSecret == nullptr) return Present::NOTHING;  // a bundle that led nowhere so far
-    about = kj::str("this guest is enrolled already, as VM ", toString(state.vm));
-    return state.vm == vm && Machine::read(paths).made(state.machine) ? Present::SAME_VM : Present::OTHER;
-  }
-  return Present::NOTHING;
+  auto& state = *stored.get<kj::Own<GuestState>>();
+  if (state.linkSecret == nullptr) return Present::NOTHING;  // a bundle that led nowhere so far
+  about = kj::str("this guest is enrolled already, as VM ", toString(state.vm));
+  return state.vm == vm && Machine::read(paths).made(state.machine) ? Present::SAME_VM : Present::OTHER;
 }
 
 }  // namespace

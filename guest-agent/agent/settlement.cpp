@@ -9,8 +9,7 @@
 
 #include "guest-agent/agent/lock-file.h"
 #include "guest-agent/identity/bounded-file.h"
-#include "protocol/identity.h"
-#include "protocol/state-file.h"
+#include "guest-agent/identity/stored-identity.h"
 #include "transport/connection.h"
 
 namespace postern::guest {
@@ -24,18 +23,9 @@ kj::String transportPath(const Paths& paths) {
 }
 
 kj::Maybe<HostPublicKey> enrolledHost(const Paths& paths) {
-  int fd = open(paths.stateFile.cStr(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0) return nullptr;
-  kj::AutoCloseFd owned(fd);
-  struct stat about;
-  if (fstat(fd, &about) != 0) return nullptr;
-  auto opened = StateFile::open(kj::mv(owned), about.st_uid);
-  if (!opened.is<StateFile>()) return nullptr;
-  KJ_IF_MAYBE (stored, opened.get<StateFile>().state()) {
-    auto state = decodeGuestState(*stored);
-    if (state.is<kj::Own<GuestState>>() && state.get<kj::Own<GuestState>>()->isEnrolled()) {
-      return state.get<kj::Own<GuestState>>()->host;
-    }
+  auto stored = readStoredIdentity(paths);
+  KJ_IF_MAYBE (state, stored.tryGet<kj::Own<GuestState>>()) {
+    if ((*state)->isEnrolled()) return (*state)->host;
   }
   return nullptr;
 }

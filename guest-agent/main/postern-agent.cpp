@@ -11,6 +11,7 @@
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/agent/join.h"
 #include "guest-agent/agent/supervisor.h"
+#include "guest-agent/doctor/doctor.h"
 #include "guest-agent/files/opener-process.h"
 #include "guest-agent/info/probe.h"
 #include "guest-agent/log/log.h"
@@ -25,6 +26,7 @@ struct CommandLine {
   std::string root, config, connect, bundleFile, joinFile;
   bool checkConfig = false;
   bool force = false;
+  bool json = false;
 };
 
 int usage(kj::StringPtr text) {
@@ -52,18 +54,25 @@ int checkConfig(const Paths& paths, const CommandLine& line) {
   return 0;
 }
 
-int supervise(const CommandLine& line, kj::StringPtr root) {
-  SupervisorOptions options{root, given(line.config), nullptr, given(line.bundleFile), nullptr};
-  if (!line.connect.empty() && line.connect != "auto") {
-    auto endpoint = parseEndpoint(kj::StringPtr(line.connect.c_str(), line.connect.size()));
-    if (endpoint.is<EndpointError>()) return usage(kj::str("--connect: ", endpoint.get<EndpointError>().text));
-    if (endpoint.get<Endpoint>().is<HybridEndpoint>()) {
-      return usage("--connect: hybrid: is the host's side; a guest connects to vsock:2");
-    }
-    options.connect = kj::mv(endpoint.get<Endpoint>());
+// --connect; null: auto. Or what is wrong with it.
+kj::OneOf<kj::Maybe<Endpoint>, kj::String> parseConnect(const std::string& text) {
+  if (text.empty() || text == "auto") return kj::Maybe<Endpoint>();
+  auto endpoint = parseEndpoint(kj::StringPtr(text.c_str(), text.size()));
+  if (endpoint.is<EndpointError>()) return kj::str("--connect: ", endpoint.get<EndpointError>().text);
+  if (endpoint.get<Endpoint>().is<HybridEndpoint>()) {
+    return kj::str("--connect: hybrid: is the host's side; a guest connects to vsock:2");
   }
+  return kj::Maybe<Endpoint>(kj::mv(endpoint.get<Endpoint>()));
+}
+
+kj::Maybe<kj::StringPtr> credentialsFolder() {
   const char* credentials = getenv("CREDENTIALS_DIRECTORY");
-  if (credentials != nullptr) options.credentials = kj::StringPtr(credentials);
+  if (credentials == nullptr) return nullptr;
+  return kj::StringPtr(credentials);
+}
+
+int supervise(const CommandLine& line, kj::StringPtr root, kj::Maybe<Endpoint> connect) {
+  SupervisorOptions options{root, given(line.config), kj::mv(connect), given(line.bundleFile), credentialsFolder()};
   for (int number : {SIGHUP, SIGTERM, SIGINT}) kj::UnixEventPort::captureSignal(number);
   signal(SIGXFSZ, SIG_IGN);  // a write says it as well
   auto io = kj::setupAsyncIo();
@@ -77,7 +86,7 @@ kj::Maybe<int> runHidden(int argc, char** argv) {
   auto is = [&](int index, const char* name) { return index + 1 < argc && strcmp(argv[index], name) == 0; };
   if (argc == 2 && strcmp(argv[1], "--opener") == 0) return runOpener();
   if (is(1, "--probe")) return runProbe(argv[2]);
-  if (is(1, "--agent-process") && is(3, "--state-file")) {
+  if (is(1, AGENT_PROCESS_OPTION.cStr()) && is(3, "--state-file")) {
     return runAgentProcess({argv[4], kj::StringPtr(argv[2]).parseAs<int>()});
   }
   return nullptr;
@@ -98,6 +107,10 @@ int run(int argc, char** argv) {
   join->fallthrough();
   join->add_option("FILE", line.joinFile, "File that holds the bundle");
   join->add_flag("--force", line.force, "Although this guest is enrolled");
+  auto* doctor =
+      app.add_subcommand("doctor", "Looks at each link from settings to agent; says what mends a broken one");
+  doctor->fallthrough();
+  doctor->add_flag("--json", line.json, "As one JSON document");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -110,7 +123,15 @@ int run(int argc, char** argv) {
   Paths paths(root);
   if (join->parsed()) return runJoin(paths, given(line.joinFile), line.force ? Force::YES : Force::NO);
   if (line.checkConfig) return checkConfig(paths, line);
-  return supervise(line, root);
+  auto connect = parseConnect(line.connect);
+  KJ_IF_MAYBE (problem, connect.tryGet<kj::String>()) return usage(*problem);
+  auto endpoint = kj::mv(connect.get<kj::Maybe<Endpoint>>());
+  if (doctor->parsed()) {
+    setUpLog(LogForm::TEXT, "doctor");
+    return runDoctor(
+        {root, given(line.config), kj::mv(endpoint), given(line.bundleFile), credentialsFolder(), line.json});
+  }
+  return supervise(line, root, kj::mv(endpoint));
 }
 
 }  // namespace

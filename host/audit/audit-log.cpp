@@ -66,8 +66,8 @@ AuditLog::~AuditLog() noexcept(false) {}
 
 kj::Maybe<AuditError> AuditLog::append(const AuditEvent& event) {
   auto error = tryAppend(event);
-  failing = error != nullptr;
-  failedTotal += failing;
+  lastError = error;
+  failedTotal += error != nullptr;
   return error;
 }
 

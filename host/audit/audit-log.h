@@ -74,12 +74,12 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
   uint64_t lastSequence() const { return sequence; }
   uint64_t confirmedSequence() const {
     return syncedSequence;
-  }                                                        // up to which the disk has been asked to keep the lines
-  uint64_t droppedEvents() const { return droppedTotal; }  // since open()
-  uint64_t failures() const { return failedTotal; }        // answers of append() that were an error, since open()
-  bool isFailing() const { return failing; }               // the last one was
-  uint64_t fileBytes() const { return fileSize; }          // of the newest file
-  kj::String head() const { return hexOf(previous); }      // hash of the last line
+  }                                                            // up to which the disk has been asked to keep the lines
+  uint64_t droppedEvents() const { return droppedTotal; }      // since open()
+  uint64_t failures() const { return failedTotal; }            // answers of append() that were an error, since open()
+  kj::Maybe<AuditError> trouble() const { return lastError; }  // that the last one was
+  uint64_t fileBytes() const { return fileSize; }              // of the newest file
+  kj::String head() const { return hexOf(previous); }          // hash of the last line
 
  private:
   struct Start {  // where the log continues
@@ -129,7 +129,7 @@ class AuditLog final : private kj::TaskSet::ErrorHandler {
   uint64_t dropped = 0;  // since the last line
   uint64_t droppedTotal = 0;
   uint64_t failedTotal = 0;
-  bool failing = false;
+  kj::Maybe<AuditError> lastError;
 
   kj::Vector<kj::AutoCloseFd> unsynced;  // rotated files and the folder
   uint64_t syncedSequence;

@@ -31,6 +31,10 @@ struct InfoArguments {
   kj::String vm;
 };
 
+struct DoctorArguments {
+  kj::String vm;  // empty: the host alone
+};
+
 // How a bundle is issued.
 struct BundleArguments {
   kj::Maybe<kj::String> file;  // null: VM.bundle in the current folder
@@ -168,14 +172,14 @@ struct ChannelCloseArguments {
 
 using ServiceCommand = kj::OneOf<ConnectArguments, ForwardArguments, ServicesArguments, ChannelListArguments,
                                  ChannelStatsArguments, ChannelBlockArguments, ChannelCloseArguments>;
+using MonitorCommand = kj::OneOf<StatusArguments, PingArguments, InfoArguments, EventsArguments, DoctorArguments>;
 // One of these; kj::OneOf has not room for all commands side by side.
 using FileCommand =
     kj::OneOf<CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
-using Command =
-    kj::OneOf<StatusArguments, PingArguments, InfoArguments, EnrollArguments, VmListArguments, VmShowArguments,
-              VmSetArguments, VmRemoveArguments, VmRekeyArguments, PowerArguments, EventsArguments,
-              PolicyCheckArguments, PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments,
-              PolicyReloadArguments, AuditTailArguments, AuditVerifyArguments, FileCommand, ServiceCommand>;
+using Command = kj::OneOf<MonitorCommand, EnrollArguments, VmListArguments, VmShowArguments, VmSetArguments,
+                          VmRemoveArguments, VmRekeyArguments, PowerArguments, PolicyCheckArguments,
+                          PolicyTestArguments, PolicyDiffArguments, PolicyExplainArguments, PolicyReloadArguments,
+                          AuditTailArguments, AuditVerifyArguments, FileCommand, ServiceCommand>;
 
 struct Options {
   kj::String root;  // absolute, without a trailing slash; empty: the machine itself

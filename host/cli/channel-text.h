@@ -4,9 +4,9 @@
 #include <kj/array.h>
 #include <kj/string.h>
 
-#include "host/cli/json-writer.h"
 #include "host/cli/table.h"
 #include "host/control/control.capnp.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

@@ -10,6 +10,7 @@ ExitStatus runStatus(Invocation& run, const StatusArguments& arguments);
 ExitStatus runPing(Invocation& run, const PingArguments& arguments);
 ExitStatus runInfo(Invocation& run, const InfoArguments& arguments);
 ExitStatus runEvents(Invocation& run, const EventsArguments& arguments);
+ExitStatus runDoctor(Invocation& run, const DoctorArguments& arguments);
 ExitStatus runEnroll(Invocation& run, const EnrollArguments& arguments);
 ExitStatus runVmList(Invocation& run);
 ExitStatus runVmShow(Invocation& run, const VmShowArguments& arguments);

@@ -33,6 +33,9 @@ void declareMonitoring(CLI::App& app, Declared& declared) {
       });
   addCommand<InfoArguments>(app, "info", "Asks a guest what it is: system, network, file systems, users", declared,
                             [](CLI::App& sub, InfoArguments& arguments) { addVm(sub, arguments.vm); });
+  addCommand<DoctorArguments>(
+      app, "doctor", "Looks at each link from configuration to heartbeat, and says what mends a broken one", declared,
+      [](CLI::App& sub, DoctorArguments& arguments) { addVm(sub, arguments.vm)->required(false); });
   addCommand<EventsArguments>(app, "events", "Shows what happened: connected, lost, booted, denied, power ...",
                               declared, [](CLI::App& sub, EventsArguments& arguments) {
                                 addVm(sub, arguments.vm)->required(false);

@@ -18,7 +18,7 @@ struct Declared {
   kj::Maybe<kj::String> problem;  // the words fit, and together they make no sense
 };
 
-void declareMonitoring(CLI::App& app, Declared& declared);  // status, ping, info, events
+void declareMonitoring(CLI::App& app, Declared& declared);  // status, ping, info, doctor, events
 void declareRegistry(CLI::App& app, Declared& declared);    // enroll, vm ...
 void declarePower(CLI::App& app, Declared& declared);       // shutdown, restart, suspend
 void declarePolicy(CLI::App& app, Declared& declared);      // policy ..., audit ...
@@ -28,6 +28,8 @@ void declareServices(CLI::App& app, Declared& declared,
 
 template <typename T, typename... Commands>
 concept IsOneOf = (std::same_as<T, Commands> || ...);
+template <typename T>
+concept IsMonitorCommand = IsOneOf<T, StatusArguments, PingArguments, InfoArguments, EventsArguments, DoctorArguments>;
 template <typename T>
 concept IsFileCommand =
     IsOneOf<T, CopyArguments, ListFilesArguments, FileStatusArguments, MakeFolderArguments, RemoveFilesArguments>;
@@ -44,7 +46,9 @@ CLI::App* addCommand(CLI::App& parent, const char* name, const char* help, Decla
   declare(*sub, *arguments);
   sub->callback([arguments, &declared, check]() {
     declared.problem = check(*arguments);
-    if constexpr (IsFileCommand<T>) {
+    if constexpr (IsMonitorCommand<T>) {
+      declared.command = Command(MonitorCommand(kj::mv(*arguments)));
+    } else if constexpr (IsFileCommand<T>) {
       declared.command = Command(FileCommand(kj::mv(*arguments)));
     } else if constexpr (IsServiceCommand<T>) {
       declared.command = Command(ServiceCommand(kj::mv(*arguments)));

@@ -1,8 +1,8 @@
 #pragma once
 // A failure as people and as programs see it.
 
-#include "host/cli/json-writer.h"
 #include "host/client/failure.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

@@ -3,7 +3,7 @@
 #include <kj/encoding.h>
 #include <string.h>
 
-#include "host/cli/utf8.h"
+#include "transport/utf8.h"
 
 namespace postern::cli {
 

@@ -1,7 +1,7 @@
 #pragma once
 // Names and paths of any bytes, as people and as programs see them.
 
-#include "host/cli/json-writer.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

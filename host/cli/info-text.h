@@ -1,8 +1,8 @@
 #pragma once
 // What a guest says of itself, as people and as programs see it. All of it is the guest's word.
 
-#include "host/cli/json-writer.h"
 #include "protocol/guest.capnp.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

@@ -6,10 +6,10 @@
 
 #include "host/cli/arguments.h"
 #include "host/cli/exit-status.h"
-#include "host/cli/json-writer.h"
 #include "host/cli/table.h"
 #include "host/cli/world.h"
 #include "host/paths.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

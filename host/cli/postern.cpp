@@ -7,6 +7,27 @@ namespace postern::cli {
 
 namespace {
 
+ExitStatus runMonitorCommand(Invocation& run, const MonitorCommand& command) {
+  KJ_SWITCH_ONEOF(command) {
+    KJ_CASE_ONEOF(arguments, StatusArguments) {
+      return runStatus(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, PingArguments) {
+      return runPing(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, InfoArguments) {
+      return runInfo(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, EventsArguments) {
+      return runEvents(run, arguments);
+    }
+    KJ_CASE_ONEOF(arguments, DoctorArguments) {
+      return runDoctor(run, arguments);
+    }
+  }
+  KJ_UNREACHABLE;
+}
+
 ExitStatus runFileCommand(Invocation& run, const FileCommand& command) {
   KJ_SWITCH_ONEOF(command) {
     KJ_CASE_ONEOF(arguments, CopyArguments) {
@@ -57,17 +78,8 @@ ExitStatus runServiceCommand(Invocation& run, const ServiceCommand& command) {
 
 ExitStatus runCommand(Invocation& run, const Command& command) {
   KJ_SWITCH_ONEOF(command) {
-    KJ_CASE_ONEOF(arguments, StatusArguments) {
-      return runStatus(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, PingArguments) {
-      return runPing(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, InfoArguments) {
-      return runInfo(run, arguments);
-    }
-    KJ_CASE_ONEOF(arguments, EventsArguments) {
-      return runEvents(run, arguments);
+    KJ_CASE_ONEOF(monitor, MonitorCommand) {
+      return runMonitorCommand(run, monitor);
     }
     KJ_CASE_ONEOF(arguments, EnrollArguments) {
       return runEnroll(run, arguments);

@@ -7,8 +7,8 @@
 
 #include <kj/string.h>
 
-#include "host/cli/json-writer.h"
 #include "transport/endpoint.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

@@ -2,9 +2,9 @@
 // VmState: what `postern status` shows of a VM, wherever it was learnt.
 
 #include "host/board/board-vm.h"
-#include "host/cli/json-writer.h"
 #include "host/cli/table.h"
 #include "host/control/control.capnp.h"
+#include "transport/json-writer.h"
 
 namespace postern::cli {
 

@@ -24,6 +24,13 @@ void readAudit(const policy::TomlTable& table, policy::Place place, policy::Prob
     if (*files > 1000) problems.error(reader.placeOf("files"), "at most 1000");
     config.auditFiles = static_cast<unsigned>(*files);
   }
+  KJ_IF_MAYBE (failure, reader.text("on-failure")) {
+    if (failure->text == "continue") {
+      config.onAuditFailure = AuditFailure::CONTINUE;
+    } else if (failure->text != "refuse") {
+      problems.error(failure->place, "on-failure is \"refuse\" or \"continue\"");
+    }
+  }
   reader.finish();
 }
 
@@ -61,7 +68,7 @@ void readMetrics(const policy::TomlTable& table, policy::Place place, policy::Pr
 
 }  // namespace
 
-kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence) {
+kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence, uid_t runsAs) {
   kj::Vector<kj::String> lines;
   if (presence == Presence::OPTIONAL && access(path.cStr(), F_OK) != 0) return Config();
   auto read = readFile(path, MAX_CONFIG_BYTES);
@@ -105,7 +112,7 @@ kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presenc
   KJ_IF_MAYBE (metrics, reader.subtable("metrics")) readMetrics(*metrics, reader.placeOf("metrics"), problems, config);
   reader.skip("service");
   for (auto& entry : parsed.get<policy::TomlTable>().entries) {
-    if (entry.key == "service") config.services = readHostServices(entry, path, lines);
+    if (entry.key == "service") config.services = readHostServices(entry, path, runsAs, lines);
   }
   reader.finish();
   if (!problems.hasErrors() && lines.empty()) return kj::mv(config);

@@ -15,6 +15,9 @@
 //   [audit]
 //   file-bytes = 16777216     a file is rotated before it would be larger
 //   files = 10                that are kept
+//   on-failure = "refuse"     while the log cannot be written nothing is done that would have to be in it; "continue":
+//   it
+//                             is done, and the log says how many lines are missing
 //   [metrics]
 //   listen = "unix:/run/postern/metrics.sock"     or "tcp:127.0.0.1:9560"; by default there are no metrics to be had
 
@@ -22,12 +25,16 @@
 #include <kj/string.h>
 #include <kj/vector.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "transport/service/connect-as.h"
 #include "transport/service/local-address.h"
 #include "transport/service/service-target.h"
 
 namespace postern::host {
+
+// What becomes of operations while the audit log cannot be written.
+enum class AuditFailure : uint8_t { REFUSE, CONTINUE };
 
 struct HostService {
   ServiceTarget target;
@@ -43,12 +50,14 @@ struct Config {
   kj::String sessionProgram;                 // empty: beside posternd
   uint64_t auditFileBytes = uint64_t(16) << 20;
   unsigned auditFiles = 10;
+  AuditFailure onAuditFailure = AuditFailure::REFUSE;  // on-failure
   kj::Maybe<LocalAddress> metricsListen;  // of this machine, and no abstract Unix socket: those have no owner
   kj::Vector<HostService> services;
 };
 
 // `mustExist`: named by hand. Looks up the users of services. The lines say what is wrong, each with file and line.
 enum class Presence : uint8_t { OPTIONAL, REQUIRED };
-kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence);
+// `runsAs`: the user of the posternd that they are for.
+kj::OneOf<Config, kj::Vector<kj::String>> readConfig(kj::StringPtr path, Presence presence, uid_t runsAs = geteuid());
 
 }  // namespace postern::host

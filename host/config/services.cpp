@@ -2,7 +2,6 @@
 
 #include <grp.h>
 #include <pwd.h>
-#include <unistd.h>
 
 #include <vector>
 
@@ -24,12 +23,12 @@ kj::Maybe<ServiceUser> findUser(kj::StringPtr name) {
 }
 
 // What is wrong with its user, or whom it is to be.
-kj::OneOf<kj::Maybe<ServiceUser>, kj::String> userOf(const ServiceTarget& target) {
-  bool isRoot = geteuid() == 0;
+kj::OneOf<kj::Maybe<ServiceUser>, kj::String> userOf(const ServiceTarget& target, uid_t runsAs) {
+  bool isRoot = runsAs == 0;
   KJ_IF_MAYBE (name, target.user) {
     auto user = findUser(*name);
     KJ_IF_MAYBE (known, user) {
-      if (!isRoot && known->identity.uid != geteuid()) {
+      if (!isRoot && known->identity.uid != runsAs) {
         return kj::str("'user' needs a posternd that runs as root; name the user whom posternd runs as");
       }
       if (!isRoot) return kj::Maybe<ServiceUser>();
@@ -42,12 +41,12 @@ kj::OneOf<kj::Maybe<ServiceUser>, kj::String> userOf(const ServiceTarget& target
 
 }  // namespace
 
-kj::Vector<HostService> readHostServices(const policy::TomlEntry& entry, kj::StringPtr file,
+kj::Vector<HostService> readHostServices(const policy::TomlEntry& entry, kj::StringPtr file, uid_t runsAs,
                                          kj::Vector<kj::String>& lines) {
   kj::Vector<kj::String> problems;
   kj::Vector<HostService> services;
   for (auto& target : readServices(entry, problems)) {
-    auto user = userOf(target);
+    auto user = userOf(target, runsAs);
     KJ_IF_MAYBE (wrong, user.tryGet<kj::String>()) {
       problems.add(kj::str(entry.line, ": [service.", target.name, "]: ", *wrong));
       continue;

@@ -93,7 +93,8 @@ interface Control {
   # When QEMU says SHUTDOWN (or RESET); fails with `invalid` if the VM has no QMP socket. Ask before the guest is asked to
   # go. Needs what open() needs for power.shutdown or power.restart.
 
-  daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text);
+  daemonInfo @12 () -> (version :Text, pid :UInt32, vms :UInt32, policyHash :Text, auditTrouble :Text);
+  # `auditTrouble`: why the audit log cannot be written now; empty: it can.
 
   channels @14 (vm :Text) -> (channels :List(Channel), failure :Failure);
   # The live channels (of one VM; empty: of all) all of whose VMs the caller may see.
@@ -134,6 +135,10 @@ struct Vm {
   # How many have been made since the session process began.
   quarantined @9 :Bool;
   status @10 :VmStatus;
+  linkTrouble @11 :Text;
+  # Why posternd cannot listen for the guest, or connect to its channel, now; empty: it can.
+  qmpTrouble @12 :Text;
+  # The same of its QMP socket, or of what libvirt says in its place.
 }
 
 struct VmStatus {

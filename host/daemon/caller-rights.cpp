@@ -9,6 +9,9 @@ namespace postern::host {
 
 using Kind = schema::Failure::Kind;
 
+// What only takes away is done even if it cannot be recorded.
+constexpr kj::StringPtr TAKES_AWAY = "admin.block"_kj;
+
 kj::Maybe<Vm&> findVisible(Daemon& daemon, const LocalCaller& who, kj::StringPtr untrustedName,
                            schema::Failure::Builder failure) {
   KJ_IF_MAYBE (vm, daemon.findVm(untrustedName)) {
@@ -33,8 +36,12 @@ bool isAllowed(Daemon& daemon, const LocalCaller& who, kj::Maybe<Vm&> vm, kj::St
   KJ_IF_MAYBE (v, vm) name = v->record().name;
   bool onHost = call.startsWith("admin.");
   auto decided = decide(daemon, who, vm, call, path);
-  daemon.recordDecision(who, name, call, path.orDefault(nullptr), decided);
-  if (decided.isGranted()) return true;
+  auto hindrance = daemon.recordDecision(who, name, call, path.orDefault(nullptr), decided);
+  if (decided.isGranted()) {
+    if (hindrance == nullptr || call == TAKES_AWAY) return true;
+    KJ_IF_MAYBE (f, failure) setFailure(*f, Kind::FAILED, KJ_ASSERT_NONNULL(hindrance));
+    return false;
+  }
   KJ_IF_MAYBE (f, failure) {
     kj::Maybe<const VmRecord&> target;
     if (!onHost) {

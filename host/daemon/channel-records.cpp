@@ -27,7 +27,7 @@ AuditField number(kj::StringPtr key, uint64_t value) {
 ChannelRecords::ChannelRecords(kj::Timer& timer, Records& records)
     : timer(timer), records(records), refusals(timer, REFUSALS_BURST, REFUSALS_PER_MINUTE) {}
 
-void ChannelRecords::opened(const ChannelEntry& channel) {
+Records::Hindrance ChannelRecords::opened(const ChannelEntry& channel) {
   auto who = channel.from(), to = channel.target(), call = callOf(channel.service), id = formatChannelId(channel.id);
   kj::Vector<AuditField> fields;
   fields.add(AuditField{"channel", id.asPtr()});
@@ -40,7 +40,7 @@ void ChannelRecords::opened(const ChannelEntry& channel) {
   line.rule = channel.rule;
   line.outcome = "channel.open";
   line.more = fields;
-  records.append(line);
+  return records.append(line);
 }
 
 void ChannelRecords::closed(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing) {

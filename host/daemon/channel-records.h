@@ -19,7 +19,7 @@ class ChannelRecords {
  public:
   explicit ChannelRecords(kj::Timer& timer, Records& records);
 
-  void opened(const ChannelEntry& channel);
+  [[nodiscard]] Records::Hindrance opened(const ChannelEntry& channel);
   void closed(const ChannelEntry& channel, kj::StringPtr why, kj::Maybe<const ChannelClosing&> closing);
   // An administrator closes it: `call` is channel.cut.
   void cut(kj::StringPtr who, const ChannelEntry& channel);

@@ -98,8 +98,7 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
       entry.rule = kj::str(one.rule);
       entry.mirror = kj::str(one.mirror);
     }
-    if (isGranted && live.hasRoomFor(entry.vm)) {
-      records.opened(entry);
+    if (isGranted && live.hasRoomFor(entry.vm) && records.opened(entry) == nullptr) {
       live.add(kj::mv(entry), nullptr);
       return recheck(id);
     }

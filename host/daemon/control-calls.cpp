@@ -411,6 +411,7 @@ kj::Promise<void> ControlCalls::daemonInfo(DaemonInfoContext context) {
     results.setPid(static_cast<uint32_t>(getpid()));
     results.setVms(static_cast<uint32_t>(daemon.allVms().size()));
     results.setPolicyHash(policy::toHex(daemon.policy().current().hash()));
+    KJ_IF_MAYBE (trouble, daemon.recording().auditLog().trouble()) results.setAuditTrouble(describe(*trouble));
   });
 }
 

@@ -56,6 +56,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       lookedUntil(wallNow()),
       tasks(*this),
       ticking(nullptr) {
+  records.setOnFailure(config.onAuditFailure);
   KJ_IF_MAYBE (lines, policyStore.reload()) {
     for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
     KJ_FAIL_REQUIRE("the policy has errors; posternd does not start without the one that was meant");
@@ -201,6 +202,7 @@ void Daemon::vsockStranger(const PeerAddress& peer, uint64_t leftOut) {
 void Daemon::vsockDoorFailed(kj::StringPtr vm, kj::StringPtr text) {
   logEvent(LogLevel::ERROR, "listen-failed", text, vm);
   tellEvent(vm, "trouble", kj::str(text));
+  KJ_IF_MAYBE (known, findVm(vm)) known->cannotListen(text);
 }
 
 // Policy -----------------------------------------------------------------------------------------------------------
@@ -287,11 +289,16 @@ void Daemon::reloadConfig(kj::StringPtr path, Presence presence) {
   if (fresh.group != config.group || fresh.sessionProgram != config.sessionProgram) {
     logEvent(LogLevel::WARNING, "config-needs-restart", "group and session-program count from the next start on");
   }
+  if (fresh.auditFileBytes != config.auditFileBytes || fresh.auditFiles != config.auditFiles) {
+    logEvent(LogLevel::WARNING, "config-needs-restart", "[audit] file-bytes and files count from the next start on");
+  }
   if (textOf(fresh.metricsListen) != textOf(config.metricsListen)) {
     logEvent(LogLevel::WARNING, "config-needs-restart", "[metrics] listen counts from the next start on");
   }
   config.rollback = fresh.rollback;
   config.copyLines = fresh.copyLines;
+  config.onAuditFailure = fresh.onAuditFailure;
+  records.setOnFailure(config.onAuditFailure);
   rollback = rollbackOf(config);
   channels.hostServices().set(kj::mv(fresh.services));
   for (auto& entry : vms) entry.value->session().configure();
@@ -355,16 +362,17 @@ kj::Promise<StrangersFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> ca
 
 // Records ----------------------------------------------------------------------------------------------------------
 
-void Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
-                            const FileDecision& decided) {
+Records::Hindrance Daemon::recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call,
+                                          kj::StringPtr path, const FileDecision& decided) {
   decided.isGranted() ? counted.allowed() : counted.denied(decided.decision.ruleId());
-  records.decision(caller, vm, call, path, decided);
-  if (decided.isGranted()) return;
+  auto hindrance = records.decision(caller, vm, call, path, decided);
+  if (decided.isGranted()) return hindrance;
   KJ_IF_MAYBE (known, findVm(vm)) {
     auto& decision = decided.decision;
     known->port().denied(decision.reason == policy::Reason::DENY_RULE ? decision.ruleId() : word(decision.reason));
     known->showPort();
   }
+  return hindrance;
 }
 
 void Daemon::operation(Vm& vm, const OperationReport& report) {

@@ -75,8 +75,8 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   size_t countVms() const { return vms.size(); }
 
   // A decision about a caller on the host, to be recorded: who asked what, and what it came to.
-  void recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
-                      const FileDecision& decided);
+  Records::Hindrance recordDecision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
+                                    const FileDecision& decided);
   void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome) {
     records.record(who, vm, call, rule, outcome);
   }

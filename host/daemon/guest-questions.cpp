@@ -227,10 +227,12 @@ void GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
   entry.opened = environment.port.getTimer().now();
   entry.mirror = terms.mirrorText();
   if (!entry.isBetweenVms()) entry.hostTarget = environment.services.identityOf(question.service);
+  KJ_IF_MAYBE (why, environment.records.opened(entry)) {
+    return (void)failed(*prospect, "not-recorded"_kj, kj::mv(*why));
+  }
 
   answer.setAllowed(true);
   answer.setSocket(newDescriptor(prospect->socket.release()));
-  environment.records.opened(entry);
   environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
 }
 

@@ -59,7 +59,8 @@ void writeAudit(Exposition& to, const AuditLog& audit) {
   to.counter("postern_audit_failures_total", "Lines that could not be written, or not be synced.", audit.failures());
   to.counter("postern_audit_dropped_total", "Events that have no line because it could not be written.",
              audit.droppedEvents());
-  to.gauge("postern_audit_failing", "Whether writing the last line of the audit log has failed.", audit.isFailing());
+  to.gauge("postern_audit_failing", "Whether writing the last line of the audit log has failed.",
+           audit.trouble() != nullptr);
   to.gauge("postern_audit_file_bytes", "Size of the newest file of the audit log.", double(audit.fileBytes()));
 }
 

@@ -7,6 +7,7 @@
 #include <kj/timer.h>
 
 #include "host/audit/audit-log.h"
+#include "host/config/config.h"
 #include "host/daemon/damper.h"
 #include "host/daemon/events.h"
 #include "host/daemon/file-grants.h"
@@ -21,13 +22,19 @@ class Records {
   Records(kj::Timer& timer, kj::Own<AuditLog> audit);
   KJ_DISALLOW_COPY(Records);
 
-  // At the present time; a line that cannot be written is counted by the log, and said once in posternd's own.
-  void append(AuditEvent line);
-  void record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
-              kj::StringPtr path = nullptr);
+  void setOnFailure(AuditFailure what) { onFailure = what; }
+
+  // Why what is being recorded must not be done: it cannot be recorded. One line for a person. Null: go on.
+  using Hindrance = kj::Maybe<kj::String>;
+
+  // At the present time; a line that cannot be written is counted by the log, and said once in posternd's own, and so
+  // is that lines can be written again.
+  Hindrance append(AuditEvent line);
+  Hindrance record(kj::StringPtr who, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr rule, kj::StringPtr outcome,
+                   kj::StringPtr path = nullptr);
   // Who asked what, and what it came to.
-  void decision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
-                const FileDecision& decided);
+  Hindrance decision(const LocalCaller& caller, kj::StringPtr vm, kj::StringPtr call, kj::StringPtr path,
+                     const FileDecision& decided);
   // An event, and a line of the log. `kind` is static; `other`: another VM that the text names.
   void tell(kj::StringPtr vm, kj::StringPtr kind, kj::String text, kj::StringPtr other = "");
 
@@ -43,7 +50,12 @@ class Records {
   Events events;
   Repeats repeats;
   Damper denials;  // by caller
-  uint64_t failures = 0;
+  AuditFailure onFailure = AuditFailure::REFUSE;
+  bool failing = false;
+  uint64_t droppedBefore = 0;  // of the log's, when it began to fail
+
+  void tellFailure(AuditError error);
+  void tellRecovery();
 };
 
 }  // namespace postern::host

@@ -7,6 +7,7 @@ namespace postern::host {
 
 void Vm::startQmp() {
   qmpWatch = nullptr;
+  qmpTrouble = nullptr;
   if (vmRecord.qmp.size() > 0) {
     qmpWatch = newQmpWatch(environment.port, vmRecord.qmp, environment.random, *this);
     return;
@@ -68,10 +69,12 @@ void Vm::qmpEvent(QmpWatch::Event event) {
 }
 
 void Vm::qmpConnected() {
+  qmpTrouble = nullptr;
   logEvent(LogLevel::INFO, "qmp-connected", "watching QEMU", vmRecord.name);
 }
 
 void Vm::qmpLost(kj::StringPtr why) {
+  qmpTrouble = kj::str(why);
   logEvent(LogLevel::WARNING, "qmp-lost", why, vmRecord.name);
 }
 

@@ -154,6 +154,7 @@ void Vm::startLinks() {
   doorkeeper = nullptr;
   listener = nullptr;
   libvirtCid = nullptr;
+  linkTrouble = nullptr;
   auto endpoint = vmRecord.endpoint();
   transport = transportOf(endpoint);
   auto failed = [this](kj::Exception&& e) {
@@ -171,8 +172,10 @@ kj::Promise<void> Vm::listen() {
   KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
     logEvent(LogLevel::ERROR, "listen-failed", error->text, vmRecord.name);
     environment.handler.event(*this, "trouble", kj::str(error->text));
+    linkTrouble = kj::mv(error->text);
     return timer.afterDelay(LISTEN_RETRY).then([this]() { return listen(); });
   }
+  linkTrouble = nullptr;
   auto& made = *listener.emplace(kj::mv(listening.get<kj::Own<Listener>>()));
   doorkeeper =
       kj::heap<Doorkeeper>(made, environment.admission, timer,
@@ -221,7 +224,11 @@ kj::Promise<bool> Vm::connectSerial() {
   auto endpoint = vmRecord.endpoint();
   KJ_IF_MAYBE (libvirt, endpoint.tryGet<LibvirtEndpoint>()) return connectLibvirt(libvirt->domain);
   return connectTo(environment.port, timer, endpoint).then([this](Connected connected) -> kj::Promise<bool> {
-    if (connected.is<TransportError>()) return false;
+    KJ_IF_MAYBE (error, connected.tryGet<TransportError>()) {
+      linkTrouble = kj::mv(error->text);  // no event: a VM that is off has no socket
+      return false;
+    }
+    linkTrouble = nullptr;
     keepsSerial = true;
     return client.link(kj::mv(connected.get<Connection>())).then([](auto) { return true; });
   });
@@ -482,6 +489,8 @@ void Vm::describe(schema::Vm::Builder vm) const {
   vm.setPeer(peer);
   vm.setSessions(sessions);
   vm.setQuarantined(quarantined);
+  vm.setLinkTrouble(linkTrouble);
+  vm.setQmpTrouble(qmpTrouble);
   describe(vm.initStatus(), timer.now());
 }
 

@@ -101,6 +101,8 @@ class Vm final : public SessionClient::Handler,
   kj::Promise<void> cutChannels(kj::ArrayPtr<const uint64_t> ids) override { return client.cutChannels(ids); }
   void restartSession(kj::StringPtr why) override { client.restart(why); }
 
+  // At its vsock port.
+  void cannotListen(kj::StringPtr why) { linkTrouble = kj::str(why); }
   // A connection from this VM's address that was let in.
   void visit(Visitor visitor);
 
@@ -128,7 +130,8 @@ class Vm final : public SessionClient::Handler,
   bool quarantined = false;
   uint64_t quarantinedSession = 0;  // the number of the session that is
   kj::Maybe<uint32_t> libvirtCid;   // of the domain that runs now
-  kj::String linkTrouble;           // the last that was told; empty: none since it was connected
+  kj::String linkTrouble;           // the last; empty: none since it was connected, or listened
+  kj::String qmpTrouble;            // the same
   bool keepsSerial = true;          // false: the pipe that the session holds is of another transport than the record's
   pid_t sessionPid = 0;
   bool enrolled = false;

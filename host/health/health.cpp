@@ -46,6 +46,11 @@ Reason reasonOf(HandshakeRefusal why) {
   return Reason::KEYS_REJECTED;
 }
 
+// A shutdown that was announced takes its time, and who is heard of until its end has not come back.
+bool isGoingDown(Reason absence, GuestState state) {
+  return state == GuestState::STOPPING && (absence == Reason::SHUT_DOWN || absence == Reason::RESTARTING);
+}
+
 }  // namespace
 
 kj::StringPtr guestStateName(GuestState state) {
@@ -113,7 +118,7 @@ void Health::heartbeat(kj::TimePoint now, const Heartbeat& heartbeat) {
   }
   lastSequence = heartbeat.sequence;
   KJ_IF_MAYBE (away, absence) {
-    if (isStraggler(now)) return;
+    if (isStraggler(now) || isGoingDown(away->reason, heartbeat.state)) return;
     bool slept = away->reason == Reason::PAUSED || away->reason == Reason::SUSPENDED;
     startOver(now, slept ? Reason::RESUMED : Reason::CONNECTED);
   }

@@ -85,6 +85,7 @@ class Health {
   void linkLost(kj::TimePoint now, LinkLoss why = LinkLoss::CUT);
   void sessionProcessDied(kj::TimePoint now);
   void heartbeat(kj::TimePoint now, const Heartbeat& heartbeat);
+  // Of a guest that goes down or restarts, heartbeats that say `stopping` go on until its end and change nothing.
   void goodbye(kj::TimePoint now, Goodbye why);
 
   // A handshake was refused. While a session is up, and until the red limit, this changes nothing: anybody in a guest

@@ -13,6 +13,7 @@ import machine as machines
 SOURCES, PACKAGES = map(pathlib.Path, sys.argv[1:3])
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE = 20
+LIBVIRT = "/usr/libexec/postern/postern-libvirt"
 # What dpkg itself and the user database keep.
 NOT_OURS = ("/var/lib/dpkg", "/var/cache", "/var/log/dpkg.log", "/var/log/alternatives.log", "/var/log/apt", "/tmp", "/proc",
             "/sys", "/dev", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/.pwd.lock", "/etc/subuid",
@@ -28,7 +29,7 @@ class InstallTest(unittest.TestCase):
         cls.machine = machines.Machine(PACKAGES, HERE)
         cls.addClassCleanup(cls.machine.close)
         cls.shell = cls.machine.shell
-        cls.shell("dpkg --purge postern-host postern-agent libpostern-dev >/dev/null 2>&1 || true; rm -rf /etc/postern")
+        cls.shell("dpkg --purge postern-libvirt postern-host postern-agent libpostern-dev >/dev/null 2>&1 || true; rm -rf /etc/postern")
         cls.before = cls.files()
 
     @classmethod
@@ -64,7 +65,7 @@ class InstallTest(unittest.TestCase):
 
     def test_1_they_install_and_make_users_and_folders(self):
         self.shell("dpkg -i /tmp/packages/*.deb")
-        self.assertEqual(self.shell("dpkg-query -W -f '${Status}\\n' postern-host postern-agent libpostern-dev | sort -u"),
+        self.assertEqual(self.shell("dpkg-query -W -f '${Status}\\n' postern-host postern-libvirt postern-agent libpostern-dev | sort -u"),
                          "install ok installed\n")
         self.assertEqual(self.shell("stat -c '%a %U:%G %n' /run/postern /var/lib/postern /var/log/postern").splitlines(),
                          ["755 postern:postern /run/postern", "755 postern:postern /var/lib/postern",
@@ -72,7 +73,7 @@ class InstallTest(unittest.TestCase):
         self.shell("id postern-agent; test ! -e /etc/postern/agent.toml")
         self.shell("setpriv --reuid=postern --regid=postern --clear-groups posternd --check-config")
         self.shell("systemd-analyze verify --man=no /lib/systemd/system/posternd.service /lib/systemd/system/posternd.socket "
-                   "/lib/systemd/system/postern-agent.service")
+                   "/lib/systemd/system/postern-libvirt.service /lib/systemd/system/postern-agent.service")
         self.shell("man -w postern-cp posternd agent.toml >/dev/null 2>&1 || test ! -x /usr/bin/man")
 
     def test_2_the_services_run_under_what_their_units_take_away(self):
@@ -99,6 +100,22 @@ class InstallTest(unittest.TestCase):
         for log in ("posternd.log", "agent.log"):
             self.assertNotRegex(self.machine.read("/tmp/" + log), "no-landlock|not permitted|seccomp|internal")
         self.assertEqual(self.shell("stat -c %U:%G /var/log/postern/audit.log"), "postern:adm\n")
+
+    def test_2_without_libvirtd_its_service_runs_as_the_unit_says_and_says_so(self):
+        self.machine.start("libvirt.log", "/usr/bin/python3", "/tmp/test/as-unit-says.py",
+                           "/lib/systemd/system/postern-libvirt.service")
+        self.machine.wait_for(lambda: os.path.exists(self.machine.path("/run/postern/libvirt.sock")),
+                              lambda: self.machine.read("/tmp/libvirt.log"), PATIENCE)
+        refused = self.machine.run("postern", "enroll", "web2", "--libvirt", status=None)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("cannot connect to libvirt", refused.stderr)
+        self.machine.run("postern", "enroll", "web3", "--transport", "libvirt:web3", "--bundle-file", "/tmp/web3.bundle")
+        self.machine.wait_for(lambda: "cannot connect to libvirt" in self.machine.read("/tmp/posternd.log"),
+                              lambda: self.machine.read("/tmp/posternd.log"), PATIENCE)
+        self.machine.run("postern", "vm", "remove", "web3")
+        for pid in self.machine.processes(LIBVIRT):
+            self.shell(f"kill -TERM {pid}")
+        self.machine.wait_for(lambda: not self.machine.processes(LIBVIRT), "postern-libvirt does not end")
 
     def test_3_who_is_not_in_the_group_is_refused_and_who_is_may_do_what_policy_says(self):
         refused = self.as_user("nobody", "postern", "vm", "list", status=1)
@@ -156,7 +173,7 @@ class InstallTest(unittest.TestCase):
         self.shell(f"echo {number} >/run/postern/sessions/other.pid")
         self.shell("kill -TERM $(pgrep -o postern-agent)")
         self.machine.wait_for(lambda: not self.machine.processes("/usr/sbin/postern-agent"), "the agent does not end")
-        self.shell("dpkg --remove postern-host postern-agent libpostern-dev")
+        self.shell("dpkg --remove postern-libvirt postern-host postern-agent libpostern-dev")
         self.assertEqual(self.sessions(), [])
         self.assertEqual(self.shell("pgrep -f [p]ostern | while read p; do readlink /proc/$p/exe; done | grep postern || true"), "")
         self.assertIsNone(stranger.poll())
@@ -166,7 +183,7 @@ class InstallTest(unittest.TestCase):
 
     def test_8_a_purge_leaves_no_file(self):
         self.shell("mkdir -p /etc/postern; echo 'policy = 1' >/etc/postern/agent.toml")
-        self.shell("dpkg --purge postern-host")
+        self.shell("dpkg --purge postern-libvirt postern-host")
         # What is the agent's stays.
         self.shell("test -e /etc/postern/agent.toml; test -e /var/lib/postern-agent")
         self.shell("dpkg --purge postern-agent libpostern-dev")
@@ -174,7 +191,7 @@ class InstallTest(unittest.TestCase):
         self.assertEqual(sorted(self.files() - self.before), [])
 
     def test_9_they_install_again_after_a_purge(self):
-        self.shell("dpkg -i /tmp/packages/*.deb && dpkg -i /tmp/packages/*.deb && dpkg --purge postern-host postern-agent libpostern-dev")
+        self.shell("dpkg -i /tmp/packages/*.deb && dpkg -i /tmp/packages/*.deb && dpkg --purge postern-libvirt postern-host postern-agent libpostern-dev")
         self.assertEqual(sorted(self.files() - self.before), [])
 
 

@@ -1,6 +1,6 @@
 """Man pages beside the programs: each command, each option and each key of the settings is in its page.
 
-usage: man-test.py SOURCES POSTERND POSTERN-SESSION POSTERN POSTERN-AGENT [unittest arguments]
+usage: man-test.py SOURCES POSTERND POSTERN-SESSION POSTERN POSTERN-AGENT POSTERN-LIBVIRT [unittest arguments]
 """
 import pathlib
 import re
@@ -8,26 +8,11 @@ import subprocess
 import sys
 import unittest
 
+import settings_keys
+
 SOURCES = pathlib.Path(sys.argv[1])
-POSTERND, SESSION, POSTERN, AGENT = sys.argv[2:6]
+POSTERND, SESSION, POSTERN, AGENT, LIBVIRT = sys.argv[2:7]
 PAGES = SOURCES / "packaging/man"
-
-
-# What reads the keys of a page's file.
-KEYS_OF = {
-    "postern.toml.5": ("host/config/config.cpp", "transport/service/service-target.cpp"),
-    "agent.toml.5": ("guest-agent/settings/settings.cpp", "guest-agent/settings/services-settings.cpp",
-                     "transport/service/service-target.cpp"),
-    "postern-policy.5": ("protocol/policy/grammar.cpp", "protocol/policy/grammar-parts.cpp",
-                         "protocol/policy/grammar-expectation.cpp"),
-}
-
-
-def keys_read_by(source):
-    text = source.read_text()
-    keys = set(re.findall(r'(?:(?:reader|inner|table)\.(?!refuse)\w+|readName|required|readUnit)\((?:table, )?"([a-z-]+)"', text))
-    listed = re.search(r"\bKEYS\[\] =(.*?);", text, re.DOTALL)
-    return keys | set(re.findall(r'"([a-z-]+)"_kj', listed[1]) if listed else ())
 
 
 def section(text, name):
@@ -85,15 +70,15 @@ class ManTest(unittest.TestCase):
         self.compare(help_of(SESSION), "postern-session.8")
         self.compare(help_of(AGENT), "postern-agent.8")
         self.compare(help_of(AGENT, "join"), "postern-agent.8")
+        self.compare(help_of(LIBVIRT), "postern-libvirt.8")
+        for command in section(help_of(LIBVIRT), "Subcommands"):
+            self.compare(help_of(LIBVIRT, command), "postern-libvirt.8")
 
     def test_every_key_of_the_settings_is_in_its_page(self):
-        for name, sources in KEYS_OF.items():
-            written = page(name)
-            for source in sources:
-                keys = keys_read_by(SOURCES / source)
-                self.assertGreater(len(keys), 2, source)
-                for key in sorted(keys):
-                    self.assertRegex(written, rf"[*\[]{key}[*\].]", f"{key} of {source} is not in {name}")
+        for name in settings_keys.READERS:
+            written = page(name + ".5")
+            for key, source in settings_keys.known(SOURCES, name):
+                self.assertRegex(written, rf"[*\[]{key}[*\].]", f"{key} of {source} is not in {name}")
 
     def test_a_page_refers_to_pages_that_exist(self):
         ours = {file.name.removesuffix(".scd") for file in PAGES.glob("*.scd")}
@@ -110,4 +95,4 @@ class ManTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[6:]])
+    unittest.main(argv=[sys.argv[0], *sys.argv[7:]])

@@ -17,8 +17,9 @@ import unittest
 
 SOURCES, PACKAGES, WORK = map(pathlib.Path, sys.argv[1:4])
 FULL = os.environ.get("POSTERN_TEST_FULL") == "1"
-NAMES = ("postern-host", "postern-agent", "libpostern-dev")
+NAMES = ("postern-host", "postern-libvirt", "postern-agent", "libpostern-dev")
 PROGRAMS = {"postern-host": ("usr/sbin/posternd", "usr/libexec/postern/postern-session", "usr/bin/postern"),
+            "postern-libvirt": ("usr/libexec/postern/postern-libvirt",),
             "postern-agent": ("usr/sbin/postern-agent",)}
 HOST_FILES = """
 etc/postern/postern.toml etc/postern/policy.d/local.toml
@@ -32,6 +33,7 @@ usr/share/doc/postern-host/examples/prometheus/postern.rules.yml
 usr/share/doc/postern-host/examples/prometheus/postern-dashboard.json
 usr/share/doc/postern-host/examples/prometheus/prometheus.yml
 """
+LIBVIRT_FILES = "lib/systemd/system/postern-libvirt.service usr/share/man/man8/postern-libvirt.8.gz"
 AGENT_FILES = """
 lib/systemd/system/postern-agent.service lib/udev/rules.d/60-postern-agent.rules
 usr/lib/sysusers.d/postern-agent.conf usr/share/man/man8/postern-agent.8.gz usr/share/man/man5/agent.toml.5.gz
@@ -73,7 +75,7 @@ class ContentsTest(unittest.TestCase):
         cls.triplet = output("dpkg-architecture", "-qDEB_HOST_MULTIARCH").strip()
 
     def test_each_package_holds_what_it_should(self):
-        for name, files in (("postern-host", HOST_FILES), ("postern-agent", AGENT_FILES), ("libpostern-dev", DEV_FILES)):
+        for name, files in zip(NAMES, (HOST_FILES, LIBVIRT_FILES, AGENT_FILES, DEV_FILES)):
             for file in files.replace("TRIPLET", self.triplet).split() + list(PROGRAMS.get(name, ())):
                 self.assertTrue((self.roots[name] / file).is_file(), f"{name} has no {file}")
 

@@ -10,10 +10,12 @@ import sys
 import tempfile
 import unittest
 
+import settings_keys
+
 SOURCES, BUILD = map(pathlib.Path, sys.argv[1:3])
 UNITS = BUILD / "packaging"
 # Of ten. The agent becomes the users of policy's rules and writes where they may.
-MOST = {"posternd.service": 2.0, "postern-agent.service": 3.9}
+MOST = {"posternd.service": 2.0, "postern-libvirt.service": 2.6, "postern-agent.service": 3.9}
 
 
 def tool(*command):
@@ -34,7 +36,8 @@ class UnitsTest(unittest.TestCase):
             root = pathlib.Path(folder)
             units = root / "units"
             units.mkdir()
-            programs = {"posternd": BUILD / "host/posternd", "postern-agent": BUILD / "guest-agent/postern-agent"}
+            programs = {"posternd": BUILD / "host/posternd", "postern-libvirt": BUILD / "host/postern-libvirt",
+                        "postern-agent": BUILD / "guest-agent/postern-agent"}
             for unit in MOST:
                 text = (UNITS / unit).read_text()
                 # The programs are not installed yet.
@@ -116,9 +119,12 @@ class DefaultsTest(unittest.TestCase):
             done = self.check({"etc/postern/postern.toml": change(settings).replace('"postern"', '"root"'),
                                "etc/postern/policy.d/local.toml": change(policy)})
             self.assertEqual(done.returncode, 0, done)
-        uncommented = self.without_comments(settings)
-        for key in ("rollback", "group", "audit-files", "session-program", "file-bytes", "files", "listen", "target"):
-            self.assertRegex(uncommented, rf"(?m)^{key} = ")
+
+    def test_each_key_of_the_settings_is_in_them(self):
+        for name in ("postern.toml", "agent.toml"):
+            uncommented = self.without_comments(self.default(name))
+            for key, source in settings_keys.known(SOURCES, name):
+                self.assertRegex(uncommented, rf"(?m)^(\[+{key}[].]|{key} = )", f"{key} of {source} is not in {name}")
 
     def test_the_policy_that_is_installed_has_no_rule(self):
         self.assertNotRegex(self.default("local.toml"), r"(?m)^\s*\[")

@@ -1,6 +1,7 @@
 """A guest with postern-agent as its service, for tests and the demo."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -40,14 +41,28 @@ USER = "postern-agent:x:990:990::/nonexistent:/bin/false"
 MOUNT_STATE = "mkdir -p /var/lib && mount -t ext4 /dev/vda /var/lib"
 
 
-def agent_initramfs(programs, *, modules=(), options="", disk=False, files=None, first=""):
+def agent_package():
+    """The agent's Debian package, which packaging/build-packages has put into the folder POSTERN_TEST_PACKAGES."""
+    found = list(pathlib.Path(os.environ.get("POSTERN_TEST_PACKAGES", "")).glob("postern-agent_*.deb"))
+    if len(found) != 1:
+        raise SetUpError("POSTERN_TEST_PACKAGES has no postern-agent: run this with ctest, or packaging/build-packages DIR")
+    return found[0].resolve()
+
+
+def packaged_agent(folder):
+    """The program of the agent's package, unpacked into `folder`."""
+    subprocess.run(["dpkg-deb", "-x", agent_package(), folder], check=True)
+    return pathlib.Path(folder) / "usr/sbin/postern-agent"
+
+
+def agent_initramfs(programs, *, agent=None, modules=(), options="", disk=False, files=None, first=""):
     """Debian's kernel, busybox and postern-agent, which starts at boot with `options`.
 
-    `programs` is the build tree's folder; `files` are added, path -> text (executable, if below hooks.d); `first` are shell
-    lines that run before the agent starts.
+    `programs` is the build tree's folder, `agent` another program than its postern-agent; `files` are added, path -> text
+    (executable, if below hooks.d); `first` are shell lines that run before the agent starts.
     """
     initramfs = basic_initramfs(PCI, "virtio_console", "qemu_fw_cfg", "dmi_sysfs", *modules)
-    initramfs.add_program(f"{programs}/guest-agent/postern-agent")
+    initramfs.add_program(agent or f"{programs}/guest-agent/postern-agent")
     initramfs.add_text("/bin/agent-service", SERVICE, mode=0o755)
     initramfs.add_text("/etc/os-release", 'NAME="Postern demo guest"\nPRETTY_NAME="busybox, in memory"\nID=busybox\n')
     for path, text in (files or {}).items():

@@ -1,4 +1,5 @@
-"""The main job over the kernel's vhost-vsock: posternd in a guest that plays the host, postern-agent in a guest of that."""
+"""The main job over the kernel's vhost-vsock: posternd in a guest that plays the host, the packaged postern-agent in a guest
+of that."""
 
 import contextlib
 import datetime
@@ -9,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from agent_guest import agent_initramfs, make_disk
+from agent_guest import agent_initramfs, make_disk, packaged_agent
 from guestlab import (
     INNER_CONSOLE,
     INNER_ENDED,
@@ -72,7 +73,9 @@ class MainJobOverVsock(unittest.TestCase):
     def setUpClass(cls):
         programs = build_folder()
         folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="postern-vsock-")))
-        inner = agent_initramfs(programs, disk=True, first=FOLDER, files={"/etc/postern/agent.toml": SETTINGS})
+        agent = packaged_agent(folder / "package")
+        files = {"/etc/postern/agent.toml": SETTINGS}
+        inner = agent_initramfs(programs, agent=agent, disk=True, first=FOLDER, files=files)
         inner.add_program(build_vsock_flood(folder))
         for name, text in {"postern.toml": HOST_SETTINGS, "10-up.toml": HOST_POLICY}.items():
             (folder / name).write_text(text)

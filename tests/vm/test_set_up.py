@@ -1,4 +1,4 @@
-"""The kernel cache and the recipe, without booting anything and without network: apt is replaced by a script."""
+"""The cache and the recipe, without booting anything and without network: apt and mmdebstrap are replaced by scripts."""
 
 import os
 import pathlib
@@ -9,12 +9,12 @@ import types
 import unittest
 from unittest import mock
 
-from guestlab import GuestKernel, Initramfs, SetUpError
+from guestlab import DebianDisk, GuestKernel, Initramfs, SetUpError, copy_out
 from guestlab.libraries import shared_libraries
 from guestlab.modules import load_order
 from guestlab.vmlinux import UnknownCompression, extract_vmlinux
 
-FETCH = pathlib.Path(__file__).with_name("fetch-guest-kernel")
+HERE = pathlib.Path(__file__).parent
 RELEASE = "9.9-cloud-amd64"
 PACKAGE = f"linux-image-{RELEASE}"
 
@@ -26,6 +26,11 @@ APT_GET = f"""#!/bin/sh
 echo download >>"$LOG"
 sleep 0.3
 exec dpkg-deb --build -Zgzip "$TREE" {PACKAGE}_1_amd64.deb >/dev/null
+"""
+MMDEBSTRAP = """#!/bin/sh
+echo bootstrap >>"$LOG"
+mkdir -p "$SCRATCH/etc/systemd/system" "$SCRATCH/usr/local/sbin"
+for archive; do case "$archive" in *.tar) tar -C "$SCRATCH" -cf "$archive" . ;; esac; done
 """
 
 
@@ -43,7 +48,9 @@ def make_lz4(*blocks):
     return struct.pack("<I", 0x184C2102) + framed + struct.pack("<I", 0)
 
 
-class KernelCache(unittest.TestCase):
+class CacheTest(unittest.TestCase):
+    """With an apt that has one small kernel, and notes in self.log what it was asked for."""
+
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.cache = self.folder / "cache"
@@ -76,8 +83,13 @@ class KernelCache(unittest.TestCase):
         path.write_text(text)
         path.chmod(0o755)
 
+    def start(self, script):
+        return subprocess.Popen([str(HERE / script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+class KernelCache(CacheTest):
     def fetch(self):
-        return subprocess.Popen([str(FETCH)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return self.start("fetch-guest-kernel")
 
     def assert_only_remains(self, *names):
         remains = {path.name for path in (self.cache / "guest-kernel").iterdir()}
@@ -142,6 +154,61 @@ class KernelCache(unittest.TestCase):
         self.assertRegex(errors, r"^fetch-guest-kernel: [^\n]*\n$")
         self.assertIn(reason, errors)
         self.assert_only_remains()
+
+
+class DebianCache(CacheTest):
+    def setUp(self):
+        super().setUp()
+        self.write_tool("mmdebstrap", MMDEBSTRAP)
+        self.enterContext(mock.patch.dict(os.environ, SCRATCH=str(self.folder / "scratch")))
+
+    def fetch(self):
+        process = self.start("fetch-debian-guest")
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def remains(self):
+        return {path.name for path in (self.cache / "debian-guest").iterdir()}
+
+    def assert_fetch_fails(self, reason):
+        status, _, errors = self.fetch()
+        self.assertEqual(status, 1)
+        self.assertRegex(errors, r"^fetch-debian-guest: [^\n]*\n$")
+        self.assertIn(reason, errors)
+
+    def test_a_missing_disk_is_one_line_that_says_what_to_run(self):
+        GuestKernel.fetch()
+        with self.assertRaisesRegex(SetUpError, r"run tests/vm/fetch-debian-guest once$"):
+            DebianDisk.find()
+
+    def test_the_disk_is_made_once_for_a_kernel_and_replaces_the_one_before(self):
+        GuestKernel.fetch()
+        old = self.cache / "debian-guest/bookworm-1-cloud-amd64-0.ext4"
+        old.parent.mkdir()
+        old.touch()
+        for _ in range(2):
+            status, _, errors = self.fetch()
+            self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(self.log.read_text(), "download\nbootstrap\n")
+        disk = DebianDisk.find()
+        self.assertIn(RELEASE, disk.path.name)
+        self.assertEqual(self.remains(), {".lock", disk.path.name})
+
+    def test_a_copy_has_the_kernels_modules_and_the_files_that_a_test_adds(self):
+        GuestKernel.fetch()
+        copy = DebianDisk.fetch().copy_to(self.folder / "copy", {self.log: "/usr/added"})
+        copy_out(copy, "/usr", self.folder)
+        self.assertEqual((self.folder / "usr/added").read_text(), self.log.read_text())
+        self.assertTrue((self.folder / "usr/lib/modules" / RELEASE / "modules.dep").exists())
+
+    def test_without_a_kernel_there_is_no_disk(self):
+        self.assert_fetch_fails("run tests/vm/fetch-guest-kernel once")
+
+    def test_an_mmdebstrap_that_cannot_run_is_one_line_with_its_reason_and_leaves_nothing(self):
+        GuestKernel.fetch()
+        self.write_tool("mmdebstrap", "#!/bin/sh\necho 'E: no user namespaces' >&2\nexit 1\n")
+        self.assert_fetch_fails("E: no user namespaces")
+        self.assertEqual(self.remains(), {".lock"})
 
 
 class KernelImage(unittest.TestCase):

@@ -39,6 +39,11 @@ kj::AutoCloseFd openComponent(int folder, kj::StringPtr name, int flags, mode_t 
   return kj::AutoCloseFd(openat(folder, name.cStr(), flags, mode));
 }
 
+bool kernelHasOpenat2() {
+  kj::AutoCloseFd here(openBeneath(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  return here != nullptr || (errno != ENOSYS && errno != EPERM);
+}
+
 kj::AutoCloseFd openDirectory(int folder, kj::StringPtr name) {
   auto fd = openComponent(folder, name, O_RDONLY | O_DIRECTORY);
   if (fd == nullptr && errno == EACCES) return openComponent(folder, name, O_PATH | O_DIRECTORY);

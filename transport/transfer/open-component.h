@@ -17,6 +17,9 @@ constexpr int READ_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 // with errno: ELOOP is a symbolic link.
 kj::AutoCloseFd openComponent(int folder, kj::StringPtr name, int flags, mode_t mode = 0);
 
+// Whether openComponent() can take it.
+bool kernelHasOpenat2();
+
 // A directory, for reading its names and for making it durable; where reading it is not permitted, a handle (O_PATH)
 // that can still be passed through. Null with errno.
 kj::AutoCloseFd openDirectory(int folder, kj::StringPtr name);

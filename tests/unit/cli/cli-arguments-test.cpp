@@ -32,11 +32,11 @@ T commandOf(std::initializer_list<kj::StringPtr> words) {
   return kj::mv(parsed.get<Arguments>().command.get<T>());
 }
 
-template <typename T>
-T fileCommandOf(std::initializer_list<kj::StringPtr> words) {
-  auto command = commandOf<FileCommand>(words);
-  REQUIRE(command.is<T>());
-  return kj::mv(command.get<T>());
+template <typename Group, typename T>
+T commandIn(std::initializer_list<kj::StringPtr> words) {
+  auto command = commandOf<Group>(words);
+  REQUIRE(command.template is<T>());
+  return kj::mv(command.template get<T>());
 }
 
 bool has(const kj::String& text, const char* part) {
@@ -164,14 +164,16 @@ TEST_CASE("every command's arguments arrive") {
   CHECK((restart.delay == 60 * kj::SECONDS));
   CHECK(!commandOf<PowerArguments>({"shutdown", "a"}).wait);
 
-  auto ping = commandOf<PingArguments>({"ping", "web1", "-c", "7", "-i", "0"});
+  auto ping = commandIn<MonitorCommand, PingArguments>({"ping", "web1", "-c", "7", "-i", "0"});
   CHECK(ping.count == 7);
   CHECK((ping.interval == 0 * kj::SECONDS));
-  auto events = commandOf<EventsArguments>({"events", "-f", "web1", "-n", "3"});
+  auto events = commandIn<MonitorCommand, EventsArguments>({"events", "-f", "web1", "-n", "3"});
   CHECK(events.follow);
   CHECK(events.backlog == 3);
   CHECK((events.vm == "web1"));
-  CHECK((commandOf<EventsArguments>({"events"}).vm == ""));
+  CHECK((commandIn<MonitorCommand, EventsArguments>({"events"}).vm == ""));
+  CHECK((commandIn<MonitorCommand, DoctorArguments>({"doctor", "web1"}).vm == "web1"));
+  CHECK((commandIn<MonitorCommand, DoctorArguments>({"doctor"}).vm == ""));
   CHECK(commandOf<VmSetArguments>({"vm", "set", "web1", "--tag", "a,b"}).tags.size() == 2);
   CHECK((commandOf<PolicyExplainArguments>({"policy", "explain", "--to", "web1", "--call", "ping"}).call == "ping"));
   CHECK(commandOf<AuditVerifyArguments>({"audit", "verify", "a", "b"}).files.size() == 2);
@@ -198,8 +200,9 @@ TEST_CASE("a duration is a number with a unit, or seconds") {
 }
 
 TEST_CASE("cp takes its words as scp does: sources, and where to, last") {
-  auto copy = fileCommandOf<CopyArguments>({"cp", "-r", "site", "other/", "web1:/srv//www/", "--verify", "--resume",
-                                            "--limit", "20 MiB/s", "--sparse", "always", "--no-clobber"});
+  auto copy =
+      commandIn<FileCommand, CopyArguments>({"cp", "-r", "site", "other/", "web1:/srv//www/", "--verify", "--resume",
+                                             "--limit", "20 MiB/s", "--sparse", "always", "--no-clobber"});
   CHECK(copy.sources.size() == 2);
   CHECK((copy.sources[1].path == "other/"));
   CHECK((copy.destination.vm == "web1"));
@@ -208,21 +211,21 @@ TEST_CASE("cp takes its words as scp does: sources, and where to, last") {
   CHECK((copy.recursive && copy.verify && copy.resume && copy.noClobber && !copy.archive));
   CHECK(copy.bytesPerSecond == uint64_t(20) << 20);
   CHECK(copy.sparse == postern::client::Sparse::ALWAYS);
-  CHECK(fileCommandOf<CopyArguments>({"cp", "-a", "web1:/a", "b"}).recursive);
-  CHECK(fileCommandOf<CopyArguments>({"cp", "web1:/a", "-"}).destination.stream);
-  CHECK(fileCommandOf<CopyArguments>({"cp", "-", "web1:/a"}).sources[0].stream);
-  CHECK(fileCommandOf<CopyArguments>({"cp", "web1:/a", "db1:/b"}).destination.isRemote());
+  CHECK(commandIn<FileCommand, CopyArguments>({"cp", "-a", "web1:/a", "b"}).recursive);
+  CHECK(commandIn<FileCommand, CopyArguments>({"cp", "web1:/a", "-"}).destination.stream);
+  CHECK(commandIn<FileCommand, CopyArguments>({"cp", "-", "web1:/a"}).sources[0].stream);
+  CHECK(commandIn<FileCommand, CopyArguments>({"cp", "web1:/a", "db1:/b"}).destination.isRemote());
 }
 
 TEST_CASE("a file may have the name of a command, of an option, or a name that a parser takes for something else") {
   for (kj::StringPtr name :
        {"status", "cp", "vm", "[a,b]", "[", "++", "\001x", "a,b", "%%", "{}", "/x", "'q'", "\"q\""}) {
     CAPTURE(name.cStr());
-    CHECK((fileCommandOf<CopyArguments>({"cp", name, "web1:/x"}).sources[0].path == name));
+    CHECK((commandIn<FileCommand, CopyArguments>({"cp", name, "web1:/x"}).sources[0].path == name));
   }
-  CHECK((fileCommandOf<CopyArguments>({"cp", "web1:/x", "--", "--json"}).destination.path == "--json"));
-  CHECK((fileCommandOf<CopyArguments>({"cp", "--", "-r", "--", "web1:/x"}).sources[1].path == "--"));
-  CHECK((fileCommandOf<CopyArguments>({"cp", "web1:/[a]", "x"}).sources[0].path == "/[a]"));
+  CHECK((commandIn<FileCommand, CopyArguments>({"cp", "web1:/x", "--", "--json"}).destination.path == "--json"));
+  CHECK((commandIn<FileCommand, CopyArguments>({"cp", "--", "-r", "--", "web1:/x"}).sources[1].path == "--"));
+  CHECK((commandIn<FileCommand, CopyArguments>({"cp", "web1:/[a]", "x"}).sources[0].path == "/[a]"));
 }
 
 TEST_CASE("every kind of bad copy is one line that says what to do") {
@@ -249,13 +252,13 @@ TEST_CASE("every kind of bad copy is one line that says what to do") {
 }
 
 TEST_CASE("ls, stat, mkdir and rm take paths in VMs") {
-  auto list = fileCommandOf<ListFilesArguments>({"ls", "-la", "web1:/srv", "db1:/"});
+  auto list = commandIn<FileCommand, ListFilesArguments>({"ls", "-la", "web1:/srv", "db1:/"});
   CHECK((list.details && list.all && !list.recursive));
   CHECK(list.paths.size() == 2);
-  CHECK(fileCommandOf<ListFilesArguments>({"ls", "-R", "web1:/srv"}).recursive);
-  CHECK(fileCommandOf<FileStatusArguments>({"stat", "web1:/srv"}).paths.size() == 1);
-  CHECK(fileCommandOf<MakeFolderArguments>({"mkdir", "-p", "web1:/a/b"}).parents);
-  auto remove = fileCommandOf<RemoveFilesArguments>({"rm", "-rf", "web1:/a"});
+  CHECK(commandIn<FileCommand, ListFilesArguments>({"ls", "-R", "web1:/srv"}).recursive);
+  CHECK(commandIn<FileCommand, FileStatusArguments>({"stat", "web1:/srv"}).paths.size() == 1);
+  CHECK(commandIn<FileCommand, MakeFolderArguments>({"mkdir", "-p", "web1:/a/b"}).parents);
+  auto remove = commandIn<FileCommand, RemoveFilesArguments>({"rm", "-rf", "web1:/a"});
   CHECK((remove.recursive && remove.force));
 }
 

@@ -5,10 +5,10 @@
 #include <limits>
 #include <string>
 
-#include "host/cli/json-writer.h"
 #include "tests/unit/cli/cli-json-reader.h"
+#include "transport/json-writer.h"
 
-using namespace postern::cli;
+using namespace postern;
 
 namespace {
 

@@ -316,6 +316,25 @@ TEST_CASE("a shutdown that was called off: heartbeats after the goodbye bring th
   CHECK((f.says() == "green on-time"));
 }
 
+TEST_CASE("a shutdown may take its time after the goodbye, and one that does not happen brings the VM back") {
+  for (auto why : {Goodbye::SHUTDOWN, Goodbye::RESTART}) {
+    HealthFixture f;
+    f.makeGreen();
+    f.health.goodbye(f.now, why);
+    auto said = f.says();
+    for (int i = 0; i < 5; ++i) f.after(STRAGGLER_TIME).beat(GuestState::STOPPING);
+    CHECK((f.says() == said));
+    CHECK((f.since() == 5 * STRAGGLER_TIME));
+    f.health.linkLost(f.now);
+    CHECK((f.saysAfter(1 * kj::DAYS) == said));
+
+    f.health.linkUp(f.now);
+    f.health.goodbye(f.now, why);
+    f.after(STRAGGLER_TIME).beat();
+    CHECK((f.says() == "yellow connected"));
+  }
+}
+
 TEST_CASE("a pause on purpose is gray, and the silence in it does not count") {
   HealthFixture f;
   f.makeGreen();

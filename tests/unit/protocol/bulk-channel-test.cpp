@@ -607,6 +607,22 @@ TEST_CASE("fifty channels that send at once get the same share within a fifth") 
   CHECK(double(most - least) <= 0.2 * double(total) / COUNT);
 }
 
+TEST_CASE("a link that takes everything leaves the loop to others behind a few records") {
+  Meeting meeting;
+  auto& wire = meeting.lab.wire.toHost;
+  constexpr size_t COUNT = 50;
+  wire.capacity = 2 * COUNT * MAX_FRAME_BYTES;
+  kj::Vector<Channel> channels;
+  for (size_t i = 0; i < COUNT; ++i) channels.add(meeting.sessions, Role::GUEST);
+  meeting.lab.settle();
+  uint64_t before = wire.written();
+  for (auto& channel : channels) channel.near->send(channel.near->newBlock(), MAX_BULK_DATA_BYTES);
+  meeting.sessions.host->ping().wait(meeting.lab.waitScope);
+  CHECK(wire.written() - before <= 4 * limits::WRITE_BURST_BYTES);
+  meeting.lab.settle();
+  CHECK(wire.written() - before > COUNT * MAX_BULK_DATA_BYTES);
+}
+
 TEST_CASE("RPC and PING pass a bulk stream that fills the link") {
   Meeting meeting;
   RpcConnection guest(*meeting.sessions.guest, Role::GUEST, kj::heap<EchoServer>(), [](kj::StringPtr) {});

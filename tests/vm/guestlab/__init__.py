@@ -1,6 +1,7 @@
 """Boots real Linux guests in QEMU for tests. Start with README.md next to this package."""
 
 from .console import Console
+from .debian import DebianDisk, copy_out
 from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
 from .guest import CommandResult, Guest, VirtioPort
 from .initramfs import Initramfs
@@ -27,6 +28,7 @@ __all__ = [
     "CommandFailed",
     "CommandResult",
     "Console",
+    "DebianDisk",
     "Guest",
     "GuestEnded",
     "GuestError",
@@ -40,6 +42,7 @@ __all__ = [
     "SetUpError",
     "VirtioPort",
     "basic_initramfs",
+    "copy_out",
     "inner_vsock_device",
     "nested_vsock_guest",
     "serial_guest",

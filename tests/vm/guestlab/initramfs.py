@@ -1,8 +1,8 @@
 """A recipe of what a guest's memory-only root file system holds and does.
 
 The generated /init mounts the usual file systems, loads the modules in order, names the virtio-serial ports, runs the
-recipe's own script lines as root and then serves a shell on the console. A step that fails says so on the console and
-powers the guest off, so that the test ends at once and not at its deadline.
+recipe's own script lines as root and then serves a shell on the console, or hands over to a disk's own init. A step that
+fails says so on the console and powers the guest off, so that the test ends at once and not at its deadline.
 
 The archive is not compressed: QEMU copies it in no time, while unpacking would run in the guest.
 """
@@ -39,10 +39,19 @@ sh -e {script_path} || fail "the recipe's script ended with status $?"
 # From here on what programs print is the test's: kernel messages stay in dmesg (a panic is printed all the same),
 # input is not echoed and output not translated.
 dmesg -n 1
+{then}"""
+
+SERVE_SHELL = f"""\
 stty -F /dev/console -echo -opost
-echo "{ready}"
+echo "{READY}"
 # The console as a script: a shell that takes commands line by line but neither prompts nor edits.
 while :; do setsid sh /dev/console </dev/console >/dev/console 2>&1; done
+"""
+
+SWITCH_ROOT = """\
+mkdir /disk && mount -t ext4 {device} /disk || fail "mounting {device}"
+for each in dev proc sys; do mount -o move /$each /disk/$each; done
+exec switch_root /disk /sbin/init
 """
 
 NAME_PORTS = """\
@@ -72,6 +81,7 @@ class Initramfs:
         self._archive = Archive()
         self._modules = []
         self._script = []
+        self._then = SERVE_SHELL
         for folder in ("/dev", "/proc", "/sys", "/run", "/root"):
             self._archive.add_folder(folder)
         self._archive.add_folder("/tmp", 0o1777)
@@ -116,6 +126,11 @@ class Initramfs:
         self._script.append(lines)
         return self
 
+    def boot_disk(self, device):
+        """In place of the shell: /sbin/init of the ext4 on `device`, such as /dev/vda, which serves one itself."""
+        self._then = SWITCH_ROOT.format(device=device)
+        return self
+
     def add_bytes(self, guest_path, content, mode=0o644):
         self._archive.add_file(guest_path, content, mode)
         return self
@@ -136,7 +151,7 @@ class Initramfs:
             loads.append(f"insmod {self._add_module(archive, module)} || fail loading {os.path.basename(module)}")
         archive.add_file(SCRIPT, "".join(f"{lines}\n" for lines in self._script).encode())
         init = INIT.format(
-            loads="\n".join(loads), script_path=SCRIPT, ready=READY, failed=SET_UP_FAILED, ports=PORTS_PARAMETER
+            loads="\n".join(loads), script_path=SCRIPT, then=self._then, failed=SET_UP_FAILED, ports=PORTS_PARAMETER
         )
         archive.add_file("/init", init.encode(), 0o755)
         archive.write(stream)

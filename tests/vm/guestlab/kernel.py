@@ -9,16 +9,14 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 
-from .cache import cache_folder, exclusive
+from .cache import cache_folder, scratch_folder, writing
 from .errors import SetUpError
 from .tools import run_tool, unpack_package
 from .vmlinux import UnknownCompression, extract_vmlinux
 
 META_PACKAGE = "linux-image-cloud-amd64"
 CURRENT = "current"
-SCRATCH_PREFIX = ".unpacking-"
 
 
 class GuestKernel:
@@ -49,12 +47,9 @@ class GuestKernel:
     def fetch(cls):
         """The kernel in the cache, after downloading it if there is none."""
         kernels = _kernels_folder()
-        try:
-            with exclusive(kernels):
-                if not (kernels / CURRENT).exists():
-                    _download_into(kernels)
-        except OSError as error:
-            raise SetUpError(f"cannot write the cache: {error}; set POSTERN_CACHE to a folder of yours") from error
+        with writing(kernels):
+            if not (kernels / CURRENT).exists():
+                _download_into(kernels)
         return cls.find()
 
 
@@ -63,11 +58,8 @@ def _kernels_folder():
 
 
 def _download_into(kernels):
-    for leftover in kernels.glob(SCRATCH_PREFIX + "*"):  # of a fetch that was killed: we hold the lock
-        shutil.rmtree(leftover)
     package = _kernel_package()
-    with tempfile.TemporaryDirectory(dir=kernels, prefix=SCRATCH_PREFIX) as scratch:
-        scratch = pathlib.Path(scratch)
+    with scratch_folder(kernels) as scratch:
         unpacked = scratch / "unpacked"
         archive = unpack_package(package, scratch, unpacked)
         _complete(unpacked)

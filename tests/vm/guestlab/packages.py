@@ -1,16 +1,11 @@
 """Programs for guests from Debian packages that nobody wants on the machine itself, such as servers that start when they
 are installed: unpacked into the cache, as the guest kernel is."""
 
-import os
 import pathlib
-import shutil
-import tempfile
 
-from .cache import cache_folder, exclusive
+from .cache import cache_folder, obtain
 from .errors import SetUpError
 from .tools import unpack_package
-
-SCRATCH_PREFIX = ".unpacking-"
 
 
 class GuestPackage:
@@ -31,14 +26,12 @@ class GuestPackage:
     @classmethod
     def fetch(cls, name):
         """The package in the cache, after downloading it if it is not there."""
-        packages = _packages_folder()
-        try:
-            with exclusive(packages):
-                if not (packages / name).exists():
-                    _download_into(packages, name)
-        except OSError as error:
-            raise SetUpError(f"cannot write the cache: {error}; set POSTERN_CACHE to a folder of yours") from error
-        return cls.find(name)
+
+        def unpack(scratch):
+            unpack_package(name, scratch, scratch / "unpacked")
+            return scratch / "unpacked"
+
+        return cls(name, obtain(_packages_folder(), name, unpack))
 
     def path(self, inside):
         """Of one of its files, named as if it were installed."""
@@ -50,12 +43,3 @@ class GuestPackage:
 
 def _packages_folder():
     return cache_folder() / "guest-packages"
-
-
-def _download_into(packages, name):
-    for leftover in packages.glob(SCRATCH_PREFIX + "*"):  # of a fetch that was killed: we hold the lock
-        shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(dir=packages, prefix=SCRATCH_PREFIX) as scratch:
-        scratch = pathlib.Path(scratch)
-        unpack_package(name, scratch, scratch / "unpacked")
-        os.rename(scratch / "unpacked", packages / name)

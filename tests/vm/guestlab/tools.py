@@ -6,6 +6,7 @@ import subprocess
 
 from .errors import SetUpError
 
+NETWORK_TOOLS = ("apt-get", "mmdebstrap")
 SYSTEM_PATH = "/usr/sbin:/sbin"  # depmod's folder is not on every user's PATH
 
 
@@ -32,5 +33,6 @@ def run_tool(name, *arguments, cwd=None):
     if done.returncode != 0:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         reason = lines[0] if lines else "no message"
-        raise SetUpError(f"{name} {' '.join(arguments)} failed ({reason}); is the network there, did 'apt-get update' run?")
+        hint = "; is the network there, did 'apt-get update' run?" if name in NETWORK_TOOLS else ""
+        raise SetUpError(f"{name} {' '.join(arguments)} failed ({reason}){hint}")
     return done.stdout

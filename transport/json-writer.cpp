@@ -1,12 +1,12 @@
-#include "host/cli/json-writer.h"
+#include "transport/json-writer.h"
 
 #include <kj/debug.h>
 #include <math.h>
 #include <stdio.h>
 
-#include "host/cli/utf8.h"
+#include "transport/utf8.h"
 
-namespace postern::cli {
+namespace postern {
 
 namespace {
 
@@ -97,4 +97,4 @@ kj::String JsonWriter::finish() {
   return kj::heapString(text);
 }
 
-}  // namespace postern::cli
+}  // namespace postern

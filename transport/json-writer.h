@@ -13,7 +13,7 @@
 
 #include <concepts>
 
-namespace postern::cli {
+namespace postern {
 
 class JsonWriter {
  public:
@@ -60,4 +60,4 @@ class JsonWriter {
   void quoted(kj::StringPtr untrusted);
 };
 
-}  // namespace postern::cli
+}  // namespace postern

@@ -4,7 +4,7 @@
 #include <kj/array.h>
 #include <stdint.h>
 
-namespace postern::cli {
+namespace postern {
 
 constexpr uint32_t REPLACEMENT_CHARACTER = 0xfffd;
 
@@ -14,4 +14,4 @@ kj::Maybe<uint32_t> takeCharacter(kj::ArrayPtr<const char>& rest);
 
 bool isUtf8(kj::ArrayPtr<const char> bytes);
 
-}  // namespace postern::cli
+}  // namespace postern

@@ -1,6 +1,6 @@
-#include "host/cli/utf8.h"
+#include "transport/utf8.h"
 
-namespace postern::cli {
+namespace postern {
 
 kj::Maybe<uint32_t> takeCharacter(kj::ArrayPtr<const char>& rest) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(rest[i]); };
@@ -30,4 +30,4 @@ bool isUtf8(kj::ArrayPtr<const char> bytes) {
   return true;
 }
 
-}  // namespace postern::cli
+}  // namespace postern

@@ -1,0 +1,84 @@
+#include "guest-agent/doctor/processes.h"
+
+#include <dirent.h>
+#include <kj/common.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "guest-agent/agent/agent-process.h"
+#include "guest-agent/identity/bounded-file.h"
+
+namespace postern::guest {
+
+namespace {
+
+constexpr size_t MAX_PROC_BYTES = size_t(64) << 10;
+
+// Calls `each` with the names in a folder of /proc that are numbers, until it returns true.
+template <typename Each>
+bool anyNumber(kj::StringPtr folder, Each&& each) {
+  DIR* listing = opendir(folder.cStr());
+  if (listing == nullptr) return false;
+  KJ_DEFER(closedir(listing));
+  while (auto* entry = readdir(listing)) {
+    char* end;
+    auto number = strtol(entry->d_name, &end, 10);
+    if (end != entry->d_name && *end == '\0' && each(static_cast<pid_t>(number))) return true;
+  }
+  return false;
+}
+
+kj::String contentOf(kj::StringPtr path) {
+  auto content = readBounded(path, MAX_PROC_BYTES);
+  return content.is<kj::Array<char>>() ? kj::heapString(content.get<kj::Array<char>>()) : kj::String();
+}
+
+pid_t parentOf(pid_t pid) {
+  auto status = contentOf(kj::str("/proc/", pid, "/status"));
+  auto* line = strstr(status.cStr(), "\nPPid:");
+  return line == nullptr ? 0 : static_cast<pid_t>(strtol(line + strlen("\nPPid:"), nullptr, 10));
+}
+
+bool isAgentProcess(pid_t pid) {
+  auto line = contentOf(kj::str("/proc/", pid, "/cmdline"));
+  auto argument = line.findFirst('\0').map([&](size_t end) { return line.slice(end + 1); });
+  return argument.orDefault("").startsWith(AGENT_PROCESS_OPTION);
+}
+
+}  // namespace
+
+kj::Maybe<pid_t> whoHasOpen(kj::StringPtr path) {
+  struct stat wanted;
+  if (stat(path.cStr(), &wanted) != 0) return nullptr;
+  kj::Maybe<pid_t> found;
+  anyNumber("/proc", [&](pid_t pid) {
+    auto folder = kj::str("/proc/", pid, "/fd");
+    bool has = anyNumber(folder, [&](pid_t fd) {
+      struct stat about;
+      return stat(kj::str(folder, '/', fd).cStr(), &about) == 0 && about.st_dev == wanted.st_dev &&
+             about.st_ino == wanted.st_ino;
+    });
+    if (has) found = pid;
+    return has;
+  });
+  return found;
+}
+
+kj::Maybe<pid_t> agentProcessOf(pid_t parent) {
+  kj::Maybe<pid_t> found;
+  anyNumber("/proc", [&](pid_t pid) {
+    bool is = parentOf(pid) == parent && isAgentProcess(pid);
+    if (is) found = pid;
+    return is;
+  });
+  return found;
+}
+
+kj::String processName(pid_t pid) {
+  auto name = contentOf(kj::str("/proc/", pid, "/comm"));
+  auto end = name.findFirst('\n').orDefault(name.size());
+  return kj::heapString(name.slice(0, end));
+}
+
+}  // namespace postern::guest

@@ -1,0 +1,17 @@
+#pragma once
+// Processes of this guest, as /proc shows them to this user.
+
+#include <kj/common.h>
+#include <kj/string.h>
+#include <sys/types.h>
+
+namespace postern::guest {
+
+// Who has the file open; null: nobody, or it is not to be seen. `path` may be a symbolic link to it.
+kj::Maybe<pid_t> whoHasOpen(kj::StringPtr path);
+// The child of `parent` that holds the link; null: there is none.
+kj::Maybe<pid_t> agentProcessOf(pid_t parent);
+// As `ps` calls it; empty: it has ended.
+kj::String processName(pid_t pid);
+
+}  // namespace postern::guest
