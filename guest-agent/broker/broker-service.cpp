@@ -236,7 +236,7 @@ kj::Promise<Broker::Service::Reply> Broker::Service::openService(uint64_t number
       return Reply{Answer::Outcome::REFUSED, serviceRefusalPayload(*refusal)};
     }
     auto& opened = result.get<ServiceOpener::Opened>();
-    return Reply{Answer::Outcome::OPENED, nullptr, opened.isProgram, nullptr, kj::mv(opened.socket)};
+    return Reply{Answer::Outcome::OPENED, nullptr, opened.isProgram, nullptr, opened.socket.release()};
   });
 }
 

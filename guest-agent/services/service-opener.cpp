@@ -90,16 +90,15 @@ kj::Promise<ServiceOpener::Result> ServiceOpener::connect(const OpenServiceReque
   auto& address = own->target.leadsTo.get<LocalAddress>();
   auto connecting = connectLocalAs(port, address, userOf(*own), SERVICE_CONNECT_DEADLINE);
   auto& borrowed = *own;
-  auto done =
-      connecting.then([this, &request, &borrowed](kj::OneOf<kj::AutoCloseFd, TransportError> outcome) -> Result {
-        KJ_IF_MAYBE (error, outcome.tryGet<TransportError>()) return refuse(request, notReached(kj::mv(error->text)));
-        return connected(request, borrowed, kj::mv(outcome.get<kj::AutoCloseFd>()));
-      });
+  auto done = connecting.then([this, &request, &borrowed](kj::OneOf<StrangersFd, TransportError> outcome) -> Result {
+    KJ_IF_MAYBE (error, outcome.tryGet<TransportError>()) return refuse(request, notReached(kj::mv(error->text)));
+    return connected(request, borrowed, kj::mv(outcome.get<StrangersFd>()));
+  });
   return done.attach(kj::mv(own));
 }
 
 ServiceOpener::Result ServiceOpener::connected(const OpenServiceRequest& request, const ServicePlan& made,
-                                               kj::AutoCloseFd socket) {
+                                               StrangersFd socket) {
   // The configuration may be another one by now.
   if (!isPlanned(request.service, request.caller, made.identity())) {
     return refuse(request, {Kind::DENIED, kj::str("this guest's configuration changed meanwhile"), kj::String()});

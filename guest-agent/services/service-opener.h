@@ -16,6 +16,7 @@
 #include "guest-agent/log/damped-log.h"
 #include "guest-agent/services/service-plan.h"
 #include "transport/children/children.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::guest {
 
@@ -32,7 +33,7 @@ class ServiceOpener final : private kj::TaskSet::ErrorHandler {
   KJ_DISALLOW_COPY(ServiceOpener);
 
   struct Opened {
-    kj::AutoCloseFd socket;
+    StrangersFd socket;
     bool isProgram;
   };
   using Result = kj::OneOf<Opened, ServiceRefusal>;
@@ -61,7 +62,7 @@ class ServiceOpener final : private kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks;
 
   kj::Promise<Result> connect(const OpenServiceRequest& request, ServicePlan plan);
-  Result connected(const OpenServiceRequest& request, const ServicePlan& plan, kj::AutoCloseFd socket);
+  Result connected(const OpenServiceRequest& request, const ServicePlan& plan, StrangersFd socket);
   Result start(uint64_t number, const OpenServiceRequest& request, const ServicePlan& plan);
   void watch(uint64_t number, const OpenServiceRequest& request, const ServicePlan& plan, kj::Promise<ChildEnd> end);
   bool isPlanned(kj::StringPtr service, kj::StringPtr caller, kj::StringPtr identity);

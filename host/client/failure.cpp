@@ -114,7 +114,7 @@ Failure failureOf(const kj::Exception& exception, kj::StringPtr otherEnd) {
       return failure(FailureKind::FAILED, kj::str(otherEnd, " closed the connection before it had answered"));
     case kj::Exception::Type::UNIMPLEMENTED:
       return failure(FailureKind::REFUSED,
-                     kj::str(otherEnd, " does not know this call; is it of an older version than this program?"));
+                     kj::str(otherEnd, " is older and does not know this call: update or restart it"));
     case kj::Exception::Type::OVERLOADED:
       return failure(FailureKind::FAILED, kj::str(otherEnd, " is overloaded; try again"));
     case kj::Exception::Type::FAILED:

@@ -372,7 +372,7 @@ void Daemon::reload(kj::StringPtr configPath, Presence presence) {
 
 // Grants -----------------------------------------------------------------------------------------------------------
 
-kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted) {
+kj::Promise<StrangersFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted) {
   auto pair = newSocketPair(SOCK_STREAM);
   auto id = grants.nextId();
   GrantEntry entry{id, kj::str(vm.record().name), kj::mv(granted), kj::mv(caller)};
@@ -407,7 +407,7 @@ kj::Promise<kj::AutoCloseFd> Daemon::introduce(Vm& vm, kj::Own<const LocalCaller
   };
   auto introduced = vm.session().introduce(copy(), fill);
   grants.add(kj::mv(entry), own);
-  return introduced.then([first = kj::mv(pair.first)]() mutable { return kj::mv(first); });
+  return introduced.then([callers = StrangersFd(kj::mv(pair.first))]() mutable { return kj::mv(callers); });
 }
 
 // Records ----------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   }
 
   // A socket to the VM's session, good for what is granted, for the caller. Fails if that is no longer allowed.
-  kj::Promise<kj::AutoCloseFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted);
+  kj::Promise<StrangersFd> introduce(Vm& vm, kj::Own<const LocalCaller> caller, Grantable granted);
   bool hasRoomFor(uid_t uid) const { return grants.hasRoomFor(uid); }
 
   kj::Maybe<FileError> addVm(VmRecord record);

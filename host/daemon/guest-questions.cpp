@@ -232,7 +232,7 @@ void GuestQuestions::begin(ChannelVm& vm, kj::Own<Prospect> prospect,
   }
 
   answer.setAllowed(true);
-  answer.setSocket(newDescriptor(kj::mv(prospect->socket)));
+  answer.setSocket(newDescriptor(prospect->socket.release()));
   environment.live.add(kj::mv(entry), kj::mv(copy), kj::mv(prospect->program));
 }
 

@@ -102,7 +102,7 @@ class GuestQuestions::Prospect {
   const kj::String vm;
   ChannelQuestion question;
   const ServiceTerms terms;
-  kj::AutoCloseFd socket;
+  StrangersFd socket;
   kj::Maybe<kj::Promise<void>> program;
 };
 

@@ -63,7 +63,7 @@ kj::Promise<HostServices::Outcome> HostServices::connect(kj::Own<Service> servic
                           KJ_IF_MAYBE (error, outcome.template tryGet<TransportError>()) {
                             return notReached(kj::str(address, ": ", error->text));
                           }
-                          auto socket = kj::mv(outcome.template get<kj::AutoCloseFd>());
+                          auto socket = kj::mv(outcome.template get<StrangersFd>());
                           if (!takes(socket, header)) {
                             return notReached(kj::str(address, ": it does not take a PROXY header"));
                           }

@@ -13,6 +13,7 @@
 
 #include "host/config/config.h"
 #include "transport/children/children.h"
+#include "transport/close-elsewhere.h"
 
 namespace postern::host {
 
@@ -32,7 +33,7 @@ class HostServices {
   void set(kj::Vector<HostService> services);
 
   struct Opened {
-    kj::AutoCloseFd socket;
+    StrangersFd socket;
     // Of a program: resolves at its end; dropping it ends the program.
     kj::Maybe<kj::Promise<void>> program;
   };

@@ -36,12 +36,17 @@ struct LiveChannels::Live {
   Live(ChannelEntry e, kj::AutoCloseFd fd, kj::Maybe<kj::Promise<void>> p)
       : entry(kj::mv(e)), copy(kj::mv(fd)), hadCopy(copy >= 0), program(kj::mv(p)) {}
 
-  // Without a copy to end it by: a cut would cost what the other session has not passed yet, so it stays listed.
+  // What the other session has not passed yet can still be cut: it stays listed.
   bool waitsForOther(kj::StringPtr name, const ChannelClosing& closing) {
-    if (!entry.isBetweenVms() || copy >= 0 || cutWhy.size() > 0) return false;
-    KJ_IF_MAYBE (first, finished) return first->vm == name;
+    if (!entry.isBetweenVms() || cutWhy.size() > 0) return false;
+    if (finished != nullptr) return hasFinished(name);
     finished = Finished{kj::str(name), closing};
     return true;
+  }
+
+  bool hasFinished(kj::StringPtr name) const {
+    KJ_IF_MAYBE (first, finished) return first->vm == name;
+    return false;
   }
 
   void abort() {
@@ -137,7 +142,7 @@ void LiveChannels::sessionGone(kj::StringPtr vm) {
   kj::Vector<uint64_t> over;
   for (auto& entry : live) {
     auto& channel = *entry.value;
-    if (!channel.entry.concerns(vm)) continue;
+    if (!channel.entry.concerns(vm) || channel.hasFinished(vm)) continue;
     if (!channel.entry.isBetweenVms()) {
       over.add(entry.key);
     } else if (channel.cutWhy.size() == 0) {

@@ -79,7 +79,7 @@ class LiveChannels final : private kj::TaskSet::ErrorHandler {
   void confirm(ChannelEntry& channel);
 
   // A session of this VM says so. Of a channel that is none of its, or not known, it is ignored. One between VMs that
-  // has finished and of which there is no copy is over when both sessions have said so.
+  // has finished is over when both sessions have said so.
   void closed(kj::StringPtr vm, const ChannelClosing& closing);
   // `why` is static. Nothing happens to one that is not known, or is being cut.
   void cut(uint64_t id, kj::StringPtr why);

@@ -78,8 +78,8 @@ kj::Promise<void> introduce(Daemon& daemon, kj::StringPtr vmName, kj::Own<const 
     if (vm->session().isAttached()) {
       return daemon.timer()
           .timeoutAfter(INTRODUCTION_DEADLINE, daemon.introduce(*vm, kj::mv(who), kj::mv(grantable)))
-          .then([context](kj::AutoCloseFd socket) mutable {
-            context.getResults().setSocket(newDescriptor(kj::mv(socket)));
+          .then([context](StrangersFd socket) mutable {
+            context.getResults().setSocket(newDescriptor(socket.release()));
           });
     }
   }

@@ -18,7 +18,7 @@ kj::Promise<void> boundedCall(kj::Timer& timer, kj::Promise<void> call, kj::Dura
         if (e.getType() == kj::Exception::Type::DISCONNECTED) {
           setFailure(place(), Kind::NOT_CONNECTED, "the link to the guest ended during the call");
         } else if (e.getType() == kj::Exception::Type::UNIMPLEMENTED) {
-          setFailure(place(), Kind::REFUSED, "the guest's agent is too old for this call");
+          setFailure(place(), Kind::REFUSED, "the guest's agent is older and does not know this call: update it");
         } else {
           setFailure(place(), Kind::FAILED, "the guest's agent failed; its log says why");
         }

@@ -199,7 +199,7 @@ class MetricsTest(unittest.TestCase):
 
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.prlimit(self.lab.posternd.pid, resource.RLIMIT_FSIZE, (0, hard))
-        self.lab.good("info", "web1")
+        self.assertEqual(self.lab.run("info", "web1").status, 1)
         page = self.wait_for(lambda page: page.get("postern_audit_failing") == 1)
         self.assertGreaterEqual(page.get("postern_audit_failures_total"), 1)
         self.assertGreaterEqual(page.get("postern_audit_dropped_total"), 1)

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 namespace postern::test {
 
@@ -53,6 +54,14 @@ inline ssize_t sendAlong(int unixSocket, kj::ArrayPtr<const char> bytes, kj::Aut
   int raw = fd;
   memcpy(CMSG_DATA(header), &raw, sizeof(raw));
   return sendmsg(unixSocket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// Bytes, and that socket with them. False: the kernel refuses descriptors there.
+inline bool sendAlong(int unixSocket, kj::ArrayPtr<const char> bytes, LingeringTcp& lingering) {
+  // Whoever closes it last waits: not here.
+  bool sent = sendAlong(unixSocket, bytes, kj::AutoCloseFd(dup(lingering.socket))) == ssize_t(bytes.size());
+  if (sent) lingering.socket = nullptr;
+  return sent;
 }
 
 }  // namespace postern::test

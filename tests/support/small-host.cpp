@@ -86,7 +86,12 @@ struct SmallHost::Live {
   RpcConnection rpc;
 
   Live(kj::Own<Session> sessionParam, SmallHost& host)
-      : session(kj::mv(sessionParam)), rpc(*session, Role::HOST, kj::heap<Server>(host), [](kj::StringPtr) {}) {}
+      : session(kj::mv(sessionParam)), rpc(*session, Role::HOST, bootstrapOf(host), [](kj::StringPtr) {}) {}
+
+  static capnp::Capability::Client bootstrapOf(SmallHost& host) {
+    KJ_IF_MAYBE (other, host.bootstrap) return (*other)();
+    return kj::heap<Server>(host);
+  }
 };
 
 // The pipe goes last.
@@ -124,6 +129,7 @@ kj::Own<Bundle> SmallHost::offer() {
 void SmallHost::serve(kj::Own<BytePipe> pipe) {
   Hello hello;
   hello.role = Role::HOST;
+  hello.versionMax = versionMax;
   hello.patterns = PATTERN_KKPSK0 | PATTERN_XXPSK0;
   random.fill(kj::arrayPtr(hello.nonce.data(), hello.nonce.size()));
   tasks.add(openStreamLink(kj::mv(pipe), hello, scratch)
@@ -183,7 +189,7 @@ kj::Promise<void> SmallHost::met(kj::Own<IncomingSession> incoming, kj::Own<Keyr
   counters.add(incoming->confirmation().sessionCounter);
   if (incoming->isEnrolment()) return enrol(*incoming).attach(kj::mv(incoming));
   if (keyring->isPending) commit();
-  begin(incoming->accept({}));
+  begin(incoming->accept({features, nullptr}));
   return kj::READY_NOW;
 }
 
@@ -198,6 +204,7 @@ kj::Promise<void> SmallHost::enrol(IncomingSession& incoming) {
     return kj::READY_NOW;
   }
   Acceptance acceptance;
+  acceptance.features = features;
   acceptance.linkSecret = LinkSecret{KJ_ASSERT_NONNULL(offered.linkSecret).bytes.clone()};
   auto session = incoming.accept(acceptance);
   auto& reference = *session;

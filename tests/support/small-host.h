@@ -34,6 +34,10 @@ class SmallHost final : private kj::TaskSet::ErrorHandler {
   // The answer to heartbeats, or none at all.
   uint32_t interval = 1000;
   bool answersHeartbeats = true;
+  // Another version's host: what it says of itself, and what it has for the guest in place of schema::Host.
+  uint8_t versionMax = PROTOCOL_VERSION;
+  uint64_t features = 0;
+  kj::Maybe<kj::Function<capnp::Capability::Client()>> bootstrap;
   // What the guest's consumers reach here; null: nothing, and each is denied.
   kj::Maybe<kj::Function<void(kj::Own<BulkChannel>)>> onChannel;
 

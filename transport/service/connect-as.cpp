@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "transport/receive.h"
 #include "transport/service/acting-as.h"
 #include "transport/transfer/file-worker.h"
 #include "transport/unix-socket.h"
@@ -15,7 +16,7 @@ namespace postern {
 
 namespace {
 
-using Result = kj::OneOf<kj::AutoCloseFd, TransportError>;
+using Result = kj::OneOf<StrangersFd, TransportError>;
 
 // A Unix socket gives no sign when its listen queue has room again.
 constexpr auto QUEUE_RETRY = 20 * kj::MILLISECONDS;
@@ -64,7 +65,7 @@ class Attempt final : public transfer::FileWorker::Job {
     ++left;
   }
 
-  kj::AutoCloseFd socket;
+  StrangersFd socket;
   int error = 0;
 
  private:
@@ -147,19 +148,23 @@ kj::Promise<Result> connectUnix(kj::UnixEventPort& port, const UnixAddress& addr
     int error = errno;
     return Result(transportError(errorWords(error)));
   }
+  refuseDescriptors(socket);
   auto connecting = kj::heap<Connecting>(port, kj::heap<Attempt>(kj::mv(socket), nameOf(address), user));
   return connecting->run(port.getTimer().now() + deadline).attach(kj::mv(connecting));
 }
 
 }  // namespace
 
-// T99
+// T92, T99
 kj::Promise<Result> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& address,
                                    const kj::Maybe<ServiceUser>& user, kj::Duration deadline) {
   KJ_IF_MAYBE (unix, address.tryGet<UnixAddress>()) {
     return kj::evalNow([&] { return connectUnix(port, *unix, user, deadline); });
   }
-  return connectLocal(port, address, deadline);
+  return connectLocal(port, address, deadline).then([](auto outcome) -> Result {
+    KJ_IF_MAYBE (error, outcome.template tryGet<TransportError>()) return kj::mv(*error);
+    return StrangersFd(kj::mv(outcome.template get<kj::AutoCloseFd>()));
+  });
 }
 
 // T99
@@ -174,7 +179,9 @@ kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<Serv
     int error = errno;
     return transportError(errorWords(error));
   }
-  return ProgramSockets{kj::AutoCloseFd(ends[0]), kj::AutoCloseFd(ends[1])};
+  ProgramSockets sockets{kj::AutoCloseFd(ends[0]), kj::AutoCloseFd(ends[1])};
+  refuseDescriptors(sockets.own);
+  return kj::mv(sockets);
 }
 
 }  // namespace postern

@@ -7,6 +7,7 @@
 #include <kj/one-of.h>
 
 #include "transport/children/children.h"
+#include "transport/close-elsewhere.h"
 #include "transport/service/local-address.h"
 
 namespace postern {
@@ -18,16 +19,18 @@ struct ServiceUser {
 };
 
 // As connectLocal(). A thread of its own is `user`, for connect(2) alone; a file system that does not answer holds up
-// that thread and not the loop. While 8 of them wait for such a one, no further Unix socket is connected to.
-kj::Promise<kj::OneOf<kj::AutoCloseFd, TransportError>> connectLocalAs(kj::UnixEventPort& port,
-                                                                       const LocalAddress& address,
-                                                                       const kj::Maybe<ServiceUser>& user,
-                                                                       kj::Duration deadline);
+// that thread and not the loop. While 8 of them wait for such a one, no further Unix socket is connected to. No
+// descriptors come by it, where the kernel can refuse them.
+kj::Promise<kj::OneOf<StrangersFd, TransportError>> connectLocalAs(kj::UnixEventPort& port, const LocalAddress& address,
+                                                                   const kj::Maybe<ServiceUser>& user,
+                                                                   kj::Duration deadline);
 
 // The standard input and output of a service's program, and the other end of it. Stream sockets, not blocking,
-// close-on-exec; each end sees the other as `user`, null: as this process.
+// close-on-exec; each end sees the other as `user`, null: as this process. No descriptors come out of `own`, where the
+// kernel can refuse them.
 struct ProgramSockets {
-  kj::AutoCloseFd own, programs;
+  StrangersFd own;
+  kj::AutoCloseFd programs;
 };
 kj::OneOf<ProgramSockets, TransportError> newProgramSockets(const kj::Maybe<ServiceUser>& user);
 

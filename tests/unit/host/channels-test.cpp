@@ -3,9 +3,11 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "host/control/channel-id.h"
+#include "tests/support/lingering-tcp.h"
 #include "tests/unit/host/channel-desk-fixture.h"
 
 namespace postern::host {
@@ -250,8 +252,34 @@ TEST_CASE("a policy that changes while a target is being reached counts: nothing
   lab.channels->recheck();
   gate.fulfiller->fulfill();
   CHECK_FALSE(asked.wait(lab.io.waitScope).isAllowed());
-  CHECK(isOver(lab.db.hop));
+  CHECK(lab.soon([&]() { return isOver(lab.db.hop); }));
   CHECK(lab.channels->living().size() == 0);
+}
+
+// T92
+TEST_CASE("a descriptor that comes back before a channel is open holds posternd up in nothing, whoever sends it") {
+  PairLab lab;
+  postern::test::LingeringTcp lingering;
+  auto gate = kj::newPromiseAndFulfiller<void>();
+  kj::Maybe<kj::Promise<LabAnswer>> asked;
+  kj::AutoCloseFd service;
+  SUBCASE("another VM's session") {
+    lab.db.before = kj::mv(gate.promise);
+    CHECK_FALSE(asked.emplace(lab.asking(lab.web, 1, "db1", "postgres")).poll(lab.io.waitScope));
+    CHECK(postern::test::sendAlong(lab.db.hop, "x"_kj, lingering));
+  }
+  SUBCASE("a service of the host") {
+    CHECK_FALSE(asked.emplace(lab.asking(lab.web, 1, "host", "cache")).poll(lab.io.waitScope));
+    pollfd waiting{lab.cache, POLLIN, 0};
+    REQUIRE(poll(&waiting, 1, 5000) == 1);
+    service = lab.acceptCache();
+    (void)postern::test::sendAlong(service, "x"_kj, lingering);
+  }
+  lab.policy("");
+  gate.fulfiller->fulfill();
+  auto began = lab.port.getTimer().now();
+  CHECK_FALSE(KJ_ASSERT_NONNULL(asked).wait(lab.io.waitScope).isAllowed());
+  CHECK(kj::systemPreciseMonotonicClock().now() - began < 2 * kj::SECONDS);
 }
 
 TEST_CASE("a question that is given up leaves nothing: the way to the other VM ends") {
@@ -262,7 +290,7 @@ TEST_CASE("a question that is given up leaves nothing: the way to the other VM e
     CHECK_FALSE(asked.poll(lab.io.waitScope));
     CHECK_FALSE(isOver(lab.db.hop));
   }
-  CHECK(isOver(lab.db.hop));
+  CHECK(lab.soon([&]() { return isOver(lab.db.hop); }));
 }
 
 TEST_CASE("a VM has so many questions under way, and another one as many") {
@@ -333,6 +361,7 @@ TEST_CASE("short channels without end fill no log: above a rate they are refused
   auto openAndClose = [&](uint64_t id, kj::StringPtr to, kj::StringPtr service) {
     if (!lab.ask(lab.web, id, to, service).isAllowed()) return false;
     lab.close(lab.web, id, "finished");
+    lab.close(lab.db, id, "finished");
     return true;
   };
   unsigned opened = 0;
@@ -583,10 +612,42 @@ TEST_CASE("a session closes channels of its own VM, and no others") {
   lab.close(stranger, 1, "finished");
   CHECK(lab.channels->living().size() == 1);
   CHECK_FALSE(isOver(asked.socket));
-  lab.close(lab.db, 1, "finished");
+  lab.close(lab.db, 1, "reset");
   CHECK(lab.channels->living().size() == 0);
   // For the other end, too: nothing passes a channel that is not listed.
   CHECK(isOver(asked.socket));
+}
+
+// T114
+TEST_CASE("a channel between VMs that has finished at one lives, and can be cut, until the other says so too") {
+  PairLab lab;
+  auto asked = lab.ask(lab.web, 1, "db1", "postgres");
+  auto hop = kj::mv(lab.db.hop);
+  lab.close(lab.web, 1, "finished", 3, 4);
+  CHECK(lab.channels->living().size() == 1);
+  CHECK(isConnected(asked.socket, hop));
+  lab.close(lab.db, 1, "finished", 1, 2);
+  CHECK(lab.channels->living().size() == 0);
+  CHECK(isOver(hop));
+  CHECK(says(lab.auditText(), R"("why":"finished","bytes-there":3,"bytes-back":4)"));
+  asked = lab.ask(lab.web, 2, "db1", "postgres");
+  hop = kj::mv(lab.db.hop);
+  lab.close(lab.db, 2, "finished");
+  lab.policy("");
+  CHECK(lab.channels->recheck() == 1);
+  CHECK(lab.soon([&]() { return isOver(hop) && lab.channels->living().size() == 0; }));
+}
+
+TEST_CASE("a session process that goes when its half of a channel has finished costs the other VM nothing of it") {
+  PairLab lab;
+  auto asked = lab.ask(lab.web, 1, "db1", "postgres");
+  lab.close(lab.web, 1, "finished");
+  lab.channels->sessionGone(lab.web);
+  CHECK(lab.db.cuts.size() == 0);
+  CHECK(isConnected(asked.socket, lab.db.hop));
+  lab.close(lab.db, 1, "finished");
+  CHECK(lab.channels->living().size() == 0);
+  CHECK(says(lab.auditText(), R"("why":"finished")"));
 }
 
 TEST_CASE("a session process that goes ends its channels; what another VM's session tells of them is written down") {

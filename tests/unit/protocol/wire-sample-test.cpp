@@ -11,14 +11,15 @@
 
 #include "protocol/confirmation.h"
 #include "protocol/wire-int.h"
-#include "tests/support/session-lab.h"
+#include "tests/support/sample-meeting.h"
 #include "transport/sync-scanner.h"
 
 namespace postern {
 namespace {
 
-using test::FakeWire;
-using test::LabKeyring;
+using test::SameByte;
+using test::SampleMeeting;
+namespace sample = test::sample;
 
 // The sample --------------------------------------------------------------------------------------------------------
 
@@ -115,158 +116,23 @@ constexpr char HOST_FINGERPRINT[] = "4862-7380-ed89-11d1-d7fb-364d-f433-c3dd";
 
 // Its making --------------------------------------------------------------------------------------------------------
 
-template <size_t N>
-std::array<kj::byte, N> filled(kj::byte value) {
-  std::array<kj::byte, N> result;
-  result.fill(value);
-  return result;
-}
-
-Secret<32> secretOf(kj::byte value) {
-  auto bytes = filled<32>(value);
-  return Secret<32>(kj::arrayPtr(bytes.data(), bytes.size()));
-}
-
-class SameByte final : public Random {
- public:
-  explicit SameByte(kj::byte value) : value(value) {}
-  void fill(kj::ArrayPtr<kj::byte> out) override { memset(out.begin(), value, out.size()); }
-
- private:
-  const kj::byte value;
-};
-
-GuestKeyPair guestKeys() {
-  return {noise::KeyPair::from(secretOf(0x11))};
-}
-HostKeyPair hostKeys() {
-  return {noise::KeyPair::from(secretOf(0x22))};
-}
-LinkSecret linkSecret() {
-  return {secretOf(0x33)};
-}
-EnrolmentToken token() {
-  return {secretOf(0x44)};
-}
-const VmId VM{filled<16>(0x55)};
-
-GuestCredentials identity() {
-  return GuestIdentity{VM, guestKeys(), hostKeys().publicKey(), linkSecret()};
-}
-GuestCredentials enrolment() {
-  return GuestEnrolment{VM, guestKeys(), hostKeys().publicKey(), token()};
-}
-
-Confirmation sampleConfirmation() {
-  Confirmation confirmation;
-  confirmation.sessionCounter = 7;
-  confirmation.bootId = {0x0102030405060708, 0x090a0b0c0d0e0f10};
-  confirmation.agentInstance = {0x1112131415161718, 0x191a1b1c1d1e1f20};
-  return confirmation;
-}
-
-Acceptance acceptanceFor(bool isEnrolment) {
-  Acceptance acceptance;
-  if (isEnrolment) acceptance.linkSecret = linkSecret();
-  return acceptance;
-}
-
-// Keeps what the end behind it has written.
-class RecordingPipe final : public BytePipe {
- public:
-  RecordingPipe(kj::Own<BytePipe> inner, kj::Vector<kj::byte>& log) : inner(kj::mv(inner)), log(log) {}
-
-  PipeResult read(kj::ArrayPtr<kj::byte> buffer) override { return inner->read(buffer); }
-  PipeResult write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
-    auto result = inner->write(pieces);
-    size_t left = result.bytes;
-    for (auto piece : pieces) {
-      size_t n = kj::min(left, piece.size());
-      log.addAll(piece.slice(0, n));
-      left -= n;
-    }
-    return result;
-  }
-  kj::Promise<void> whenReadable() override { return inner->whenReadable(); }
-  kj::Promise<void> whenWritable() override { return inner->whenWritable(); }
-  void close() override { inner->close(); }
-
- private:
-  kj::Own<BytePipe> inner;
-  kj::Vector<kj::byte>& log;
-};
-
 struct Sample {
   kj::Vector<kj::byte> fromGuest;
   kj::Vector<kj::byte> fromHost;
-};
 
-// One session over a stream, as far as its first records.
-class Meeting {
- public:
-  explicit Meeting(GuestCredentials credentials)
-      : waitScope(loop),
-        timer(kj::origin<kj::TimePoint>()),
-        pool(timer),
-        guestRandom(0x88),
-        hostRandom(0x99),
-        credentials(kj::mv(credentials)) {
-    keyring.identity = HostIdentity{VM, hostKeys(), guestKeys().publicKey(), linkSecret()};
-    keyring.enrolment = HostEnrolment{VM, hostKeys(), nullptr, token()};
-  }
-
-  void run(Sample& sample) {
-    Hello guestHello;
-    guestHello.role = Role::GUEST;
-    guestHello.nonce = filled<32>(0x66);
-    describeCredentials(credentials, guestHello);
-    Hello hostHello;
-    hostHello.role = Role::HOST;
-    hostHello.nonce = filled<32>(0x77);
-    hostHello.patterns = PATTERN_KKPSK0 | PATTERN_XXPSK0;
-
-    auto guestLink = openStreamLink(kj::heap<RecordingPipe>(wire.guestEnd(), sample.fromGuest), guestHello, scratch);
-    auto hostLink = openStreamLink(kj::heap<RecordingPipe>(wire.hostEnd(), sample.fromHost), hostHello, scratch);
-    auto guestOpened = guestLink.wait(waitScope);
-    auto hostOpened = hostLink.wait(waitScope);
-    REQUIRE(guestOpened.is<kj::Own<FrameLink>>());
-    REQUIRE(hostOpened.is<kj::Own<FrameLink>>());
-    auto deadline = timer.now() + 1 * kj::SECONDS;
-    auto guestPromise = establishAsGuest(kj::mv(guestOpened.get<kj::Own<FrameLink>>()), credentials, confirmation,
-                                         deadline, guestEnvironment);
-    auto incoming = establishAsHost(kj::mv(hostOpened.get<kj::Own<FrameLink>>()), keyring, deadline, hostEnvironment)
-                        .wait(waitScope);
-    REQUIRE(incoming.is<kj::Own<IncomingSession>>());
-    auto& accepting = *incoming.get<kj::Own<IncomingSession>>();
-    bool enrolling = accepting.isEnrolment();
-    auto host = accepting.accept(acceptanceFor(enrolling));
-    auto guestOutcome = guestPromise.wait(waitScope);
-    REQUIRE(guestOutcome.is<GuestSession>());
-    auto& guest = *guestOutcome.get<GuestSession>().session;
+  // One session over a stream, as far as its first records.
+  explicit Sample(GuestCredentials credentials) {
+    bool enrolling = credentials.is<GuestEnrolment>();
+    SampleMeeting meeting(kj::mv(credentials));
+    meeting.wire.toHost.tap = &fromGuest;
+    meeting.wire.toGuest.tap = &fromHost;
+    auto sessions = meeting.connect();
     if (enrolling) {
-      auto committed = guest.commit();
-      host->whenCommit().wait(waitScope);
-      host->confirmCommit();
-      committed.wait(waitScope);
+      meeting.commit(sessions);
     } else {
-      guest.ping().wait(waitScope);
+      sessions.guest->ping().wait(meeting.waitScope);
     }
   }
-
- private:
-  kj::EventLoop loop;
-  kj::WaitScope waitScope;
-  kj::TimerImpl timer;
-  BlockPool pool;
-  ReadScratch scratch;
-  SameByte guestRandom;
-  SameByte hostRandom;
-  SessionEnvironment guestEnvironment{timer, pool, guestRandom};
-  SessionEnvironment hostEnvironment{timer, pool, hostRandom};
-  FakeWire wire;
-  GuestCredentials credentials;
-  Confirmation confirmation = sampleConfirmation();
-  LabKeyring keyring;
 };
 
 std::string hex(kj::ArrayPtr<const kj::byte> bytes) {
@@ -295,22 +161,20 @@ void checkFrames(kj::ArrayPtr<const kj::byte> sent, const Line (&expected)[N]) {
 // Tests -------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a session of an enrolled pair has these bytes on the wire, for ever") {
-  Sample sample;
-  Meeting(identity()).run(sample);
-  checkFrames(sample.fromGuest, KK_FROM_GUEST);
-  checkFrames(sample.fromHost, KK_FROM_HOST);
+  Sample sent(sample::identity());
+  checkFrames(sent.fromGuest, KK_FROM_GUEST);
+  checkFrames(sent.fromHost, KK_FROM_HOST);
 }
 
 TEST_CASE("an enrolment has these bytes on the wire, for ever") {
-  Sample sample;
-  Meeting(enrolment()).run(sample);
-  checkFrames(sample.fromGuest, XX_FROM_GUEST);
-  checkFrames(sample.fromHost, XX_FROM_HOST);
+  Sample sent(sample::enrolment());
+  checkFrames(sent.fromGuest, XX_FROM_GUEST);
+  checkFrames(sent.fromHost, XX_FROM_HOST);
 }
 
 // T17
 TEST_CASE("REKEY changes the key and leaves the counter, with these bytes, for ever") {
-  RecordSealer sealer(SealingKey{secretOf(0xaa)}, LinkTag{0xb0, 0xb1, 0xb2, 0xb3});
+  RecordSealer sealer(SealingKey{sample::secretOf(0xaa)}, LinkTag{0xb0, 0xb1, 0xb2, 0xb3});
   kj::Vector<kj::byte> sent;
   auto send = [&](RecordType type, kj::ArrayPtr<const kj::byte> data) {
     auto record = smallRecord({type}, data);
@@ -327,18 +191,18 @@ TEST_CASE("REKEY changes the key and leaves the counter, with these bytes, for e
 }
 
 TEST_CASE("CONFIRM and ACCEPT have these bytes before encryption, for ever") {
-  CHECK(hex(encodeConfirmation(sampleConfirmation())) == std::string(PLAIN[0].hex));
-  CHECK(hex(encodeAcceptance(acceptanceFor(false))) == std::string(PLAIN[1].hex));
-  CHECK(hex(encodeAcceptance(acceptanceFor(true))) == std::string(PLAIN[2].hex));
+  CHECK(hex(encodeConfirmation(sample::confirmation())) == std::string(PLAIN[0].hex));
+  CHECK(hex(encodeAcceptance(sample::acceptance(false))) == std::string(PLAIN[1].hex));
+  CHECK(hex(encodeAcceptance(sample::acceptance(true))) == std::string(PLAIN[2].hex));
 }
 
 TEST_CASE("hints, fingerprints, link tag and hedged ephemerals are derived so, for ever") {
-  auto guest = guestKeys();
-  auto host = hostKeys();
+  auto guest = sample::guestKeys();
+  auto host = sample::hostKeys();
   HelloPair pair{Role::GUEST, {}, {}, {}, {}};
-  pair.own.nonce = filled<32>(0x66);
+  pair.own.nonce = sample::nonceOf(Role::GUEST);
   pair.peer.role = Role::HOST;
-  pair.peer.nonce = filled<32>(0x77);
+  pair.peer.nonce = sample::nonceOf(Role::HOST);
   SameByte guestRandom(0x88), hostRandom(0x99);
   CHECK(hex(guest.pair.publicKey) == std::string(DERIVED[0].hex));
   CHECK(hex(host.pair.publicKey) == std::string(DERIVED[1].hex));
@@ -349,7 +213,7 @@ TEST_CASE("hints, fingerprints, link tag and hedged ephemerals are derived so, f
   CHECK(hex(hedgedEphemeral(host.pair, hostRandom, pair).publicKey) == std::string(DERIVED[3].hex));
   CHECK(hex(linkTag(pair)) == std::string(DERIVED[6].hex));
   CHECK(hex(keyHint(host.publicKey(), guest.publicKey())) == std::string(DERIVED[4].hex));
-  CHECK(hex(tokenHint(token())) == std::string(DERIVED[5].hex));
+  CHECK(hex(tokenHint(sample::token())) == std::string(DERIVED[5].hex));
   CHECK(std::string(fingerprint(guest.publicKey()).cStr()) == std::string(GUEST_FINGERPRINT));
   CHECK(std::string(fingerprint(host.publicKey()).cStr()) == std::string(HOST_FINGERPRINT));
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "tests/support/lingering-tcp.h"
 #include "tests/unit/transport/connection-fixture.h"
 #include "transport/service/acting-as.h"
 
@@ -48,7 +49,7 @@ TEST_CASE("a full listen queue is waited at, as the user, until there is room or
   kj::Maybe<ServiceUser> nobody = ServiceUser{{65534, 65534}, nullptr};
   auto connect = [&](kj::Duration deadline) { return connectLocalAs(test.port, address, nobody, deadline); };
   auto first = connect(1 * kj::SECONDS).wait(test.scope);
-  CHECK(first.is<kj::AutoCloseFd>());
+  CHECK(first.is<StrangersFd>());
   auto late = connect(200 * kj::MILLISECONDS).wait(test.scope);
   REQUIRE(late.is<TransportError>());
   CHECK((late.get<TransportError>().text == "its listen queue stayed full"));
@@ -57,8 +58,24 @@ TEST_CASE("a full listen queue is waited at, as the user, until there is room or
   CHECK(geteuid() == 0);
   test.rawAccept(target);
   auto second = waiting.wait(test.scope);
-  REQUIRE(second.is<kj::AutoCloseFd>());
+  REQUIRE(second.is<StrangersFd>());
   test.rawAccept(target);
+}
+
+// T92
+TEST_CASE("a descriptor that the target sends at once holds up nobody when the connection is given up") {
+  ConnectionFixture test;
+  auto path = test.dir.file("x.sock");
+  auto target = test.rawListen(path);
+  postern::test::LingeringTcp lingering;
+  auto connecting = kj::heap(connectLocalAs(test.port, UnixAddress{kj::str(path)}, nullptr, 10 * kj::SECONDS));
+  pollfd asked{target, POLLIN, 0};
+  REQUIRE(poll(&asked, 1, 5000) == 1);
+  (void)postern::test::sendAlong(test.rawAccept(target), "x"_kj, lingering);
+  auto began = kj::systemPreciseMonotonicClock().now();
+  connecting = nullptr;
+  test.port.getTimer().afterDelay(100 * kj::MILLISECONDS).wait(test.scope);
+  CHECK(kj::systemPreciseMonotonicClock().now() - began < 2 * kj::SECONDS);
 }
 
 }  // namespace
