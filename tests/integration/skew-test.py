@@ -21,7 +21,7 @@ NEWER = {
     "inhibited @6;": "inhibited @6; laterReason @7;",
     "callsFor @0 (caller :Caller) -> (calls :GuestCalls);":
         "callsFor @0 (caller :Caller, laterText :Text) -> (calls :GuestCalls, laterText :Text);"
-        "later @1 (laterText :Text) -> (laterText :Text);",
+        "later @2 (laterText :Text) -> (laterText :Text);",
     "ping @0 () -> (refusal :Refusal);": "ping @0 (laterText :Text) -> (refusal :Refusal, laterText :Text);",
     "-> (info :Info, refusal :Refusal);": "-> (info :Info, refusal :Refusal, laterText :Text);",
     "-> (services :List(Text), refusal :Refusal);":
@@ -32,6 +32,7 @@ NEWER = {
     "agentVersion @14 :Text;": "agentVersion @14 :Text; " + LATER.format(15, 16),
 }
 OLDER = {
+    "  rekey @1 (hostPublicKey :Data, token :Data) -> (refusal :Refusal);": "",
     "  file @3 (order :Transfer.FileOrder, channel :UInt32, credit :UInt32) -> (refusal :Refusal, problem :Transfer.Problem);": "",
     "  connect @4 (service :Text, channel :UInt32, credit :UInt32) -> (refusal :Refusal);": "",
     "  services @5 () -> (services :List(Text), refusal :Refusal);": "",
