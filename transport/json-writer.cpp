@@ -29,7 +29,8 @@ JsonWriter& JsonWriter::key(kj::StringPtr name) {
 }
 
 void JsonWriter::beforeValue() {
-  KJ_REQUIRE(nesting.empty() ? text.empty() : (nesting.back() == '{') == afterKey, "no value may stand here");
+  bool mayStand = nesting.empty() ? text.empty() : (nesting.back() == '{') == afterKey;
+  KJ_REQUIRE(mayStand, "no value may stand here");
   if (needsComma) text.add(',');
   needsComma = true;
   afterKey = false;
