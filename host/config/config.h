@@ -15,9 +15,8 @@
 //   [audit]
 //   file-bytes = 16777216     a file is rotated before it would be larger
 //   files = 10                that are kept
-//   on-failure = "refuse"     while the log cannot be written nothing is done that would have to be in it; "continue":
-//   it
-//                             is done, and the log says how many lines are missing
+//   on-failure = "refuse"     while the log cannot be written nothing is done that would have to be in it;
+//                             "continue": it is done, and the log says how many lines are missing
 //   [metrics]
 //   listen = "unix:/run/postern/metrics.sock"     or "tcp:127.0.0.1:9560"; by default there are no metrics to be had
 
