@@ -241,7 +241,7 @@ kj::Promise<Broker::Service::Reply> Broker::Service::openService(uint64_t number
 }
 
 // T71
-Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFilesRequest& request) {
+kj::Promise<Broker::Service::Reply> Broker::Service::openFiles(uint64_t number, const OpenFilesRequest& request) {
   using Kind = FilesRefusal::Kind;
   if (openers.count() >= MAX_OPENERS) {
     return refuseFiles(request, {Kind::BUSY, kj::str("as many files are being copied as may be"), nullptr});
@@ -255,15 +255,17 @@ Broker::Service::Reply Broker::Service::openFiles(uint64_t number, const OpenFil
   int copy;
   KJ_SYSCALL(copy = fcntl(openerEnd, F_DUPFD_CLOEXEC, 0));
   kj::AutoCloseFd keptEnd(copy);
-  kj::Promise<ChildEnd> end = nullptr;
-  auto child = openerChild(broker.options.openerCommand, request.order, plan, kj::mv(openerEnd));
-  KJ_IF_MAYBE (why, broker.openers.start(kj::mv(child), end)) {
-    return refuseFiles(request, {Kind::FAILED, kj::mv(why->text), nullptr});
-  }
-  logInfo("files-opened",
-          kj::str(describe(request), ", as ", plan.user.name, " below ", boundedText(plan.place.root, MAX_TEXT_BYTES)));
-  watchOpener(number, request, plan, kj::mv(keptEnd), kj::mv(end));
-  return {Answer::Outcome::OPENED, nullptr, false, nullptr, kj::mv(agentEnd)};
+  auto starting =
+      broker.openers.start(openerChild(broker.options.openerCommand, request.order, plan, kj::mv(openerEnd)));
+  watchOpener(number, request, plan, kj::mv(keptEnd), kj::mv(starting.end));
+  auto line =
+      kj::str(describe(request), ", as ", plan.user.name, " below ", boundedText(plan.place.root, MAX_TEXT_BYTES));
+  return starting.started.then(
+      [this, &request, line = kj::mv(line), agentEnd = kj::mv(agentEnd)](StartOutcome failure) mutable -> Reply {
+        KJ_IF_MAYBE (why, failure) return refuseFiles(request, {Kind::FAILED, kj::mv(why->text), nullptr});
+        logInfo("files-opened", line);
+        return {Answer::Outcome::OPENED, nullptr, false, nullptr, kj::mv(agentEnd)};
+      });
 }
 
 Broker::Service::Reply Broker::Service::refuseFiles(const OpenFilesRequest& request, const FilesRefusal& refusal) {

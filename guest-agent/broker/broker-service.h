@@ -64,7 +64,7 @@ class Broker::Service final : private kj::TaskSet::ErrorHandler {
   kj::Promise<Reply> runHook(const RunHookRequest& request);
   kj::Promise<Reply> tellUsers(const TellUsersRequest& request);
   kj::Promise<Reply> openService(uint64_t number, const OpenServiceRequest& request);
-  Reply openFiles(uint64_t number, const OpenFilesRequest& request);
+  kj::Promise<Reply> openFiles(uint64_t number, const OpenFilesRequest& request);
   Reply refuseFiles(const OpenFilesRequest& request, const FilesRefusal& refusal);
   void watchOpener(uint64_t number, const OpenFilesRequest& request, const OpenerPlan& plan, kj::AutoCloseFd openerEnd,
                    kj::Promise<ChildEnd> end);

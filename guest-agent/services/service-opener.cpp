@@ -113,22 +113,23 @@ ServiceOpener::Result ServiceOpener::connected(const OpenServiceRequest& request
 // Programs -------------------------------------------------------------------------------------------------------
 
 // T100
-ServiceOpener::Result ServiceOpener::start(uint64_t number, const OpenServiceRequest& request,
-                                           const ServicePlan& made) {
+kj::Promise<ServiceOpener::Result> ServiceOpener::start(uint64_t number, const OpenServiceRequest& request,
+                                                        const ServicePlan& made) {
   if (programs.running() >= MAX_SERVICE_PROGRAMS) {
     return refuse(request, {Kind::BUSY, kj::str("as many programs serve connections as may"), kj::String()});
   }
   auto pair = newProgramSockets(userOf(made));
   KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return refuse(request, notReached(kj::mv(error->text)));
   auto& sockets = pair.get<ProgramSockets>();
-  kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, programs.start(childFor(request, made, kj::mv(sockets.programs)), end)) {
-    return refuse(request, notReached(kj::mv(why->text)));
-  }
-  opens.tell(request.service,
-             kj::str(describe(request), ": ", whereTo(made.target), ", as ", KJ_ASSERT_NONNULL(made.user).name));
-  watch(number, request, made, kj::mv(end));
-  return Opened{kj::mv(sockets.own), true};
+  auto starting = programs.start(childFor(request, made, kj::mv(sockets.programs)));
+  watch(number, request, made, kj::mv(starting.end));
+  auto line = kj::str(describe(request), ": ", whereTo(made.target), ", as ", KJ_ASSERT_NONNULL(made.user).name);
+  return starting.started.then(
+      [this, &request, line = kj::mv(line), own = kj::mv(sockets.own)](StartOutcome failure) mutable -> Result {
+        KJ_IF_MAYBE (why, failure) return refuse(request, notReached(kj::mv(why->text)));
+        opens.tell(request.service, line);
+        return Opened{kj::mv(own), true};
+      });
 }
 
 // T100

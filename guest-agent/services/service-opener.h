@@ -63,7 +63,7 @@ class ServiceOpener final : private kj::TaskSet::ErrorHandler {
 
   kj::Promise<Result> connect(const OpenServiceRequest& request, ServicePlan plan);
   Result connected(const OpenServiceRequest& request, const ServicePlan& plan, StrangersFd socket);
-  Result start(uint64_t number, const OpenServiceRequest& request, const ServicePlan& plan);
+  kj::Promise<Result> start(uint64_t number, const OpenServiceRequest& request, const ServicePlan& plan);
   void watch(uint64_t number, const OpenServiceRequest& request, const ServicePlan& plan, kj::Promise<ChildEnd> end);
   bool isPlanned(kj::StringPtr service, kj::StringPtr caller, kj::StringPtr identity);
   Result refuse(const OpenServiceRequest& request, ServiceRefusal refusal);

@@ -92,11 +92,12 @@ kj::OneOf<Children*, HostServices::Refused> HostServices::roomFor(kj::StringPtr 
 }
 
 // T115
-HostServices::Outcome HostServices::start(const Service& service, const ServiceProgram& program, kj::StringPtr peer) {
+kj::Promise<HostServices::Outcome> HostServices::start(const Service& service, const ServiceProgram& program,
+                                                       kj::StringPtr peer) {
   auto room = roomFor(peer);
-  KJ_IF_MAYBE (refused, room.tryGet<Refused>()) return kj::mv(*refused);
+  KJ_IF_MAYBE (refused, room.tryGet<Refused>()) return Outcome(kj::mv(*refused));
   auto pair = newProgramSockets(service.runAs);
-  KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return notReached(kj::mv(error->text));
+  KJ_IF_MAYBE (error, pair.tryGet<TransportError>()) return Outcome(notReached(kj::mv(error->text)));
   auto& sockets = pair.get<ProgramSockets>();
   ChildDescription child;
   child.argv = KJ_MAP(part, program.argv) {
@@ -110,9 +111,12 @@ HostServices::Outcome HostServices::start(const Service& service, const ServiceP
   }
   child.stdio = kj::mv(sockets.programs);
   child.grace = PROGRAM_GRACE;
-  kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, room.get<Children*>()->start(kj::mv(child), end)) return notReached(kj::mv(why->text));
-  return Opened{kj::mv(sockets.own), end.ignoreResult()};
+  auto starting = room.get<Children*>()->start(kj::mv(child));
+  return starting.started.then(
+      [own = kj::mv(sockets.own), end = starting.end.ignoreResult()](StartOutcome failure) mutable -> Outcome {
+        KJ_IF_MAYBE (why, failure) return notReached(kj::mv(why->text));
+        return Opened{kj::mv(own), kj::mv(end)};
+      });
 }
 
 kj::String HostServices::identityOf(kj::StringPtr name) const {

@@ -60,7 +60,7 @@ class HostServices {
 
   kj::Promise<Outcome> connect(kj::Own<Service> service, const LocalAddress& address, kj::StringPtr peer);
   kj::OneOf<Children*, Refused> roomFor(kj::StringPtr peer);
-  Outcome start(const Service& service, const ServiceProgram& program, kj::StringPtr peer);
+  kj::Promise<Outcome> start(const Service& service, const ServiceProgram& program, kj::StringPtr peer);
 };
 
 }  // namespace postern::host

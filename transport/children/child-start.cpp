@@ -148,16 +148,6 @@ kj::Vector<char*> pointers(kj::ArrayPtr<const kj::String> texts) {
   return result;
 }
 
-kj::Maybe<kj::String> failureOf(int fd, kj::StringPtr program) {
-  Failure failure;
-  ssize_t got;
-  do {
-    got = read(fd, &failure, sizeof(failure));
-  } while (got < 0 && errno == EINTR);
-  if (got != sizeof(failure) || failure.step < 0 || failure.step > PROGRAM) return nullptr;
-  return kj::str("cannot start ", program, ": ", STEPS[failure.step], ": ", errorWords(failure.error));
-}
-
 pid_t forkChild(const Plan& plan) {
   sigset_t all, before;
   sigfillset(&all);
@@ -191,11 +181,19 @@ Stdio newStdio(const ChildDescription& description) {
 
 }  // namespace
 
+kj::Maybe<kj::String> startFailure(int start, kj::StringPtr program) {
+  Failure failure;
+  if (read(start, &failure, sizeof(failure)) != sizeof(failure)) return nullptr;
+  if (failure.step < 0 || failure.step > PROGRAM) return nullptr;
+  return kj::str("cannot start ", program, ": ", STEPS[failure.step], ": ", errorWords(failure.error));
+}
+
 // T61
 kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& description) {
   KJ_REQUIRE(description.argv.size() > 0 && description.argv[0].startsWith("/"), "a program without an absolute path");
   auto stdio = newStdio(description);
   auto failure = newPipe();
+  KJ_SYSCALL(fcntl(failure.read, F_SETFL, O_NONBLOCK));
   kj::AutoCloseFd socket;
   KJ_IF_MAYBE (given, description.socket) socket = aside(*given);
 
@@ -216,18 +214,14 @@ kj::OneOf<StartedChild, kj::String> startChild(const ChildDescription& descripti
   }
   // The child does it as well; whoever comes first.
   if (!description.detached) setpgid(pid, pid);
-  stdio.output = nullptr;
-  failure.write = nullptr;
   int pidfd = int(syscall(SYS_pidfd_open, pid, 0));
-  auto why = failureOf(failure.read, description.argv[0]);
-  if (pidfd < 0 && why == nullptr) why = kj::str("cannot watch processes: the kernel is older than 5.3");
-  KJ_IF_MAYBE (text, why) {
+  if (pidfd < 0) {
+    int error = errno;
     kill(pid, SIGKILL);
     while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
-    kj::AutoCloseFd owned(pidfd);
-    return kj::mv(*text);
+    return kj::str("cannot watch processes: ", errorWords(error));
   }
-  return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(stdio.kept)};
+  return StartedChild{pid, kj::AutoCloseFd(pidfd), kj::mv(stdio.kept), kj::mv(failure.read)};
 }
 
 }  // namespace postern

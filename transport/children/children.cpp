@@ -15,7 +15,8 @@ namespace postern {
 // From its start until it is reaped or left behind. Owned by its task.
 class Children::Child {
  public:
-  Child(Children& children, StartedChild started, const ChildDescription& description);
+  Child(Children& children, StartedChild started, const ChildDescription& description,
+        kj::Own<kj::PromiseFulfiller<StartOutcome>> startKnown);
   ~Child() noexcept(false);
   KJ_DISALLOW_COPY(Child);
 
@@ -23,25 +24,36 @@ class Children::Child {
 
  private:
   friend class Waiting;
-  enum class Event { EXITED, LIMIT, ABANDONED };
+  enum class Event { EXITED, START_DEADLINE, LIMIT, ABANDONED };
 
   Children& children;
   pid_t pid;
   bool detached;
   kj::Duration grace;
+  const kj::String program;
   bool gone = false;  // reaped, or left behind
   kj::AutoCloseFd pidfd;
   kj::AutoCloseFd output;
+  kj::AutoCloseFd start;
+  kj::UnixEventPort::FdObserver startObserver;
   kj::UnixEventPort::FdObserver exitObserver;
   kj::Maybe<kj::UnixEventPort::FdObserver> outputObserver;  // null: its output is not kept
   kj::Vector<kj::byte> taken;
   kj::Maybe<Waiting&> waiting;
   kj::Own<kj::PromiseFulfiller<void>> abandoned;
+  kj::Own<kj::PromiseFulfiller<StartOutcome>> startKnown;
+  bool isStartKnown = false;
+  kj::Maybe<kj::String> whyNotStarted;
+  kj::Promise<void> starting = nullptr;
   kj::ForkedPromise<void> exited = nullptr;
   kj::Promise<void> pumping = nullptr;
 
   kj::Timer& timer() { return children.port.getTimer(); }
   void report(ChildEnd end);
+  void startIsKnown(kj::Maybe<kj::String> whyNot);
+  StartOutcome notStarted();
+  kj::Promise<void> untilStartDeadline();
+  kj::Promise<void> giveUpStart();
   bool takeOutput();  // false if there may be more at once
   kj::Promise<void> pump();
   kj::Promise<void> untilExit();
@@ -77,24 +89,33 @@ class Children::Waiting {
   kj::Maybe<Child&> child;
 };
 
-Children::Child::Child(Children& children, StartedChild started, const ChildDescription& description)
+Children::Child::Child(Children& children, StartedChild started, const ChildDescription& description,
+                       kj::Own<kj::PromiseFulfiller<StartOutcome>> startKnown)
     : children(children),
       pid(started.pid),
       detached(description.detached),
       grace(description.grace),
+      program(kj::str(description.argv[0])),
       pidfd(kj::mv(started.pidfd)),
       output(kj::mv(started.output)),
-      exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ) {
+      start(kj::mv(started.start)),
+      startObserver(children.port, start, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      exitObserver(children.port, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      startKnown(kj::mv(startKnown)) {
   if (output.get() >= 0) {
     outputObserver.emplace(children.port, output, kj::UnixEventPort::FdObserver::OBSERVE_READ);
   }
   ++children.alive;
+  starting = startObserver.whenBecomesReadable()
+                 .then([this] { startIsKnown(startFailure(start, program)); })
+                 .eagerlyEvaluate(nullptr);
   exited = untilExit().fork();
   pumping = pump().eagerlyEvaluate(nullptr);
 }
 
 Children::Child::~Child() noexcept(false) {
   --children.alive;
+  startIsKnown(kj::str("the process that starts programs ends"));
   report(ChildNotStarted{kj::str("the process that starts programs ends")});
   if (gone || detached) return;
   kill(-pid, SIGKILL);
@@ -106,6 +127,18 @@ void Children::Child::report(ChildEnd end) {
     one->end(kj::mv(end));
     waiting = nullptr;
   }
+}
+
+// The first word counts.
+void Children::Child::startIsKnown(kj::Maybe<kj::String> whyNot) {
+  if (isStartKnown) return;
+  isStartKnown = true;
+  whyNotStarted = kj::mv(whyNot);
+  startKnown->fulfill(notStarted());
+}
+
+kj::Maybe<ChildNotStarted> Children::Child::notStarted() {
+  return whyNotStarted.map([](kj::String& why) { return ChildNotStarted{kj::str(why)}; });
 }
 
 bool Children::Child::takeOutput() {
@@ -149,17 +182,34 @@ kj::Promise<void> Children::Child::live(kj::Maybe<kj::Duration> limit) {
   abandoned = kj::mv(whenAbandoned.fulfiller);
   return exited.addBranch()
       .then([] { return Event::EXITED; })
+      .exclusiveJoin(untilStartDeadline().then([] { return Event::START_DEADLINE; }))
       .exclusiveJoin(tooLate.then([] { return Event::LIMIT; }))
       .exclusiveJoin(whenAbandoned.promise.then([] { return Event::ABANDONED; }))
       .then([this](Event event) { return onEvent(event); });
 }
 
+kj::Promise<void> Children::Child::untilStartDeadline() {
+  return timer().afterDelay(CHILD_START_DEADLINE).then([this]() -> kj::Promise<void> {
+    if (isStartKnown) return kj::NEVER_DONE;  // in time
+    return kj::READY_NOW;
+  });
+}
+
 kj::Promise<void> Children::Child::onEvent(Event event) {
   if (event == Event::EXITED) return finish();
+  if (event == Event::START_DEADLINE) return giveUpStart();
   if (event == Event::LIMIT) report(ChildTimedOut{});
   if (detached) return exited.addBranch().then([this] { return finish(); });
   if (event == Event::LIMIT || grace == 0 * kj::SECONDS) return terminate();
   return exitsWithin(grace).then([this](bool exited) { return exited ? finish() : terminate(); });
+}
+
+// T92
+kj::Promise<void> Children::Child::giveUpStart() {
+  startIsKnown(kj::str("cannot start ", program, ": its file system does not answer"));
+  report(KJ_ASSERT_NONNULL(notStarted()));
+  detached = false;  // it is not to begin later, when nobody expects it
+  return terminate();
 }
 
 kj::Promise<void> Children::Child::terminate() {
@@ -193,7 +243,10 @@ ChildEnd Children::Child::reap() {
 kj::Promise<void> Children::Child::finish() {
   pumping = nullptr;
   takeOutput();
-  report(reap());
+  startIsKnown(startFailure(start, program));
+  auto end = reap();
+  KJ_IF_MAYBE (failure, notStarted()) end = kj::mv(*failure);
+  report(kj::mv(end));
   if (detached || kill(-pid, 0) < 0) return kj::READY_NOW;
   // What it left in the background has been killed, too, and gets time to die.
   return timer().afterDelay(CHILD_GRACE).then([this] {
@@ -206,23 +259,28 @@ Children::Children(kj::UnixEventPort& port, Tell tell, size_t most)
 Children::~Children() noexcept(false) {}
 
 kj::Promise<ChildEnd> Children::run(ChildDescription description) {
-  kj::Promise<ChildEnd> end = nullptr;
-  KJ_IF_MAYBE (why, start(kj::mv(description), end)) return ChildEnd(kj::mv(*why));
-  return end;
+  return start(kj::mv(description)).end;
 }
 
-kj::Maybe<ChildNotStarted> Children::start(ChildDescription description, kj::Promise<ChildEnd>& end) {
-  if (leftBehind() >= MAX_LEFT_BEHIND) {
-    return ChildNotStarted{kj::str("too many processes hang (a dead disk or network file system)")};
-  }
-  if (alive >= most) return ChildNotStarted{kj::str("too many programs run already")};
-  auto started = startChild(description);
-  KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return ChildNotStarted{kj::mv(*error)};
-  auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description);
-  auto& borrowed = *child;
-  end = kj::newAdaptedPromise<ChildEnd, Waiting>(borrowed);
-  tasks.add(borrowed.live(description.limit).attach(kj::mv(child)));
+kj::Maybe<kj::String> Children::whyNoRoom() {
+  if (leftBehind() >= MAX_LEFT_BEHIND) return kj::str("too many processes hang (a dead disk or network file system)");
+  if (alive >= most) return kj::str("too many programs run already");
   return nullptr;
+}
+
+Children::Starting Children::start(ChildDescription description) {
+  auto notStarted = [](kj::StringPtr why) -> Starting {
+    return {StartOutcome(ChildNotStarted{kj::str(why)}), ChildEnd(ChildNotStarted{kj::str(why)})};
+  };
+  KJ_IF_MAYBE (why, whyNoRoom()) return notStarted(*why);
+  auto started = startChild(description);
+  KJ_IF_MAYBE (error, started.tryGet<kj::String>()) return notStarted(*error);
+  auto startKnown = kj::newPromiseAndFulfiller<StartOutcome>();
+  auto child = kj::heap<Child>(*this, kj::mv(started.get<StartedChild>()), description, kj::mv(startKnown.fulfiller));
+  auto& borrowed = *child;
+  auto end = kj::newAdaptedPromise<ChildEnd, Waiting>(borrowed);
+  tasks.add(borrowed.live(description.limit).attach(kj::mv(child)));
+  return {kj::mv(startKnown.promise), kj::mv(end)};
 }
 
 size_t Children::leftBehind() {

@@ -31,6 +31,9 @@ constexpr size_t MAX_CHILD_OUTPUT = size_t(64) << 10;
 constexpr size_t MAX_CHILDREN = 32;
 constexpr size_t MAX_LEFT_BEHIND = 8;
 constexpr auto CHILD_GRACE = 1 * kj::SECONDS;
+// A program that does not run by then lies on a file system that does not answer, and counts as not started: it is
+// ended as at its limit, detached or not.
+constexpr auto CHILD_START_DEADLINE = 5 * kj::SECONDS;
 
 // The environment's PATH of everything that is started.
 constexpr kj::StringPtr CHILD_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"_kj;
@@ -69,6 +72,7 @@ struct ChildNotStarted {
   kj::String text;  // for a person
 };
 using ChildEnd = kj::OneOf<ChildExited, ChildKilled, ChildTimedOut, ChildNotStarted>;
+using StartOutcome = kj::Maybe<ChildNotStarted>;  // null: its program runs, or has run
 
 class Children final : private kj::TaskSet::ErrorHandler {
  public:
@@ -83,8 +87,12 @@ class Children final : private kj::TaskSet::ErrorHandler {
   // Resolves at the child's end or at its time limit, whichever is first; it may be still dying then. Does not throw.
   kj::Promise<ChildEnd> run(ChildDescription description);
 
-  // The same for who has to know whether it was started: null, and then `end` is its end.
-  kj::Maybe<ChildNotStarted> start(ChildDescription description, kj::Promise<ChildEnd>& end);
+  // The same for who has to know when it runs.
+  struct Starting {
+    kj::Promise<StartOutcome> started;  // within CHILD_START_DEADLINE; does not throw
+    kj::Promise<ChildEnd> end;          // as of run()
+  };
+  Starting start(ChildDescription description);
 
   size_t running() const { return alive; }
   size_t leftBehind();
@@ -104,6 +112,7 @@ class Children final : private kj::TaskSet::ErrorHandler {
   size_t alive = 0;
   kj::TaskSet tasks;  // a Child each
 
+  kj::Maybe<kj::String> whyNoRoom();
   void taskFailed(kj::Exception&& exception) override;
 };
 

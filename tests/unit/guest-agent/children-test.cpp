@@ -186,6 +186,7 @@ TEST_CASE("status and signal of an end are told apart, and a program that is not
   ChildDescription none{kj::arr(kj::str("/nonexistent")), nullptr, nullptr, kj::String(), 5 * kj::SECONDS};
   CHECK((lab.end(kj::mv(none)).get<ChildNotStarted>().text ==
          "cannot start /nonexistent: the program: No such file or directory"));
+  lab.turn(20 * kj::MILLISECONDS);
   CHECK(lab.children.running() == 0);
 }
 

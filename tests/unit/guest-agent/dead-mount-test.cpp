@@ -76,32 +76,67 @@ TEST_CASE("a dead file system is marked as stalled, in time, and the living one 
   CHECK(spaces[1].is<Space>());
 }
 
+struct ChildrenLab {
+  kj::UnixEventPort port;
+  kj::EventLoop loop{port};
+  kj::WaitScope scope{loop};
+  Children children{port, [](kj::StringPtr) {}};
+
+  void turn(kj::Duration time) { port.getTimer().afterDelay(time).wait(scope); }
+  kj::Promise<ChildEnd> askSpace(kj::StringPtr path) {
+    return children.run({kj::arr(kj::str("/usr/bin/stat"), kj::str("-f"), kj::str(path)), nullptr, nullptr,
+                         kj::String(), 3 * kj::SECONDS});
+  }
+  bool leavesBehind(size_t count) {
+    for (int i = 0; i < 200 && (children.running() > 0 || children.leftBehind() != count); ++i) {
+      turn(50 * kj::MILLISECONDS);
+    }
+    return children.running() == 0 && children.leftBehind() == count;
+  }
+};
+
 TEST_CASE("children that SIGKILL does not end are left behind and counted; at eight nothing new starts until they go") {
   auto dead = kj::heap<DeadMount>();
   NEEDS_DEAD_MOUNT(*dead);
-  kj::UnixEventPort port;
-  kj::EventLoop loop(port);
-  kj::WaitScope scope(loop);
-  Children children(port, [](kj::StringPtr) {});
-  auto turn = [&](kj::Duration time) { port.getTimer().afterDelay(time).wait(scope); };
-  auto run = [&](kj::StringPtr path) {
-    return children.run({kj::arr(kj::str("/usr/bin/stat"), kj::str("-f"), kj::str(path)), nullptr, nullptr,
-                         kj::String(), 3 * kj::SECONDS});
-  };
+  ChildrenLab lab;
   kj::Vector<kj::Promise<ChildEnd>> asking;
-  for (size_t i = 0; i < MAX_LEFT_BEHIND; ++i) asking.add(run(dead->path()).eagerlyEvaluate(nullptr));
+  for (size_t i = 0; i < MAX_LEFT_BEHIND; ++i) asking.add(lab.askSpace(dead->path()).eagerlyEvaluate(nullptr));
   dead->takeRequests(MAX_LEFT_BEHIND);
-  for (auto& one : asking) CHECK(one.wait(scope).is<ChildTimedOut>());
-  for (int i = 0; i < 200 && children.running() > 0; ++i) turn(50 * kj::MILLISECONDS);
-  CHECK(children.running() == 0);
-  CHECK(children.leftBehind() == MAX_LEFT_BEHIND);
-  auto refused = run("/").wait(scope);
+  for (auto& one : asking) CHECK(one.wait(lab.scope).is<ChildTimedOut>());
+  CHECK(lab.leavesBehind(MAX_LEFT_BEHIND));
+  auto refused = lab.askSpace("/").wait(lab.scope);
   REQUIRE(refused.is<ChildNotStarted>());
   CHECK((refused.get<ChildNotStarted>().text == "too many processes hang (a dead disk or network file system)"));
   dead = nullptr;
-  for (int i = 0; i < 100 && children.leftBehind() > 0; ++i) turn(50 * kj::MILLISECONDS);
-  CHECK(children.leftBehind() == 0);
-  CHECK(run("/").wait(scope).is<ChildExited>());
+  CHECK(lab.leavesBehind(0));
+  CHECK(lab.askSpace("/").wait(lab.scope).is<ChildExited>());
+}
+
+// T92
+TEST_CASE("a program on a dead file system is given up at the start's deadline, and nothing waits for it") {
+  auto dead = kj::heap<DeadMount>();
+  NEEDS_DEAD_MOUNT(*dead);
+  ChildrenLab lab;
+  auto program = kj::str(dead->path(), "/program");
+  bool detached = false;
+  SUBCASE("") {}
+  SUBCASE("detached") {
+    detached = true;
+  }
+  auto begin = kj::systemPreciseMonotonicClock().now();
+  auto starting =
+      lab.children.start({kj::arr(kj::str(program)), nullptr, nullptr, kj::String(), 1 * kj::MINUTES, detached});
+  auto end = starting.end.eagerlyEvaluate(nullptr);
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < 500 * kj::MILLISECONDS);
+  dead->takeRequests(1);
+  CHECK(lab.askSpace("/").wait(lab.scope).is<ChildExited>());
+  auto text = kj::str("cannot start ", program, ": its file system does not answer");
+  CHECK((KJ_ASSERT_NONNULL(starting.started.wait(lab.scope)).text == text));
+  CHECK((end.wait(lab.scope).get<ChildNotStarted>().text == text));
+  CHECK(kj::systemPreciseMonotonicClock().now() - begin < CHILD_START_DEADLINE + 3 * kj::SECONDS);
+  CHECK(lab.leavesBehind(1));
+  dead = nullptr;
+  CHECK(lab.leavesBehind(0));
 }
 
 TEST_CASE("the broker's loop and its other requests do not wait for a probe that hangs where no signal reaches it") {
@@ -114,6 +149,25 @@ TEST_CASE("the broker's loop and its other requests do not wait for a probe that
   dead.takeRequests(1);
   CHECK(lab.wait(client->probe(Probe::OS, 10 * kj::SECONDS)).is<kj::Array<kj::byte>>());
   CHECK(lab.wait(kj::mv(hanging)).is<ProbeTimedOut>());
+}
+
+TEST_CASE("a service's program on a dead file system holds up its own connection, and no other request to the broker") {
+  DeadMount dead;
+  NEEDS_DEAD_MOUNT(dead);
+  BrokerLab lab(shell("echo $0"));
+  lab.planService = [&](kj::StringPtr service, kj::StringPtr) {
+    ServiceTarget target{kj::str(service), ServiceProgram{kj::arr(kj::str(dead.path(), "/program"))}, nullptr};
+    return ServicePlan{kj::mv(target), OpenerUser{kj::str("root"), nullptr, nullptr}};
+  };
+  auto client = lab.client();
+  auto opening = client->openService("x", "user:alice").eagerlyEvaluate(nullptr);
+  lab.turn(50 * kj::MILLISECONDS);  // it is being started
+  dead.takeRequests(1);
+  CHECK(lab.wait(client->probe(Probe::OS, 3 * kj::SECONDS)).is<kj::Array<kj::byte>>());
+  auto opened = lab.wait(kj::mv(opening));
+  REQUIRE(opened.is<ServiceRefusal>());
+  CHECK(opened.get<ServiceRefusal>().kind == ServiceRefusal::Kind::NOT_REACHED);
+  CHECK(opened.get<ServiceRefusal>().text.endsWith("its file system does not answer"));
 }
 
 TEST_CASE("a service's socket on a dead file system holds up its own connection, not the loop") {
