@@ -16,18 +16,19 @@ constexpr unsigned ACCEPTED_AT_ONCE = 16;
 
 }  // namespace
 
-// One of the channels that may be.
+// One of the channels, or of the questions, that may be: `counted` has them.
 class Consumers::Consumer::Place {
  public:
-  explicit Place(Consumer& consumer) : consumer(consumer) { ++consumer.count; }
+  Place(Consumer& consumer, size_t& counted) : consumer(consumer), counted(counted) { ++counted; }
   ~Place() noexcept(false) {
-    --consumer.count;
+    --counted;
     KJ_IF_MAYBE (waiter, consumer.roomWaiter) (*waiter)->fulfill();
   }
   KJ_DISALLOW_COPY(Place);
 
  private:
   Consumer& consumer;
+  size_t& counted;
 };
 
 Consumers::Consumer::Consumer(Consumers& all, ConsumerBriefing briefing)
@@ -59,8 +60,10 @@ void Consumers::Consumer::become(kj::String newFrom, kj::String newService) {
 // T103
 kj::Promise<void> Consumers::Consumer::accept() {
   for (unsigned i = 0; i < ACCEPTED_AT_ONCE; ++i) {
-    if (count >= MAX_CONSUMER_CHANNELS) return whenRoom().then([this] { return accept(); });
-    if (all.channels() >= MAX_CONSUMERS_CHANNELS) return acceptAfter(ACCEPT_PAUSE);
+    if (count >= MAX_CONSUMER_CHANNELS || asking >= MAX_CONSUMER_QUESTIONS) return acceptWhenRoom();
+    if (all.channels() >= MAX_CONSUMERS_CHANNELS || all.questions() >= MAX_CONSUMERS_QUESTIONS) {
+      return acceptAfter(ACCEPT_PAUSE);
+    }
     auto wait = all.turn();
     if (wait > 0 * kj::SECONDS) return acceptAfter(wait);
     int accepted = accept4(socket, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -91,12 +94,14 @@ kj::Promise<void> Consumers::Consumer::acceptAfterFailure(int error) {
   return KJ_EXCEPTION(FAILED, "accept4 on what does not listen", error);
 }
 
-kj::Promise<void> Consumers::Consumer::whenRoom() {
-  all.troubles.tell(listen, kj::str(listen, ": ", MAX_CONSUMER_CHANNELS,
-                                    " channels are open or waiting; connections wait until one ends"));
+kj::Promise<void> Consumers::Consumer::acceptWhenRoom() {
+  if (count >= MAX_CONSUMER_CHANNELS) {
+    all.troubles.tell(listen, kj::str(listen, ": ", MAX_CONSUMER_CHANNELS,
+                                      " channels are open or waiting; connections wait until one ends"));
+  }
   auto paf = kj::newPromiseAndFulfiller<void>();
   roomWaiter = kj::mv(paf.fulfiller);
-  return kj::mv(paf.promise);
+  return paf.promise.then([this] { return accept(); });
 }
 
 void Consumers::Consumer::take(kj::AutoCloseFd connection) {
@@ -105,7 +110,7 @@ void Consumers::Consumer::take(kj::AutoCloseFd connection) {
     auto& session = (*uplink)->session;
     if (session.isOver()) return;
     KJ_IF_MAYBE (opened, session.bulk().open()) {
-      tasks->add(connect(kj::mv(end), kj::mv(*opened), (*uplink)->host).attach(kj::heap<Place>(*this)));
+      tasks->add(connect(kj::mv(end), kj::mv(*opened), (*uplink)->host).attach(kj::heap<Place>(*this, count)));
     } else {
       all.troubles.tell(listen, kj::str(listen, ": the session has as many channels as it may"));
     }
@@ -142,7 +147,9 @@ kj::Promise<bool> Consumers::Consumer::isReached(RelayEnd& end, const BulkOffer&
     all.troubles.tell(listen, kj::str(describe(), ": the host did not answer"));
     return false;
   });
-  return answered.exclusiveJoin(kj::mv(late)).exclusiveJoin(end.whenReset().then([] { return false; }));
+  return answered.exclusiveJoin(kj::mv(late))
+      .exclusiveJoin(end.whenReset().then([] { return false; }))
+      .attach(kj::heap<Place>(*this, asking));
 }
 
 kj::String Consumers::Consumer::describe() const {

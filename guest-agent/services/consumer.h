@@ -19,6 +19,7 @@ class Consumers::Consumer final : private kj::TaskSet::ErrorHandler {
   // The same, and those to come are of another service, on the same socket.
   void become(kj::String from, kj::String service);
   size_t channels() const { return count; }
+  size_t questions() const { return asking; }
 
  private:
   class Place;
@@ -30,6 +31,7 @@ class Consumers::Consumer final : private kj::TaskSet::ErrorHandler {
   kj::AutoCloseFd socket;
   kj::UnixEventPort::FdObserver observer;
   size_t count = 0;
+  size_t asking = 0;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> roomWaiter;
   kj::Own<kj::TaskSet> tasks;  // of the channels
   kj::Promise<void> accepting;
@@ -39,7 +41,7 @@ class Consumers::Consumer final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> accept();
   kj::Promise<void> acceptAfter(kj::Duration pause);
   kj::Promise<void> acceptAfterFailure(int error);
-  kj::Promise<void> whenRoom();
+  kj::Promise<void> acceptWhenRoom();
   void take(kj::AutoCloseFd connection);
   kj::Promise<void> connect(kj::Own<RelayEnd> end, BulkMux::Opened opened, schema::Host::Client host);
   kj::Promise<bool> isReached(RelayEnd& end, const BulkOffer& offer, schema::Host::Client host);

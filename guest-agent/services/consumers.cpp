@@ -55,4 +55,10 @@ size_t Consumers::channels() const {
   return sum;
 }
 
+size_t Consumers::questions() const {
+  size_t sum = 0;
+  for (auto& entry : consumers) sum += entry.second->questions();
+  return sum;
+}
+
 }  // namespace postern::guest

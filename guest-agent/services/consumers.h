@@ -3,9 +3,9 @@
 // here programs' connections are taken, and each becomes a channel over the session that stands: Host.connect, and on
 // success a relay. The host refuses, if it does, without a reason; the program sees its connection reset.
 //
-// Without a session a connection is reset at once. A consumer has at most MAX_CONSUMER_CHANNELS at one time; further
-// connections wait in its listen queue. A session's channels end with it, and a consumer's when it is gone or has
-// become another one.
+// Without a session a connection is reset at once. A consumer has at most MAX_CONSUMER_CHANNELS at one time, of which
+// at most MAX_CONSUMER_QUESTIONS wait for the host's answer; further connections wait in its listen queue. A session's
+// channels end with it, and a consumer's when it is gone or has become another one.
 
 #include <kj/async-unix.h>
 #include <kj/vector.h>
@@ -22,6 +22,10 @@ namespace postern::guest {
 constexpr size_t MAX_CONSUMER_CHANNELS = 1024;
 // Of all consumers together, so that a session always has room for what the host opens (limits::MAX_BULK_CHANNELS).
 constexpr size_t MAX_CONSUMERS_CHANNELS = 1536;
+// The host refuses what is above 256 questions that it has not answered: all consumers together stay below it, and one
+// whose service does not answer leaves room for the others.
+constexpr size_t MAX_CONSUMER_QUESTIONS = 64;
+constexpr size_t MAX_CONSUMERS_QUESTIONS = 192;
 // Connections that are taken, of all together: below what the host answers of one guest. More wait in their queues.
 constexpr auto CONSUMER_INTERVAL = kj::SECONDS / 800;
 constexpr unsigned CONSUMER_BURST = 800;
@@ -48,7 +52,8 @@ class Consumers {
   // Connections go over this session until what comes back is destroyed, which is before the session and its RPC are.
   kj::Own<void> use(Session& session, schema::Host::Client host);
 
-  size_t channels() const;  // waiting or open
+  size_t channels() const;   // waiting or open
+  size_t questions() const;  // waiting
 
  private:
   class Consumer;

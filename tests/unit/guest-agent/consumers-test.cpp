@@ -267,7 +267,6 @@ TEST_CASE("a consumer has at most 1,024 channels; what is above waits in its que
   if (!limit.set(8192)) return;
   ConsumerStage stage;
   stage.useSession();
-  stage.theHost->way = EchoHost::Way::NEVER;
   stage.listen("db1", "postgres");
   kj::Vector<kj::AutoCloseFd> programs;
   for (size_t i = 0; i < MAX_CONSUMER_CHANNELS + 20; ++i) {
@@ -277,12 +276,27 @@ TEST_CASE("a consumer has at most 1,024 channels; what is above waits in its que
   CHECK(stage.settlesAt(MAX_CONSUMER_CHANNELS));
   stage.turn(100 * kj::MILLISECONDS);
   CHECK(stage.theHost->asked.size() == MAX_CONSUMER_CHANNELS);
-  stage.theHost->way = EchoHost::Way::REACH;
-  // A relay notices that its program has reset; those here wait for the host's answer.
   stage.uplink = nullptr;
   stage.useSession();
   auto last = stage.connect();
   CHECK(stage.echoes(last));
+}
+
+// T103
+TEST_CASE("a host that is slow to answer is not asked for more than it takes; connections wait, and none is refused") {
+  ConsumerStage stage;
+  stage.useSession();
+  stage.theHost->way = EchoHost::Way::NEVER;
+  stage.listen("db1", "postgres");
+  kj::Vector<kj::AutoCloseFd> programs;
+  for (size_t i = 0; i < MAX_CONSUMER_QUESTIONS + 20; ++i) programs.add(stage.connect());
+  auto& host = *stage.theHost;
+  for (int i = 0; i < 200 && host.asked.size() < MAX_CONSUMER_QUESTIONS; ++i) stage.turn(10 * kj::MILLISECONDS);
+  stage.turn(100 * kj::MILLISECONDS);
+  CHECK(host.asked.size() == MAX_CONSUMER_QUESTIONS);
+  host.way = EchoHost::Way::REACH;
+  for (auto& answer : host.answerLater) answer->fulfill();
+  for (auto& program : programs) CHECK(stage.echoes(program));
 }
 
 // T103
