@@ -56,5 +56,6 @@ class SeedFolder {
 void writeWireSeeds(kj::StringPtr root);      // frame, hello, endpoint, serial
 void writeSessionSeeds(kj::StringPtr root);   // handshake, establish, record, message
 void writeTransferSeeds(kj::StringPtr root);  // transfer
+void writeExportSeeds(kj::StringPtr root);    // export
 
 }  // namespace postern::fuzz

@@ -33,5 +33,6 @@ int main(int argc, char** argv) {
   postern::fuzz::writeWireSeeds(argv[1]);
   postern::fuzz::writeSessionSeeds(argv[1]);
   postern::fuzz::writeTransferSeeds(argv[1]);
+  postern::fuzz::writeExportSeeds(argv[1]);
   return 0;
 }

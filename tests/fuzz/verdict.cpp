@@ -14,7 +14,7 @@ bool isOurs(const kj::Exception& exception) {
   const char* file = exception.getFile();
   if (strncmp(file, __FILE__, root) != 0) return false;
   auto startsWith = [file = file + root](const char* folder) { return strncmp(file, folder, strlen(folder)) == 0; };
-  return startsWith("protocol/") || startsWith("transport/");
+  return startsWith("protocol/") || startsWith("transport/") || startsWith("host/");
 }
 
 void judge(const kj::Exception& exception) {

@@ -9,7 +9,7 @@ namespace postern::fuzz {
 // Ends the process with `sentence` unless `condition` holds. Not an exception, which a promise would swallow.
 void expect(bool condition, const char* sentence);
 
-// While it lives, an assertion of protocol/ or transport/ that fails ends the process, also where a promise or a
+// While it lives, an assertion of the product's that fails ends the process, also where a promise or a
 // catching caller would have hidden it: whatever a peer sends, it must not reach one. Exceptions of the libraries are
 // left alone; some inputs are meant to raise them.
 class NoFailedAssertions final : public kj::ExceptionCallback {
