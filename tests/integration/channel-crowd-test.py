@@ -90,6 +90,10 @@ class CrowdTest(unittest.TestCase):
         self.close(pairs)
         self.witness.end(self)
 
+    def test_programs_that_connect_all_at_once_wait_and_none_is_refused(self):
+        self.close(self.open(900, at_a_time=900))
+        self.witness.end(self)
+
     def test_what_was_opened_and_closed_leaves_nothing(self):
         def some(count):
             for done in range(0, count, 100):
