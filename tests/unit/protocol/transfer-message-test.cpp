@@ -1,5 +1,7 @@
 // Each message of a transfer there and back, and each bound of each field.
 #include <functional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "protocol/transfer/opener-message.h"
@@ -447,6 +449,14 @@ TEST_CASE("what opener and mover say to each other is read as it was written") {
   viewOf(builder, nullptr,
          [](FrameView& view) { CHECK(parseToOpener(view).get<ToOpener>().get<Backward>().is<Base>()); });
   viewOf(builder, bytesOf(3), [](FrameView& view) { CHECK(parseToOpener(view).is<FrameError>()); });
+}
+
+TEST_CASE("each kind of problem has a word of its own, and one of a later version is a failure") {
+  std::set<std::string> words;
+  auto last = static_cast<uint16_t>(ProblemKind::TOO_MANY);
+  for (uint16_t kind = 0; kind <= last; ++kind) words.insert(word(ProblemKind(kind)).cStr());
+  CHECK(words.size() == size_t(last) + 1);
+  CHECK((word(ProblemKind(last + 1)) == "failed"));
 }
 
 }  // namespace
