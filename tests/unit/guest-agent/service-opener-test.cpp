@@ -40,10 +40,14 @@ struct Programs : ServiceStage {
   explicit Programs(kj::StringPtr script) : ServiceStage(ALL, program(script)), calls(callsFor("alice")) {}
 
   schema::GuestCalls::Client calls;
+  kj::String said;  // behind the last line
+  // A line of its own, which may come together with the next one.
   pid_t pidOf(BulkChannel& channel) {
-    auto text = receive(channel, 1);
-    while (!text.endsWith("\n")) text = kj::str(text, receive(channel, 1));
-    return pid_t(atoi(text.cStr()));
+    while (said.findFirst('\n') == nullptr) said = kj::str(said, receive(channel, 1));
+    auto end = KJ_ASSERT_NONNULL(said.findFirst('\n'));
+    auto pid = pid_t(atoi(said.cStr()));
+    said = kj::str(said.slice(end + 1));
+    return pid;
   }
   bool goes(pid_t pid, kj::Duration within) {
     for (auto end = port.getTimer().now() + within; port.getTimer().now() < end; turn()) {
