@@ -8,6 +8,7 @@
 
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/identity/bounded-file.h"
+#include "guest-agent/info/small-file.h"
 
 namespace postern::guest {
 
@@ -75,10 +76,20 @@ kj::Maybe<pid_t> agentProcessOf(pid_t parent) {
   return found;
 }
 
+// AppArmor says "unconfined", or "NAME (MODE)"; SELinux a context, "USER:ROLE:TYPE:LEVEL".
+kj::Maybe<kj::String> confinementOf(pid_t pid) {
+  constexpr auto ENFORCED = " (enforce)"_kj;
+  auto label = readSmallLine(kj::str("/proc/", pid, "/attr/current"));
+  if (label.endsWith(ENFORCED)) {
+    return kj::str("AppArmor's profile ", label.slice(0, label.size() - ENFORCED.size()));
+  }
+  bool isContext = readSmallLine("/sys/fs/selinux/enforce") == "1" && label.findFirst(':') != nullptr;
+  if (isContext) return kj::str("SELinux's context ", label.cStr());  // it ends with a NUL
+  return nullptr;
+}
+
 kj::String processName(pid_t pid) {
-  auto name = contentOf(kj::str("/proc/", pid, "/comm"));
-  auto end = name.findFirst('\n').orDefault(name.size());
-  return kj::heapString(name.slice(0, end));
+  return readSmallLine(kj::str("/proc/", pid, "/comm"));
 }
 
 }  // namespace postern::guest
