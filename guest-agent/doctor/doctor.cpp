@@ -169,7 +169,7 @@ void lookAtConfinement(Patient& patient, Checkup& out) {
   KJ_IF_MAYBE (who, confinement) {
     KJ_IF_MAYBE (port, patient.idlePort) {
       return out.wrong(kj::str(*who, " confines it, and it does not have ", *port, " open"),
-                       "journalctl -k --grep=denied; allow there what is denied");
+                       "journalctl -k --grep=denied; allow what is denied there");
     }
     out.ok(kj::str(*who, " confines it"));
   }
