@@ -1,7 +1,9 @@
 #include "guest-agent/doctor/doctor.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -162,14 +164,21 @@ void lookAtAgent(Patient& patient, Checkup& out) {
   }
 }
 
+// Without folders, as the kernel's log has it: "vport0p1".
+kj::String nameOfDevice(kj::StringPtr path) {
+  char resolved[PATH_MAX];
+  kj::StringPtr whole = realpath(path.cStr(), resolved) == nullptr ? path : kj::StringPtr(resolved);
+  return kj::str(whole.slice(KJ_ASSERT_NONNULL(whole.findLast('/')) + 1));
+}
+
 // AppArmor and SELinux refuse what root may do, too, and no mode of a file shows it.
 void lookAtConfinement(Patient& patient, Checkup& out) {
   kj::Maybe<kj::String> confinement;
   KJ_IF_MAYBE (pid, patient.broker) confinement = confinementOf(*pid);
   KJ_IF_MAYBE (who, confinement) {
     KJ_IF_MAYBE (port, patient.idlePort) {
-      return out.wrong(kj::str(*who, " confines it, and it does not have ", *port, " open"),
-                       "journalctl -k --grep=denied; allow what is denied there");
+      return out.wrong(kj::str(*who, " confines it, and nobody is seen to have ", *port, " open"),
+                       kj::str("journalctl -k --grep='denied.*", nameOfDevice(*port), "'; allow what is denied there"));
     }
     out.ok(kj::str(*who, " confines it"));
   }

@@ -2,9 +2,10 @@
 
 #include <dirent.h>
 #include <kj/common.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/identity/bounded-file.h"
@@ -35,6 +36,12 @@ kj::String contentOf(kj::StringPtr path) {
   return content.is<kj::Array<char>>() ? kj::heapString(content.get<kj::Array<char>>()) : kj::String();
 }
 
+kj::String linkTarget(kj::StringPtr path) {
+  char target[PATH_MAX];
+  auto size = readlink(path.cStr(), target, sizeof(target));
+  return size < 0 ? kj::String() : kj::heapString(target, size_t(size));
+}
+
 pid_t parentOf(pid_t pid) {
   auto status = contentOf(kj::str("/proc/", pid, "/status"));
   auto* line = strstr(status.cStr(), "\nPPid:");
@@ -50,16 +57,13 @@ bool isAgentProcess(pid_t pid) {
 }  // namespace
 
 kj::Maybe<pid_t> whoHasOpen(kj::StringPtr path) {
-  struct stat wanted;
-  if (stat(path.cStr(), &wanted) != 0) return nullptr;
+  char wanted[PATH_MAX];
+  if (realpath(path.cStr(), wanted) == nullptr) return nullptr;
   kj::Maybe<pid_t> found;
   anyNumber("/proc", [&](pid_t pid) {
     auto folder = kj::str("/proc/", pid, "/fd");
-    bool has = anyNumber(folder, [&](pid_t fd) {
-      struct stat about;
-      return stat(kj::str(folder, '/', fd).cStr(), &about) == 0 && about.st_dev == wanted.st_dev &&
-             about.st_ino == wanted.st_ino;
-    });
+    // By name: of a file of another mount namespace AppArmor may deny even to look at it.
+    bool has = anyNumber(folder, [&](pid_t fd) { return linkTarget(kj::str(folder, '/', fd)) == wanted; });
     if (has) found = pid;
     return has;
   });

@@ -144,19 +144,21 @@ class DebianGuest(unittest.TestCase):
         self.green()
 
     def test_5_what_apparmor_denies_is_told_and_mended_as_the_document_says(self):
+        self.addCleanup(
+            self.guest.run,
+            "apparmor_parser --remove /etc/apparmor.d/usr.sbin.postern-agent && rm -r /etc/apparmor.d /etc/apparmor && "
+            "systemctl restart postern-agent",
+            timeout=SOON_SECONDS,
+        )
         self.guest.run(
-            "mkdir -p /etc/apparmor.d /etc/apparmor && touch /etc/apparmor/parser.conf && mv /root/profile /etc/apparmor.d/usr.sbin.postern-agent && "
+            "mkdir -p /etc/apparmor.d /etc/apparmor && touch /etc/apparmor/parser.conf && "
+            "mv /root/profile /etc/apparmor.d/usr.sbin.postern-agent && "
             "apparmor_parser --replace /etc/apparmor.d/usr.sbin.postern-agent && systemctl restart postern-agent"
         )
-        self.guest.run("until journalctl --unit=postern-agent --grep='permission denied'; do sleep 0.2; done", timeout=SOON_SECONDS)
+        told = "journalctl --unit=postern-agent --grep='permission denied'"
+        self.guest.run(f"until {told}; do sleep 0.2; done", timeout=SOON_SECONDS)
         wrong = Transcript("OPERATIONS.md", "AppArmor and SELinux").run({"web1": self.as_administrator})
         self.assertEqual(wrong, [])
-        self.green()
-        self.guest.run(
-            "apparmor_parser --remove /etc/apparmor.d/usr.sbin.postern-agent && rm -r /etc/apparmor.d /etc/apparmor && "
-            "systemctl restart postern-agent"
-        )
-        self.green()
 
     def as_administrator(self, command):
         said = self.run_inside(command, check=False)
