@@ -144,6 +144,7 @@ class DebianGuest(unittest.TestCase):
         self.green()
 
     def test_5_what_apparmor_denies_is_told_and_mended_as_the_document_says(self):
+        self.addCleanup(self.green)
         self.addCleanup(
             self.guest.run,
             "apparmor_parser --remove /etc/apparmor.d/usr.sbin.postern-agent && rm -r /etc/apparmor.d /etc/apparmor && "
