@@ -119,7 +119,8 @@ constexpr size_t UNIX_SEND_BUFFER_BYTES = size_t(64) << 10;
 // pipelined calls, which come in smaller batches then, lose a tenth.
 constexpr unsigned BUSY_POLL_INTERVAL = 32;
 // Behind so many bytes a link that takes everything leaves the loop to others: two full records, all that one channel
-// has ready. Fifty channels have a hundred, 10 ms that a call would wait out.
+// has ready. Fifty channels have a hundred, 10 ms that a call would wait out. For BUSY_POLL_INTERVAL turns, so that the
+// loop has polled and an answer that came meanwhile is read.
 constexpr size_t WRITE_BURST_BYTES = size_t(128) << 10;
 // What a pool keeps of blocks that nobody uses: 8 MiB. Many more are out at once only when many channels are busy.
 constexpr size_t MAX_IDLE_BLOCKS = 128;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "protocol/limits.h"
+#include "protocol/turns.h"
 
 namespace postern {
 
@@ -71,7 +72,7 @@ void RecordWriter::flush() {
 }
 
 kj::Promise<void> RecordWriter::continueBehind(FlushResult pause) {
-  auto wait = pause == FlushResult::BLOCKED ? link.whenWritable() : kj::evalLast([]() {});
+  auto wait = pause == FlushResult::BLOCKED ? link.whenWritable() : afterTurns(limits::BUSY_POLL_INTERVAL);
   return wait.then([this]() -> kj::Promise<void> {
     if (stopped) return kj::READY_NOW;
     auto result = writeAll();

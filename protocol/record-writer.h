@@ -48,7 +48,7 @@ class RecordWriter {
   // A whole frame that was sealed before this writer was given its sealer.
   void putSealed(kj::Array<kj::byte> frame);
   // There is something to send: at the end of this turn of the loop, and again behind every limits::WRITE_BURST_BYTES,
-  // so that a link which takes everything leaves the loop to others.
+  // so that a link which takes everything leaves the loop to others, and to what has come in meanwhile.
   void wake();
   // At once. For a reader that has turned the loop over to other links and must not leave its answers behind.
   void flush();

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "protocol/limits.h"
+#include "protocol/turns.h"
 #include "protocol/wire-int.h"
 
 namespace postern {
@@ -11,16 +12,8 @@ namespace postern {
 namespace {
 
 // Turns of the event loop from a received call to its queued answer: four where the callee answers at once, and as many
-// again for what it may have to ask its own side. A turn with nothing to do costs a tenth of a microsecond.
+// again for what it may have to ask its own side.
 constexpr unsigned TURNS_FOR_A_CALL = 8;
-
-// Behind all that is due now, so many times over.
-kj::Promise<void> afterTurns(unsigned turns) {
-  return kj::evalLater([turns]() -> kj::Promise<void> {
-    if (turns <= 1) return kj::READY_NOW;
-    return afterTurns(turns - 1);
-  });
-}
 
 kj::Own<kj::PromiseFulfiller<SessionEnd>> takeFulfiller(kj::PromiseFulfillerPair<SessionEnd>& pair) {
   return kj::mv(pair.fulfiller);

@@ -127,7 +127,9 @@ PipeResult FdPipe::read(kj::ArrayPtr<kj::byte> buffer) {
   if (closed) return END;
   ssize_t returned = kind == DescriptorKind::SERIAL_DEVICE ? readDevice(fd, buffer) : receiveBytes(fd, buffer);
   PipeResult result = readResult(kind, returned, errno);
-  if (result.state != PipeState::ENDED && result.bytes == 0) {
+  if (result.bytes > 0) {
+    foundBytes();
+  } else if (result.state != PipeState::ENDED) {
     readSide.arm(KJ_ASSERT_NONNULL(observer).whenBecomesReadable());
   }
   return result;
@@ -148,6 +150,16 @@ PipeResult FdPipe::write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces
   return result;
 }
 
+void FdPipe::foundBytes() {
+  auto now = port.getTimer().now();
+  quickReads = now - lastRead < QUICK_READ ? quickReads + 1 : 0;
+  lastRead = now;
+}
+
+bool FdPipe::isLively() const {
+  return kind == DescriptorKind::SOCKET && quickReads >= LIVELY_READS;
+}
+
 void FdPipe::foundFull() {
   if (room == nullptr) room.emplace(port, fd);
   auto& watched = KJ_ASSERT_NONNULL(room);
@@ -156,8 +168,9 @@ void FdPipe::foundFull() {
 }
 
 void FdPipe::foundRoom() {
+  if (isLively() && room == nullptr) room.emplace(port, fd).writesSince = WRITES_UNWATCHED;
   KJ_IF_MAYBE (watched, room) {
-    if (++watched->writesSince < WRITES_UNWATCHED) return;
+    if (isLively() || ++watched->writesSince < WRITES_UNWATCHED) return;
     writeSide.disarm();
     room = nullptr;
   }

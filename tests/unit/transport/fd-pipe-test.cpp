@@ -214,6 +214,37 @@ TEST_CASE("a peer that takes what was written wakes nobody, unless the pipe has 
   CHECK(!loopIsWoken());
 }
 
+TEST_CASE("a lively conversation is woken by the peer's reading, and no more after a pause") {
+  Pair pair;
+  auto before = test::settled(openDescriptors);
+  kj::byte buffer[8];
+  auto hears = [&]() {
+    pair.peerSends("x");
+    CHECK((pair.read(buffer) == PipeResult{PipeState::OPEN, 1}));
+  };
+  // Nothing is waiting for writing, and for reading there is nothing: what wakes the loop is the peer's reading.
+  auto isWokenByPeerReading = [&]() {
+    CHECK((pair.read(buffer) == NOTHING));
+    CHECK(pair.write("y"_kj.asBytes()).bytes == 1);
+    pair.io.waitScope.poll();  // what creating the watch has told
+    CHECK(pair.write("y"_kj.asBytes()).bytes == 1);
+    CHECK(pair.peerReads() == "yy");
+    return loopIsWoken();
+  };
+  // The clock of the loop stands still while it does not run: what comes between two turns is quick.
+  hears();
+  for (unsigned i = 1; i < LIVELY_READS; ++i) hears();
+  CHECK(!isWokenByPeerReading());
+  for (unsigned i = 0; i <= LIVELY_READS; ++i) hears();
+  CHECK(isWokenByPeerReading());
+  CHECK(test::comesTo(openDescriptors, before + 1));
+
+  pair.io.provider->getTimer().afterDelay(2 * QUICK_READ).wait(pair.io.waitScope);
+  hears();
+  CHECK(!isWokenByPeerReading());
+  CHECK(test::comesTo(openDescriptors, before));
+}
+
 TEST_CASE("a limited send buffer takes less") {
   Pair pair;
   int fds[2];
