@@ -19,6 +19,8 @@ import threading
 import time
 import unittest
 
+import lab as labs
+
 AGENT, HOST_END = sys.argv[1], sys.argv[2]
 PATIENCE = 20
 
@@ -132,31 +134,11 @@ class AgentTest(unittest.TestCase):
 
     def agent_pid(self, agent):
         """Of the process that holds the link: the broker's child that is not a probe."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with open(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children") as file:
-                children = [int(pid) for pid in file.read().split()]
-            for pid in children:
-                try:
-                    with open(f"/proc/{pid}/cmdline", "rb") as file:
-                        if b"--agent-process" in file.read().split(b"\0"):
-                            return pid
-                except FileNotFoundError:
-                    pass
-            time.sleep(0.01)
-        raise AssertionError("the broker has no agent")
+        find = lambda: labs.children_with(agent.process.pid, "--agent-process")
+        return labs.wait_until(find, "the broker has no agent")[0]
 
     def wait_gone(self, pid, seconds=PATIENCE):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                with open(f"/proc/{pid}/stat") as file:
-                    if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                        return
-            except FileNotFoundError:
-                return
-            time.sleep(0.01)
-        raise AssertionError(f"process {pid} is still there")
+        labs.wait_until(lambda: not labs.is_alive(pid), f"process {pid} is still there", seconds)
 
     # Enrolment ------------------------------------------------------------------------------------------------------
 
@@ -333,17 +315,7 @@ args = {{ path = ["{folder}", "{folder}/**"] }}
 ''')
 
     def openers(self, agent):
-        with open(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children") as file:
-            children = [int(pid) for pid in file.read().split()]
-        found = []
-        for pid in children:
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    if b"--opener" in file.read().split(b"\0"):
-                        found.append(pid)
-            except FileNotFoundError:
-                pass
-        return found
+        return labs.children_with(agent.process.pid, "--opener")
 
     def test_files_go_into_the_guest_and_back(self):
         inside, source, back = (os.path.join(self.folder, name) for name in ("inside", "source", "back"))

@@ -71,6 +71,19 @@ def children_of(pid):
     return found
 
 
+def children_with(pid, option):
+    """The children of `pid` that were started with this option."""
+    found = []
+    for child in children_of(pid):
+        try:
+            with open(f"/proc/{child}/cmdline", "rb") as file:
+                if option.encode() in file.read().split(b"\0"):
+                    found.append(child)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
 def descendants_of(pid):
     found = []
     for child in children_of(pid):
@@ -160,17 +173,8 @@ class Guest:
     def agent_pid(self):
         """Of the process that holds the link: the broker's child."""
 
-        def find():
-            for pid in children_of(self.program.pid):
-                try:
-                    with open(f"/proc/{pid}/cmdline", "rb") as file:
-                        if b"--agent-process" in file.read().split(b"\0"):
-                            return pid
-                except FileNotFoundError:
-                    pass
-            return None
-
-        return wait_until(find, f"{self.name}: the broker has no agent process")
+        what = f"{self.name}: the broker has no agent process"
+        return wait_until(lambda: children_with(self.program.pid, "--agent-process"), what)[0]
 
 
 class Hostile:
