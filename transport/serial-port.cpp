@@ -46,7 +46,8 @@ Connected openDevice(kj::StringPtr path) {
 TransportError serialError(kj::StringPtr path, int error) {
   switch (error) {
     case EBUSY:
-      return transportError("cannot open ", path, ": another process has the port open; `fuser -v ", path,
+      return transportError("cannot open ", path,
+                            ": another process has the port open; `postern-agent doctor` or `fuser -v ", path,
                             "` names it, end it first");
     case ENOENT:
       return transportError("cannot open ", path,
@@ -54,8 +55,10 @@ TransportError serialError(kj::StringPtr path, int error) {
                             "the module virtio_console; on the host, is the VM running?");
     case EACCES:
     case EPERM:
-      return transportError("cannot open ", path,
-                            ": permission denied; this process's user needs read and write permission on it");
+      return transportError(
+          "cannot open ", path,
+          ": permission denied; this process's user needs read and write permission on it, and AppArmor or "
+          "SELinux, if it confines the process, has to allow it");
     case ENODEV:
     case ENXIO:
       return transportError("cannot open ", path, ": the port has gone; was it unplugged?");

@@ -1,7 +1,9 @@
 #include "guest-agent/doctor/doctor.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +35,7 @@ class Patient {
   Settings settings;
   kj::Maybe<uid_t> agentUser;  // null: not known
   kj::Vector<FoundBundle> bundles;
+  kj::Maybe<kj::String> idlePort;  // the link's port, which nobody has open
   kj::Maybe<pid_t> broker;
 
   kj::StringPtr configPath() const { return options.config.orDefault(paths.config); }
@@ -113,7 +116,7 @@ void lookAtIdentity(Patient& patient, Checkup& out) {
 }
 
 // Of the port's device, which one program at a time may have open.
-void lookAtHolder(kj::StringPtr path, Checkup& out) {
+void lookAtHolder(Patient& patient, kj::StringPtr path, Checkup& out) {
   KJ_IF_MAYBE (holder, whoHasOpen(path)) {
     auto name = processName(*holder);
     bool isOurs = name.startsWith("postern-agent");
@@ -121,6 +124,7 @@ void lookAtHolder(kj::StringPtr path, Checkup& out) {
     return out.wrong(kj::str(path, ": ", name, " (pid ", *holder, ") has it open, and it serves one program alone"),
                      kj::str("kill ", *holder));
   }
+  patient.idlePort = kj::str(path);
   bool mayUse = access(path.cStr(), R_OK | W_OK) == 0;
   if (mayUse || errno != EACCES) return out.ok(path);
   out.wrong(kj::str(path, ": this user may not use it"), kj::str("chmod ug+rw ", shellWord(path)));
@@ -138,7 +142,7 @@ void lookAtTransport(Patient& patient, Checkup& out) {
                                                                ? "modprobe virtio_console"
                                                                : "on the host: systemctl start posternd");
     }
-    if (found->is<SerialEndpoint>()) return lookAtHolder(path, out);
+    if (found->is<SerialEndpoint>()) return lookAtHolder(patient, path, out);
     return out.ok(toString(*found));
   }
   out.wrong(hostMissing(patient.paths), "modprobe virtio_console; modprobe vmw_vsock_virtio_transport");
@@ -157,6 +161,26 @@ void lookAtAgent(Patient& patient, Checkup& out) {
     KJ_IF_MAYBE (pid, agentProcessOf(*broker)) return out.ok(kj::str("it runs, pid ", *pid));
     out.wrong("the broker runs, and no agent", patient.options.root.size() == 0 ? kj::str("journalctl -u postern-agent")
                                                                                 : kj::str("kill -HUP ", *broker));
+  }
+}
+
+// Without folders, as the kernel's log has it: "vport0p1".
+kj::String nameOfDevice(kj::StringPtr path) {
+  char resolved[PATH_MAX];
+  kj::StringPtr whole = realpath(path.cStr(), resolved) == nullptr ? path : kj::StringPtr(resolved);
+  return kj::str(whole.slice(KJ_ASSERT_NONNULL(whole.findLast('/')) + 1));
+}
+
+// AppArmor and SELinux refuse what root may do, too, and no mode of a file shows it.
+void lookAtConfinement(Patient& patient, Checkup& out) {
+  kj::Maybe<kj::String> confinement;
+  KJ_IF_MAYBE (pid, patient.broker) confinement = confinementOf(*pid);
+  KJ_IF_MAYBE (who, confinement) {
+    KJ_IF_MAYBE (port, patient.idlePort) {
+      return out.wrong(kj::str(*who, " confines it, and nobody is seen to have ", *port, " open"),
+                       kj::str("journalctl -k --grep='denied.*", nameOfDevice(*port), "'; allow what is denied there"));
+    }
+    out.ok(kj::str(*who, " confines it"));
   }
 }
 
@@ -179,10 +203,10 @@ void lookAtUnit(Patient& patient, Checkup& out) {
 }
 
 constexpr Check<Patient> CHECKS[] = {
-    {"config"_kj, lookAtConfig},       {"user"_kj, lookAtUser},     {"bundle"_kj, lookAtBundles},
-    {"identity"_kj, lookAtIdentity},   {"space"_kj, lookAtSpaces},  {"kernel"_kj, lookAtKernelHere},
-    {"transport"_kj, lookAtTransport}, {"broker"_kj, lookAtBroker}, {"agent"_kj, lookAtAgent},
-    {"unit"_kj, lookAtUnit},
+    {"config"_kj, lookAtConfig},           {"user"_kj, lookAtUser},     {"bundle"_kj, lookAtBundles},
+    {"identity"_kj, lookAtIdentity},       {"space"_kj, lookAtSpaces},  {"kernel"_kj, lookAtKernelHere},
+    {"transport"_kj, lookAtTransport},     {"broker"_kj, lookAtBroker}, {"agent"_kj, lookAtAgent},
+    {"confinement"_kj, lookAtConfinement}, {"unit"_kj, lookAtUnit},
 };
 
 kj::String toJson(const Checkup& checkup, int status) {

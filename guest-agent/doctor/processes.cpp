@@ -2,12 +2,14 @@
 
 #include <dirent.h>
 #include <kj/common.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "guest-agent/agent/agent-process.h"
 #include "guest-agent/identity/bounded-file.h"
+#include "guest-agent/info/small-file.h"
 
 namespace postern::guest {
 
@@ -34,6 +36,12 @@ kj::String contentOf(kj::StringPtr path) {
   return content.is<kj::Array<char>>() ? kj::heapString(content.get<kj::Array<char>>()) : kj::String();
 }
 
+kj::String linkTarget(kj::StringPtr path) {
+  char target[PATH_MAX];
+  auto size = readlink(path.cStr(), target, sizeof(target));
+  return size < 0 ? kj::String() : kj::heapString(target, size_t(size));
+}
+
 pid_t parentOf(pid_t pid) {
   auto status = contentOf(kj::str("/proc/", pid, "/status"));
   auto* line = strstr(status.cStr(), "\nPPid:");
@@ -49,16 +57,13 @@ bool isAgentProcess(pid_t pid) {
 }  // namespace
 
 kj::Maybe<pid_t> whoHasOpen(kj::StringPtr path) {
-  struct stat wanted;
-  if (stat(path.cStr(), &wanted) != 0) return nullptr;
+  char wanted[PATH_MAX];
+  if (realpath(path.cStr(), wanted) == nullptr) return nullptr;
   kj::Maybe<pid_t> found;
   anyNumber("/proc", [&](pid_t pid) {
     auto folder = kj::str("/proc/", pid, "/fd");
-    bool has = anyNumber(folder, [&](pid_t fd) {
-      struct stat about;
-      return stat(kj::str(folder, '/', fd).cStr(), &about) == 0 && about.st_dev == wanted.st_dev &&
-             about.st_ino == wanted.st_ino;
-    });
+    // By name: of a file of another mount namespace AppArmor may deny even to look at it.
+    bool has = anyNumber(folder, [&](pid_t fd) { return linkTarget(kj::str(folder, '/', fd)) == wanted; });
     if (has) found = pid;
     return has;
   });
@@ -75,10 +80,20 @@ kj::Maybe<pid_t> agentProcessOf(pid_t parent) {
   return found;
 }
 
+// AppArmor says "unconfined", or "NAME (MODE)"; SELinux a context, "USER:ROLE:TYPE:LEVEL".
+kj::Maybe<kj::String> confinementOf(pid_t pid) {
+  constexpr auto ENFORCED = " (enforce)"_kj;
+  auto label = readSmallLine(kj::str("/proc/", pid, "/attr/current"));
+  if (label.endsWith(ENFORCED)) {
+    return kj::str("AppArmor's profile ", label.slice(0, label.size() - ENFORCED.size()));
+  }
+  bool isContext = readSmallLine("/sys/fs/selinux/enforce") == "1" && label.findFirst(':') != nullptr;
+  if (isContext) return kj::str("SELinux's context ", label.cStr());  // it ends with a NUL
+  return nullptr;
+}
+
 kj::String processName(pid_t pid) {
-  auto name = contentOf(kj::str("/proc/", pid, "/comm"));
-  auto end = name.findFirst('\n').orDefault(name.size());
-  return kj::heapString(name.slice(0, end));
+  return readSmallLine(kj::str("/proc/", pid, "/comm"));
 }
 
 }  // namespace postern::guest

@@ -5,6 +5,7 @@
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/files/opener-answer.h"
 #include "guest-agent/log/log.h"
+#include "guest-agent/offered-channel.h"
 #include "transport/transfer/file-worker.h"
 #include "transport/transfer/mover.h"
 
@@ -104,19 +105,11 @@ kj::Promise<void> FileService::Caller::file(DecideFile& decide, schema::GuestCal
   }
   Channel channel;
   if (transfer::hasChannel(order.call)) {
-    channel = accept(untrusted);
-    if (channel == nullptr) return KJ_EXCEPTION(DISCONNECTED, "the offered channel breaks the rules");
+    auto accepted = session.bulk().accept({untrusted.getChannel(), untrusted.getCredit()});
+    KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) return refuseOffer(session, *error, results.initRefusal());
+    channel = kj::mv(accepted.get<kj::Own<BulkChannel>>());
   }
   return carryOut(kj::mv(order), kj::mv(channel), kj::heap<Slot>(service), results);
-}
-
-FileService::Caller::Channel FileService::Caller::accept(schema::GuestCalls::FileParams::Reader untrusted) {
-  auto accepted = session.bulk().accept({untrusted.getChannel(), untrusted.getCredit()});
-  KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) {
-    session.breakOff(CloseCode::PROTOCOL_ERROR, postern::describe(*error));
-    return nullptr;
-  }
-  return kj::mv(accepted.get<kj::Own<BulkChannel>>());
 }
 
 // T75

@@ -43,7 +43,8 @@ class FileService::Caller final : private kj::TaskSet::ErrorHandler {
   Caller(FileService& service, Session& session, kj::StringPtr text);
   KJ_DISALLOW_COPY(Caller);
 
-  // As GuestCalls.file says. An offer that breaks the rules of bulk channels ends the session.
+  // As GuestCalls.file says. An offer that breaks the rules of bulk channels ends the session; one above what a session
+  // has room for is refused as busy.
   kj::Promise<void> file(DecideFile& decide, schema::GuestCalls::FileParams::Reader untrusted,
                          schema::GuestCalls::FileResults::Builder results);
 
@@ -55,7 +56,6 @@ class FileService::Caller final : private kj::TaskSet::ErrorHandler {
   kj::StringPtr text;
   kj::TaskSet tasks;
 
-  Channel accept(schema::GuestCalls::FileParams::Reader untrusted);
   kj::Promise<void> carryOut(transfer::FileOrder order, Channel channel, kj::Own<Slot> slot,
                              schema::GuestCalls::FileResults::Builder results);
   void begin(const transfer::FileOrder& order, kj::Own<BulkChannel> channel, OpenedFiles opened, kj::Own<Slot> slot);

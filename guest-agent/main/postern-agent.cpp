@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include <CLI/CLI.hpp>
 
@@ -93,6 +94,8 @@ kj::Maybe<int> runHidden(int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
+  // What the broker starts as /proc/self/exe would be "exe" to ps and to the doctor.
+  prctl(PR_SET_NAME, "postern-agent");
   KJ_IF_MAYBE (status, runHidden(argc, argv)) return *status;
   CommandLine line;
   CLI::App app(

@@ -1,6 +1,7 @@
 #include "guest-agent/services/channel-service.h"
 
 #include "guest-agent/log/log.h"
+#include "guest-agent/offered-channel.h"
 #include "protocol/policy/names.h"
 #include "transport/relay/relay.h"
 
@@ -126,9 +127,9 @@ kj::Promise<void> ChannelService::Caller::connect(schema::GuestCalls::ConnectPar
     fill(results.initRefusal(), Reason::UNSUPPORTED, kj::str("this guest exports no service '", name, "'"));
     return kj::READY_NOW;
   }
-  if (isFull()) return refuseOffer(BulkError::TOO_MANY, results);
+  if (isFull()) return refuseOffer(session, BulkError::TOO_MANY, results.initRefusal());
   auto accepted = session.bulk().accept({untrusted.getChannel(), untrusted.getCredit()});
-  KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) return refuseOffer(*error, results);
+  KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) return refuseOffer(session, *error, results.initRefusal());
   return reach(kj::heap<Channel>(service, kj::addRef(*rights), name, exported->second),
                kj::mv(accepted.get<kj::Own<BulkChannel>>()), results);
 }
@@ -138,17 +139,6 @@ bool ChannelService::Caller::isFull() const {
   if (service.live.size() >= MAX_EXPORTED_CHANNELS) return true;
   auto own = service.perCaller.find(keyOf(rights->text));
   return own != service.perCaller.end() && own->second >= MAX_CALLER_CHANNELS;
-}
-
-// T103
-kj::Promise<void> ChannelService::Caller::refuseOffer(BulkError error,
-                                                      schema::GuestCalls::ConnectResults::Builder results) {
-  if (error == BulkError::TOO_MANY) {
-    fill(results.initRefusal(), Reason::BUSY, "this guest has as many channels open as it may; wait for one to end");
-    return kj::READY_NOW;
-  }
-  session.breakOff(CloseCode::PROTOCOL_ERROR, describe(error));
-  return KJ_EXCEPTION(DISCONNECTED, "the offered channel breaks the rules");
 }
 
 // The channel is known from now on, so that a new configuration that comes while the broker is at it counts for it.

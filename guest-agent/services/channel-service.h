@@ -94,7 +94,6 @@ class ChannelService::Caller final {
   kj::Own<Rights> rights;
 
   bool isFull() const;
-  kj::Promise<void> refuseOffer(BulkError error, schema::GuestCalls::ConnectResults::Builder results);
   kj::Promise<void> reach(kj::Own<Channel> channel, kj::Own<BulkChannel> bulk,
                           schema::GuestCalls::ConnectResults::Builder results);
 };

@@ -1,6 +1,7 @@
 #include "guest-agent/settings/settings.h"
 
 #include "protocol/policy/names.h"
+#include "protocol/policy/problem.h"
 #include "protocol/policy/toml-text.h"
 #include "protocol/policy/wording.h"
 
@@ -105,30 +106,35 @@ Wrong takeEntry(const TomlEntry& entry, Settings& settings) {
   return entry.key == "user" ? takeUser(text, settings) : takePower(text, settings);
 }
 
-SettingsError errorAt(kj::StringPtr fileName, unsigned line, kj::StringPtr text) {
-  return line == 0 ? SettingsError{kj::str(fileName, ": ", text)}
-                   : SettingsError{kj::str(fileName, ':', line, ": ", text)};
+void takeTable(const TomlEntry& agent, kj::StringPtr fileName, Settings& settings, policy::Problems& problems) {
+  auto& content = agent.value->content;
+  if (!content.is<TomlTable>()) {
+    return problems.error({fileName, agent.line}, "'agent' is ", policy::whatIs(*agent.value), "; write it as [agent]");
+  }
+  for (auto& entry : content.get<TomlTable>().entries) {
+    KJ_IF_MAYBE (wrong, takeEntry(entry, settings)) problems.error({fileName, entry.line}, *wrong);
+  }
 }
 
 }  // namespace
 
-kj::OneOf<Settings, SettingsError> parseSettings(kj::StringPtr fileName, kj::ArrayPtr<const char> text) {
+kj::OneOf<Settings, SettingsErrors> parseSettings(kj::StringPtr fileName, kj::ArrayPtr<const char> text) {
   auto parsed = policy::parseToml(text);
-  if (parsed.is<policy::TomlError>()) {
-    auto& error = parsed.get<policy::TomlError>();
-    return errorAt(fileName, error.line, error.text);
-  }
   Settings settings;
-  for (auto& top : parsed.get<TomlTable>().entries) {
-    if (top.key != "agent") continue;
-    if (!top.value->content.is<TomlTable>()) {
-      return errorAt(fileName, top.line, kj::str("'agent' is ", policy::whatIs(*top.value), "; write it as [agent]"));
-    }
-    for (auto& entry : top.value->content.get<TomlTable>().entries) {
-      KJ_IF_MAYBE (wrong, takeEntry(entry, settings)) return errorAt(fileName, entry.line, *wrong);
+  policy::Problems problems;
+  KJ_IF_MAYBE (error, parsed.tryGet<policy::TomlError>()) {
+    problems.error({fileName, error->line}, error->text);
+  } else {
+    for (auto& entry : parsed.get<TomlTable>().entries) {
+      if (entry.key == "agent") takeTable(entry, fileName, settings, problems);
     }
   }
-  return kj::mv(settings);
+  if (!problems.hasErrors()) return kj::mv(settings);
+  auto errors = problems.takeErrors();
+  auto lines = KJ_MAP(problem, errors) {
+    return problem.toString();
+  };
+  return SettingsErrors{kj::mv(lines)};
 }
 
 }  // namespace postern::guest

@@ -35,12 +35,12 @@ struct Settings {
   kj::Duration hookTimeout = 30 * kj::SECONDS;
 };
 
-// One printable line: "agent.toml:3: unknown key 'conect' in [agent]; did you mean 'connect'?"
-struct SettingsError {
-  kj::String text;
+// Printable lines: "agent.toml:3: unknown key 'conect' in [agent]; did you mean 'connect'?"
+struct SettingsErrors {
+  kj::Array<kj::String> lines;
 };
 
 // `text` is the whole agent.toml. For any bytes; does not throw.
-kj::OneOf<Settings, SettingsError> parseSettings(kj::StringPtr fileName, kj::ArrayPtr<const char> text);
+kj::OneOf<Settings, SettingsErrors> parseSettings(kj::StringPtr fileName, kj::ArrayPtr<const char> text);
 
 }  // namespace postern::guest

@@ -133,8 +133,9 @@ void closeChannel(Daemon& daemon, const LocalCaller& who, CloseChannelContext co
   auto id = context.getParams().getId();
   auto failure = context.getResults().initFailure();
   if (!isAllowed(daemon, who, nullptr, "admin.block", nullptr, failure)) return;
-  KJ_IF_MAYBE (channel, daemon.channelDesk().living().find(id)) {
-    if (maySee(daemon, who, *channel)) {
+  auto& living = daemon.channelDesk().living();
+  KJ_IF_MAYBE (channel, living.find(id)) {
+    if (maySee(daemon, who, *channel) && !living.isBeingCut(id)) {
       daemon.channelDesk().cutByHand(who.name(), id);
       context.getResults().disownFailure();
       return;

@@ -77,10 +77,19 @@ kj::Maybe<ChannelClaim> claimFrom(schema::LiveChannel::Reader untrusted) {
 
 }  // namespace
 
+uint64_t boundedSum(uint64_t a, uint64_t b) {
+  return bounded(a + b);
+}
+
 ChannelTraffic ChannelTraffic::operator+(const ChannelTraffic& other) const {
-  return {bounded(bytesThere + other.bytesThere), bounded(bytesBack + other.bytesBack),
-          bounded(messagesThere + other.messagesThere), bounded(messagesBack + other.messagesBack),
-          bounded(throttledNanoseconds + other.throttledNanoseconds)};
+  return {boundedSum(bytesThere, other.bytesThere), boundedSum(bytesBack, other.bytesBack),
+          boundedSum(messagesThere, other.messagesThere), boundedSum(messagesBack, other.messagesBack),
+          boundedSum(throttledNanoseconds, other.throttledNanoseconds)};
+}
+
+PassClaim PassClaim::operator+(const PassClaim& other) const {
+  return {boundedSum(opened, other.opened), boundedSum(refused, other.refused), boundedSum(active, other.active),
+          traffic + other.traffic};
 }
 
 void ChannelTraffic::write(schema::Traffic::Builder to) const {

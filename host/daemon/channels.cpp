@@ -98,9 +98,15 @@ void Channels::opened(ChannelVm& vm, uint64_t id, uint64_t grant, kj::StringPtr 
       entry.rule = kj::str(one.rule);
       entry.mirror = kj::str(one.mirror);
     }
-    if (isGranted && live.hasRoomFor(entry.vm) && records.opened(entry) == nullptr) {
-      live.add(kj::mv(entry), nullptr);
-      return recheck(id);
+    if (isGranted) {
+      bool hasRoom = live.hasRoomFor(entry.vm);
+      if (hasRoom && records.opened(entry) == nullptr) {
+        live.add(kj::mv(entry), nullptr);
+        return recheck(id);
+      }
+      if (!hasRoom) records.refused(entry.from(), entry.vm, entry.service, entry.rule, "refused", 1);
+      vm.port().refused();
+      vm.showPort();
     }
   }
   tasks.add(vm.cutChannels({&id, 1}));

@@ -26,6 +26,11 @@ kj::Date wallNow() {
   return kj::systemPreciseCalendarClock().now();
 }
 
+// As rules have it.
+int64_t secondOf(kj::Date date) {
+  return (date - kj::UNIX_EPOCH) / kj::SECONDS;
+}
+
 }  // namespace
 
 Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
@@ -53,10 +58,10 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
       renewal(time.now()),
       unknownGrants(time, 200, 60),
       counted(time),
-      lookForExpired(time.now()),
-      lookedUntil(wallNow()),
+      decidedAt(wallNow()),
       tasks(*this),
-      ticking(nullptr) {
+      ticking(nullptr),
+      expiring(nullptr) {
   records.setOnFailure(config.onAuditFailure);
   KJ_IF_MAYBE (lines, policyStore.reload()) {
     for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
@@ -68,6 +73,7 @@ Daemon::Daemon(const Paths& paths, Parts parts, kj::AsyncIoContext& io)
   openDoors();
   ticking = tickForEver().eagerlyEvaluate(
       [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "tick-failed", e.getDescription()); });
+  watchExpiry();
   record("posternd", "", "posternd.start", "", "done");
 }
 
@@ -284,11 +290,9 @@ bool Daemon::stillAllowed(const GrantEntry& grant) {
   return false;
 }
 
-// Whether a rule has, since this was asked last.
-bool Daemon::hasExpired() {
-  auto from = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
-  lookedUntil = wallNow();
-  auto to = (lookedUntil - kj::UNIX_EPOCH) / kj::SECONDS;
+// Whether a rule has, since all was decided.
+bool Daemon::hasExpired() const {
+  auto from = secondOf(decidedAt), to = secondOf(wallNow());
   if (to < from) return true;  // the clock was set back: whatever that means
   for (auto& rule : policyStore.current().document().rules) {
     KJ_IF_MAYBE (at, rule.expires) {
@@ -298,8 +302,39 @@ bool Daemon::hasExpired() {
   return false;
 }
 
+// When hasExpired() is to be asked; null: no rule ever expires.
+kj::Maybe<kj::Duration> Daemon::untilExpiry() const {
+  auto now = wallNow();
+  kj::Maybe<kj::Duration> pause;
+  for (auto& rule : policyStore.current().document().rules) {
+    KJ_IF_MAYBE (at, rule.expires) {
+      auto earliest = pause.orDefault(EXPIRY_LOOK);
+      bool isSoon = secondOf(decidedAt) < *at && *at <= secondOf(now + EXPIRY_LOOK);
+      pause = isSoon ? kj::min(earliest, kj::UNIX_EPOCH + *at * kj::SECONDS - now) : earliest;
+    }
+  }
+  return pause;
+}
+
+// Without anybody doing anything.
+kj::Promise<void> Daemon::cutWhenRulesExpire() {
+  KJ_IF_MAYBE (pause, untilExpiry()) {
+    return time.afterDelay(*pause).then([this]() {
+      if (hasExpired()) (void)cutWhatIsForbidden();
+      return cutWhenRulesExpire();
+    });
+  }
+  return kj::READY_NOW;
+}
+
+void Daemon::watchExpiry() {
+  expiring = cutWhenRulesExpire().eagerlyEvaluate(
+      [](kj::Exception&& e) { logEvent(LogLevel::ERROR, "expiry-failed", e.getDescription()); });
+}
+
 // T114
 unsigned Daemon::cutWhatIsForbidden() {
+  decidedAt = wallNow();
   auto cut = grants.cutUnless([this](const GrantEntry& grant) { return stillAllowed(grant); });
   if (cut > 0) logEvent(LogLevel::INFO, "grants-cut", kj::str(cut, " connections are no longer allowed"));
   auto cutChannels = channels.recheck();
@@ -310,6 +345,7 @@ unsigned Daemon::cutWhatIsForbidden() {
 
 void Daemon::policyChanged() {
   (void)cutWhatIsForbidden();
+  watchExpiry();
   auto inUse = limitsInUse();
   for (auto& entry : vms) {
     entry.value->showPort();
@@ -474,11 +510,6 @@ kj::Promise<void> Daemon::tickForEver() {
     records.flush(now);
     channels.tick(now);
     renewal.tick(now, vms);
-    // Rules expire without anybody doing anything.
-    if (now >= lookForExpired) {
-      lookForExpired = now + EXPIRY_LOOK;
-      if (hasExpired()) (void)cutWhatIsForbidden();
-    }
     return tickForEver();
   });
 }

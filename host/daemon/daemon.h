@@ -31,7 +31,7 @@ namespace postern::host {
 
 // How often health is looked at for what time alone changes.
 constexpr auto TICK = 200 * kj::MILLISECONDS;
-// How long a connection may go on after its rule has expired.
+// How often rules that expire are looked at beside the moment at which one does: the clock may be set.
 constexpr auto EXPIRY_LOOK = 1 * kj::SECONDS;
 
 class Daemon final : private Vm::Handler, private VsockDoors::Handler, private kj::TaskSet::ErrorHandler {
@@ -137,11 +137,11 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   kj::HashSet<kj::String> leaving;  // names of VMs that are being removed or moved
   Damper unknownGrants;             // by VM
   DaemonMetrics counted;
-  kj::TimePoint lookForExpired;
-  kj::Date lookedUntil;  // rules that expire from then on have not been looked for
+  kj::Date decidedAt;  // all that lives
 
   kj::TaskSet tasks;
   kj::Promise<void> ticking;
+  kj::Promise<void> expiring;  // while there is a rule that expires
 
   Vm::Environment vmEnvironment();
   void startVm(const VmRecord& record);
@@ -164,7 +164,10 @@ class Daemon final : private Vm::Handler, private VsockDoors::Handler, private k
   void operation(Vm& vm, const OperationReport& report) override;
   void turnedAway(const TurnedAway& peer) override { counted.turned(peer); }
   bool stillAllowed(const GrantEntry& grant);
-  bool hasExpired();
+  bool hasExpired() const;
+  kj::Maybe<kj::Duration> untilExpiry() const;
+  kj::Promise<void> cutWhenRulesExpire();
+  void watchExpiry();
   void sessionLost(Vm& vm) override;
   void guestQuarantined(Vm& vm) override;
   void limitsWanted(Vm& vm) override { sendLimits(vm, limitsInUse()); }

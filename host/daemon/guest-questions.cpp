@@ -113,11 +113,25 @@ kj::Promise<kj::Maybe<kj::StringPtr>> GuestQuestions::enter(Prospect& prospect) 
           [](kj::Exception&&) -> kj::Maybe<kj::StringPtr> { return "session-ended"_kj; });
 }
 
+// T110
 kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::reach(kj::Own<Prospect> prospect) {
-  auto& to = prospect->question.to;
-  if (to.size() == 0) return askHost(kj::mv(prospect));
-  KJ_IF_MAYBE (target, environment.find(to)) return askVm(kj::mv(prospect), *target);
-  return failed(*prospect, "not-connected"_kj);
+  auto& asked = *prospect;
+  return kj::evalNow([this, &asked]() { return askTarget(asked); })
+      .catch_([](kj::Exception&& e) -> kj::Maybe<NotReached> {
+        bool isTooMany = e.getType() == kj::Exception::Type::OVERLOADED;
+        return NotReached{isTooMany ? "too-many"_kj : "not-reached"_kj, kj::str(e.getDescription())};
+      })
+      .then([this, prospect = kj::mv(prospect)](kj::Maybe<NotReached> why) mutable -> kj::Maybe<kj::Own<Prospect>> {
+        KJ_IF_MAYBE (refused, why) return failed(*prospect, refused->reason, kj::mv(refused->text));
+        return kj::mv(prospect);
+      });
+}
+
+kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::askTarget(Prospect& prospect) {
+  auto& to = prospect.question.to;
+  if (to.size() == 0) return askHost(prospect);
+  KJ_IF_MAYBE (target, environment.find(to)) return askVm(prospect, *target);
+  return kj::Maybe<NotReached>(NotReached{"not-connected"_kj, kj::String()});
 }
 
 unsigned GuestQuestions::underWay(kj::StringPtr vm) const {
@@ -162,39 +176,35 @@ GuestQuestions::Verdict GuestQuestions::judge(ChannelVm& vm, const ChannelQuesti
   return ServiceTerms(decision);
 }
 
-kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::askHost(kj::Own<Prospect> prospect) {
-  auto opening = environment.services.open(prospect->question.service, kj::str("vm:", prospect->vm));
-  return opening.then([this, prospect = kj::mv(prospect)](auto outcome) mutable -> kj::Maybe<kj::Own<Prospect>> {
-    KJ_IF_MAYBE (refused, outcome.template tryGet<HostServices::Refused>()) {
-      return failed(*prospect, refused->reason, kj::mv(refused->text));
-    }
+kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::askHost(Prospect& prospect) {
+  auto opening = environment.services.open(prospect.question.service, kj::str("vm:", prospect.vm));
+  return opening.then([&prospect](auto outcome) -> kj::Maybe<NotReached> {
+    KJ_IF_MAYBE (refused, outcome.template tryGet<NotReached>()) return kj::mv(*refused);
     auto& opened = outcome.template get<HostServices::Opened>();
-    prospect->socket = kj::mv(opened.socket);
-    prospect->program = kj::mv(opened.program);
-    return kj::mv(prospect);
+    prospect.socket = kj::mv(opened.socket);
+    prospect.program = kj::mv(opened.program);
+    return nullptr;
   });
 }
 
-kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::askVm(kj::Own<Prospect> prospect,
-                                                                                ChannelVm& target) {
-  auto& question = prospect->question;
+kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::askVm(Prospect& prospect, ChannelVm& target) {
+  auto& question = prospect.question;
   auto pair = newSocketPair(SOCK_SEQPACKET);
-  prospect->socket = kj::mv(pair.first);
+  prospect.socket = kj::mv(pair.first);
   // Rule and mirror are the asking session's to keep to.
   auto fill = [this, id = question.id, to = kj::str(question.to)](schema::Flow::Builder flow) {
     flow.setId(id);
     writePortLimit(environment.decisions.policy(), to, flow.initPort());
   };
-  auto serving = target.serve({kj::mv(fill), kj::str(prospect->vm), kj::str(question.service), kj::mv(pair.second)});
+  auto serving = target.serve({kj::mv(fill), kj::str(prospect.vm), kj::str(question.service), kj::mv(pair.second)});
   return environment.port.getTimer()
       .timeoutAfter(QUESTION_DEADLINE, kj::mv(serving))
       .then([](Outcome outcome) { return whyNot(outcome); },
             [](kj::Exception&& e) -> kj::Maybe<kj::StringPtr> {
               return e.getType() == kj::Exception::Type::OVERLOADED ? "timed-out"_kj : "session-ended"_kj;
             })
-      .then([this, prospect = kj::mv(prospect)](kj::Maybe<kj::StringPtr> why) mutable -> kj::Maybe<kj::Own<Prospect>> {
-        KJ_IF_MAYBE (reason, why) return failed(*prospect, *reason);
-        return kj::mv(prospect);
+      .then([](kj::Maybe<kj::StringPtr> why) {
+        return why.map([](kj::StringPtr reason) { return NotReached{reason, kj::String()}; });
       });
 }
 

@@ -84,8 +84,11 @@ class GuestQuestions {
   // Null: its place is taken.
   kj::Promise<kj::Maybe<kj::StringPtr>> enter(Prospect& prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> reach(kj::Own<Prospect> prospect);
-  kj::Promise<kj::Maybe<kj::Own<Prospect>>> askHost(kj::Own<Prospect> prospect);
-  kj::Promise<kj::Maybe<kj::Own<Prospect>>> askVm(kj::Own<Prospect> prospect, ChannelVm& target);
+  // Null: reached. `prospect` outlives the promise.
+  using NotReached = HostServices::Refused;
+  kj::Promise<kj::Maybe<NotReached>> askTarget(Prospect& prospect);
+  kj::Promise<kj::Maybe<NotReached>> askHost(Prospect& prospect);
+  kj::Promise<kj::Maybe<NotReached>> askVm(Prospect& prospect, ChannelVm& target);
   kj::Maybe<kj::Own<Prospect>> failed(const Prospect& prospect, kj::StringPtr reason, kj::String detail = nullptr);
   void refuse(kj::StringPtr vm, const ChannelQuestion& question, const Denied& denied);
 };

@@ -2,10 +2,6 @@
 
 namespace postern::host {
 
-PassClaim PortCounters::Pass::sum() const {
-  return {base.opened + latest.opened, base.refused + latest.refused, latest.active, base.traffic + latest.traffic};
-}
-
 void PortCounters::Pass::end() {
   base = sum();
   base.active = 0;
@@ -37,7 +33,7 @@ void PortCounters::claimed(PortClaim claim) {
 
 void PortCounters::sessionEnded() {
   port.end();
-  mirrorDroppedBefore += mirrorDropped;
+  mirrorDroppedBefore = boundedSum(mirrorDroppedBefore, mirrorDropped);
   mirrorDropped = 0;
   for (auto& entry : rules) entry.value.end();
 }
@@ -47,14 +43,14 @@ BoardPort PortCounters::forBoard() const {
   BoardPort board;
   board.opened = sum.opened;
   board.denied = deniedHere;
-  board.refused = sum.refused + refusedHere;
+  board.refused = boundedSum(sum.refused, refusedHere);
   board.active = sum.active;
   board.bytesOut = sum.traffic.bytesThere;
   board.bytesIn = sum.traffic.bytesBack;
   board.messagesOut = sum.traffic.messagesThere;
   board.messagesIn = sum.traffic.messagesBack;
   board.throttledNanoseconds = sum.traffic.throttledNanoseconds;
-  board.mirrorDropped = mirrorDroppedBefore + mirrorDropped;
+  board.mirrorDropped = boundedSum(mirrorDroppedBefore, mirrorDropped);
   board.lastDenied = kj::str(lastDenied);
   return board;
 }
@@ -63,11 +59,11 @@ void PortCounters::write(schema::Port::Builder to) const {
   auto sum = port.sum();
   to.setOpened(sum.opened);
   to.setDenied(deniedHere);
-  to.setRefused(sum.refused + refusedHere);
+  to.setRefused(boundedSum(sum.refused, refusedHere));
   to.setActive(static_cast<uint32_t>(sum.active));
   sum.traffic.write(to.initOutOf());
   to.setLastDeniedRule(lastDenied);
-  to.setMirrorDropped(mirrorDroppedBefore + mirrorDropped);
+  to.setMirrorDropped(boundedSum(mirrorDroppedBefore, mirrorDropped));
 }
 
 }  // namespace postern::host

@@ -37,11 +37,11 @@ class PortCounters {
 
  private:
   struct Pass {
-    PassClaim base;         // of session processes that have ended
+    PassClaim base;         // of session processes that have ended; none is active
     PassClaim latest;       // of the present one
     bool isClaimed = true;  // a rule: with what the process told last
 
-    PassClaim sum() const;
+    PassClaim sum() const { return base + latest; }
     void end();
   };
 

@@ -191,7 +191,8 @@ kj::Promise<void> SessionClient::untilHung() {
   // In two halves: when posternd stood still itself, it sees in the second what was answered meanwhile.
   auto late = timer.afterDelay(ALIVE_DEADLINE / 2)
                   .then([this]() { return timer.afterDelay(ALIVE_DEADLINE / 2); })
-                  .then([]() -> kj::Promise<void> {
+                  .then([this]() -> kj::Promise<void> {
+                    retiring = false;
                     return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
                   });
   return KJ_ASSERT_NONNULL(control).aliveRequest().send().ignoreResult().exclusiveJoin(kj::mv(late)).then([this]() {
@@ -305,18 +306,21 @@ kj::Promise<LiveTraffic> SessionClient::channelTraffic() {
 }
 
 void SessionClient::restart(kj::StringPtr why) {
-  if (control != nullptr)
-    restarter->reject(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::str(why)));
+  if (control == nullptr) return;
+  retiring = false;
+  restarter->reject(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::str(why)));
 }
 
 void SessionClient::retire() {
   KJ_IF_MAYBE (c, control) {
     retiring = true;
-    tasks.add(c->retireRequest().send().then([this](auto answer) { retiring = answer.getAgreed(); },
-                                             [this](kj::Exception&& e) {
-                                               // It may be gone before its answer is here.
-                                               retiring = e.getType() == kj::Exception::Type::DISCONNECTED;
-                                             }));
+    // It may be gone before its answer is here.
+    auto answered = c->retireRequest().send().then(
+        [](auto answer) { return answer.getAgreed(); },
+        [](kj::Exception&& e) { return e.getType() == kj::Exception::Type::DISCONNECTED; });
+    tasks.add(answered.then([asked = kj::addRef(*self)](bool agreed) {
+      KJ_IF_MAYBE (same, asked->client) same->retiring = agreed;
+    }));
   }
 }
 

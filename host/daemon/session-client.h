@@ -128,8 +128,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   void restart(kj::StringPtr why);
   // Of another build than this posternd would start.
   bool isOutdated() const { return isAttached() && outdated && !retiring; }
-  // If it is attached: asks the process to end without a goodbye to its guest, which it does if no caller and no
-  // channel is in it. Another is started then, and the guest connects again.
+  // If it is attached: asks the process to end without a goodbye to its guest, which it does if nothing is under way in
+  // it (session-control.capnp). Another is started then, and the guest connects again.
   void retire();
 
   // Ends the process, by force after STOP_DEADLINE; no other is started. Once.

@@ -176,9 +176,7 @@ void Vm::startLinks() {
 kj::Promise<void> Vm::listen() {
   auto listening = listenOn(environment.port, timer, vmRecord.endpoint());
   KJ_IF_MAYBE (error, listening.tryGet<TransportError>()) {
-    logEvent(LogLevel::ERROR, "listen-failed", error->text, vmRecord.name);
-    environment.handler.event(*this, "trouble", kj::str(error->text));
-    linkTrouble = kj::mv(error->text);
+    linkFailed(error->text);
     return timer.afterDelay(LISTEN_RETRY).then([this]() { return listen(); });
   }
   linkTrouble = nullptr;

@@ -120,6 +120,31 @@ kj::Maybe<kj::Own<ScrapeServer>> serveMetrics(Daemon& daemon, kj::Maybe<gid_t> g
   return nullptr;
 }
 
+// Settings or policy that posternd does not start with; systemd does not try again then (posternd.service).
+constexpr int EXIT_BAD_CONFIG = 2;
+
+int badConfig(kj::ArrayPtr<const kj::String> lines) {
+  for (auto& line : lines) logEvent(LogLevel::ERROR, "config-error", line);
+  return EXIT_BAD_CONFIG;
+}
+
+// All that is wrong, not only what comes first.
+int checkConfig(const Paths& paths, kj::OneOf<Config, kj::Vector<kj::String>>& read) {
+  int status = 0;
+  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) status = badConfig(*lines);
+  KJ_IF_MAYBE (config, read.tryGet<Config>()) {
+    auto group = findGroup(config->group);
+    KJ_IF_MAYBE (problem, group.tryGet<kj::String>()) status = badConfig(kj::arrayPtr(problem, 1));
+  }
+  PolicyStore policy(paths.policyFolder, paths.grantsFolder);
+  KJ_IF_MAYBE (lines, policy.reload()) {
+    for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
+    return EXIT_BAD_CONFIG;
+  }
+  for (auto& warning : policy.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
+  return status;
+}
+
 enum class Ending { KEEP_SESSIONS, END_SESSIONS };
 
 int serve(const Options& options) {
@@ -127,20 +152,9 @@ int serve(const Options& options) {
   auto presence = options.config.empty() ? Presence::OPTIONAL : Presence::REQUIRED;
   auto configPath = options.config.empty() ? kj::str(paths.config) : kj::str(options.config.c_str());
   auto read = readConfig(configPath, presence);
-  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) {
-    for (auto& line : *lines) logEvent(LogLevel::ERROR, "config-error", line);
-    return 2;
-  }
+  if (options.checkConfig) return checkConfig(paths, read);
+  KJ_IF_MAYBE (lines, read.tryGet<kj::Vector<kj::String>>()) return badConfig(*lines);
   auto& config = read.get<Config>();
-  if (options.checkConfig) {
-    PolicyStore policy(paths.policyFolder, paths.grantsFolder);
-    KJ_IF_MAYBE (lines, policy.reload()) {
-      for (auto& line : *lines) logEvent(LogLevel::ERROR, "policy-error", line);
-      return 2;
-    }
-    for (auto& warning : policy.warnings()) logEvent(LogLevel::WARNING, "policy-warning", warning);
-    return 0;
-  }
   auto group = findGroup(config.group);
   KJ_IF_MAYBE (problem, group.tryGet<kj::String>()) return fail(*problem);
   KJ_IF_MAYBE (error, makeFolders(paths)) return fail(error->text);

@@ -51,7 +51,7 @@ interface SessionControl {
 
   retire @11 () -> (agreed :Bool);
   # Ends the process without a goodbye to the guest, which connects again at once, to the next process: unless a caller has
-  # a socket or a channel is open.
+  # a socket, a channel is open or being opened, or posternd has not heard of the end of one.
 }
 
 struct ChannelTraffic {

@@ -109,8 +109,9 @@ kj::Promise<void> SessionProcess::Control::stop(StopContext) {
 kj::Promise<void> SessionProcess::Control::retire(RetireContext context) {
   // What posternd has asked for before, such as to introduce a caller, is done by then.
   return kj::evalLast([this, context]() mutable {
-    context.getResults().setAgreed(process.isIdle());
-    if (process.isIdle()) process.endFulfiller->fulfill();
+    bool agrees = process.mayRetire();
+    context.getResults().setAgreed(agrees);
+    if (agrees) process.endFulfiller->fulfill();
   });
 }
 

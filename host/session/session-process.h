@@ -92,6 +92,7 @@ class SessionProcess final : public Hub::Observer, public OperationLog, public k
   void daemonLost(Daemon& daemon);
   void abandoned();
   bool isIdle() const { return callerCount == 0 && channels.openChannels() == 0; }
+  bool mayRetire() const { return callerCount == 0 && channels.isSettled() && questions.openQuestions() == 0; }
   void answered();
   void fill(schema::SessionState::Builder state);
   void send(const KeptEvent& event);

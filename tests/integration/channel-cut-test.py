@@ -137,6 +137,43 @@ class CutTest(unittest.TestCase):
             self.assertEqual(again.status, 2, repr(again))
             self.assertIn(number, again.err)
 
+    def test_a_channel_that_is_being_closed_is_none_to_close_again(self):
+        live = self.open("web1 to db1")
+        number = self.lab.live()[0]["id"]
+        sessions = [self.lab.session_pid(name) for name in ("web1", "db1")]
+        for pid in sessions:
+            self.lab.kill_pid(pid, signal.SIGSTOP)
+        first, again = [self.lab.run("channel", "close", str(number)) for _ in range(2)]
+        for pid in sessions:
+            self.lab.kill_pid(pid, signal.SIGCONT)
+        self.assertEqual((first.status, again.status), (0, 2), (first, again))
+        self.assertIn(f"there is no channel {number}", again.err)
+        self.assertTrue(is_over(live.near) and is_over(live.far))
+        self.assertEqual(len(self.lab.audit("channel.cut")), 1)
+
+    def test_a_rule_that_expires_cuts_what_it_allowed_and_nothing_else(self):
+        # So that what posternd looks at once a second comes far from the full second, at which rules expire.
+        self.lab.posternd.end(signal.SIGTERM)
+        time.sleep((0.4 - time.time()) % 1)
+        self.lab.start_posternd()
+        self.lab.green("web1")
+        self.lab.green("db1")
+        expires = int(time.time()) + 4
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
+        rest = [rule for rule in self.rules if '"to-db"' not in rule]
+        self.lab.policy(*rest, allow("to-db", "web1", "db1", "service.*", f"expires = {date}\n"))
+        live = {name: self.open(name) for name in ("web1 to db1", "db1 to web1", "web1 to host")}
+        time.sleep(expires - 0.2 - time.time())
+        late = []
+
+        def expire():
+            live["web1 to db1"].use()
+            self.assertTrue(is_over(live["web1 to db1"].near, 2))
+            late.append(time.time() - expires)
+
+        self.cuts(live, ["web1 to db1"], expire)
+        self.assertLess(late[0], 0.5)
+
     def test_a_removed_vms_channels_go_with_it(self):
         live = self.open_all()
         of_db = [name for name in live if "db1" in name]

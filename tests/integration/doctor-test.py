@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
 import lab as labs
@@ -189,6 +190,8 @@ class VmDoctorTest(DoctorCase):
         self.lab.enroll("web1", f"unix:{folder}/web1.sock")
         found = labs.wait_until(lambda: [f for f in [self.host("web1")] if "transport" in f], "no trouble")[0]
         self.assert_ill(found, "transport", f"cannot listen on {folder}/web1.sock", "^install -d -m 0700 -o ")
+        time.sleep(6)  # tried again
+        self.assertEqual(self.lab.event_kinds("web1").count("trouble"), 1)
         self.mend(found, "transport")
         labs.wait_until(lambda: "transport" not in self.host("web1"), lambda: self.host("web1"))
 

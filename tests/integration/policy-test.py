@@ -201,6 +201,34 @@ class PolicyTest(unittest.TestCase):
         self.assertNotEqual(program.process.wait(labs.PATIENCE), 0)
         self.assertIn("/nowhere.toml", program.said())
 
+    def test_check_config_tells_every_error_of_settings_and_policy(self):
+        self.lab.write("etc/postern/postern.toml", 'grup = "x"\nrollback = "no"\n[service.a]\ntarget = "nowhere"\n')
+        self.policy('[[allow]]\nid = "x"\ncal = "ping"\n')
+        self.assert_wrong(PROGRAMS.posternd, self.lab.root, 2,
+                          r"postern\.toml:1: .*'grup'", r"postern\.toml:2: ", r"postern\.toml:[34]: ", r"10-test\.toml:4: .*'cal'")
+        self.lab.write("etc/postern/postern.toml", 'group = "no-such-group"\n')
+        self.assert_wrong(PROGRAMS.posternd, self.lab.root, 2, "no group no-such-group", r"10-test\.toml:4: ")
+
+    def test_the_agents_check_config_tells_every_error_of_settings_services_and_policy(self):
+        root = os.path.join(self.lab.folder, "guest")
+        os.makedirs(root + "/etc/postern")
+        text = ('policy = 1\n[agent]\nheartbeat = 1\npower = "off"\n[service.a]\ntarget = "nowhere"\n'
+                '[[consume]]\nlisten = "x"\nfrom = "host"\nservice = "s"\n[[allow]]\nid = "x"\ncal = "ping"\n')
+        with open(root + "/etc/postern/agent.toml", "w") as file:
+            file.write(text)
+        self.assert_wrong(PROGRAMS.agent, root, 1, *(rf"agent\.toml:{line}: " for line in (3, 4, 6, 8, 13)))
+        with open(root + "/etc/postern/agent.toml", "w") as file:
+            file.write("policy = = 1\n")
+        self.assertEqual(self.assert_wrong(PROGRAMS.agent, root, 1, r"agent\.toml:1: ").count("\n"), 1)
+
+    def assert_wrong(self, program, root, status, *lines):
+        """That --check-config ends so, with all of these among what it says, which is returned."""
+        done = subprocess.run([program, "--root", root, "--check-config"], capture_output=True, text=True, timeout=labs.PATIENCE)
+        self.assertEqual(done.returncode, status, done)
+        for line in lines:
+            self.assertRegex(done.stderr, line)
+        return done.stderr
+
     def test_a_policy_file_that_vanishes_is_gone_with_the_next_reload_and_not_before(self):
         self.start()
         self.pair_with_own_grants()

@@ -18,6 +18,8 @@ PROGRAMS = labs.Programs(*sys.argv[1:5])
 BUILD_ID = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0(.{20})", re.DOTALL)
 # One VM every two seconds, and a guest that connects again.
 REPLACED_WITHIN = 15
+# Silence of 8 s, and 5 s to answer.
+HUNG_WITHIN = 25
 
 
 def other_build(program, to):
@@ -59,9 +61,8 @@ class UpgradeTest(unittest.TestCase):
         self.assertIn("ping 1", ping.stdout.readline())
         return ping
 
-    def replaced(self, name, old):
-        labs.wait_until(lambda: self.lab.vm(name)["sessionPid"] not in (0, old), f"{name} keeps the old process",
-                        REPLACED_WITHIN)
+    def replaced(self, name, old, seconds=REPLACED_WITHIN):
+        labs.wait_until(lambda: self.lab.vm(name)["sessionPid"] not in (0, old), f"{name} keeps the old process", seconds)
 
     def test_sessions_are_replaced_one_by_one_and_one_that_is_in_use_when_it_is_idle(self):
         names = ("web1", "web2", "web3")
@@ -99,6 +100,20 @@ class UpgradeTest(unittest.TestCase):
         witness = labs.Witness(self.lab, "web1")
         time.sleep(5)
         witness.end(self)
+
+    def test_one_that_hangs_when_it_is_asked_has_died_and_so_has_one_that_is_killed_behind_it(self):
+        self.lab.pair("web1")
+        old = self.lab.session_pid("web1")
+        self.upgrade()
+        self.lab.posternd.wait_for("session-outdated")
+        self.lab.kill_pid(old, signal.SIGSTOP)
+        self.replaced("web1", old, HUNG_WITHIN)
+        self.lab.green("web1")
+        fresh = self.lab.session_pid("web1")
+        self.lab.kill_pid(fresh)
+        self.replaced("web1", fresh)
+        kinds = self.lab.event_kinds("web1")
+        self.assertEqual((kinds.count("session-gone"), kinds.count("session-replaced")), (2, 0), kinds)
 
     def test_a_build_that_does_not_work_costs_one_vm(self):
         self.lab.pair("web1")

@@ -41,17 +41,17 @@ USER = "postern-agent:x:990:990::/nonexistent:/bin/false"
 MOUNT_STATE = "mkdir -p /var/lib && mount -t ext4 /dev/vda /var/lib"
 
 
-def agent_package():
-    """The agent's Debian package, which packaging/build-packages has put into the folder POSTERN_TEST_PACKAGES."""
-    found = list(pathlib.Path(os.environ.get("POSTERN_TEST_PACKAGES", "")).glob("postern-agent_*.deb"))
+def debian_package(name):
+    """One of Postern's, which packaging/build-packages has put into the folder POSTERN_TEST_PACKAGES."""
+    found = list(pathlib.Path(os.environ.get("POSTERN_TEST_PACKAGES", "")).glob(f"{name}_*.deb"))
     if len(found) != 1:
-        raise SetUpError("POSTERN_TEST_PACKAGES has no postern-agent: run this with ctest, or packaging/build-packages DIR")
+        raise SetUpError(f"POSTERN_TEST_PACKAGES has no {name}: run this with ctest, or packaging/build-packages DIR")
     return found[0].resolve()
 
 
 def packaged_agent(folder):
     """The program of the agent's package, unpacked into `folder`."""
-    subprocess.run(["dpkg-deb", "-x", agent_package(), folder], check=True)
+    subprocess.run(["dpkg-deb", "-x", debian_package("postern-agent"), folder], check=True)
     return pathlib.Path(folder) / "usr/sbin/postern-agent"
 
 

@@ -7,11 +7,12 @@ import time
 import unittest
 import uuid
 
-from agent_guest import agent_guest, agent_package
-from guestlab import DebianDisk, copy_out
+from agent_guest import agent_guest, debian_package
+from guestlab import DebianDisk, GuestPackage, copy_out
 from guestlab.recipes import AGENT_PORT
 from host_probe import build_folder
 from host_side import HostSide, colours_of, wait_until
+from transcript import Transcript
 
 VM = "web1"
 CALLER = f"user:{getpass.getuser()}"
@@ -19,6 +20,23 @@ GRANTS = "ping,info,power.shutdown,power.restart,file:/srv/www:run-as=www-data"
 PACKAGE = "/root/postern-agent.deb"
 BOOT_SECONDS = 180  # ten on an idle machine
 SOON_SECONDS = 60
+# As somebody writes it whose agent speaks over vsock: it may not write to a virtio-serial port.
+APPARMOR_PROFILE = """\
+profile postern-agent /usr/sbin/postern-agent {
+  capability,
+  network,
+  ptrace,
+  signal,
+  unix,
+  /** r,
+  /usr/** mrix,
+  /dev/null rw,
+  /proc/** rw,
+  /run/** rwk,
+  /srv/www/** rwkl,
+  /var/lib/postern-agent/** rwk,
+}
+"""
 HOOK = "/etc/postern/hooks.d/10-note"
 HOOK_LINES = ("#!/bin/sh", 'echo "$1 for $POSTERN_CALLER as $(id -un)" >>/var/lib/hook-ran')
 
@@ -32,7 +50,11 @@ class DebianGuest(unittest.TestCase):
         cls.host = cls.enterClassContext(HostSide(build_folder()))
         cls.host.start()
         cls.image = DebianDisk.find()
-        cls.disk = cls.image.copy_to(cls.host.folder / "disk", {agent_package(): PACKAGE})
+        profile = cls.host.folder / "profile"
+        profile.write_text(APPARMOR_PROFILE)
+        parser = GuestPackage.find("apparmor").path("/sbin/apparmor_parser")
+        files = {debian_package("postern-agent"): PACKAGE, parser: "/usr/sbin/apparmor_parser", profile: "/root/profile"}
+        cls.disk = cls.image.copy_to(cls.host.folder / "disk", files)
         cls.uuid = str(uuid.uuid4())
         cls.socket = cls.host.folder / "serial"
         cls.qmp = cls.host.folder / "qmp"
@@ -120,6 +142,31 @@ class DebianGuest(unittest.TestCase):
         self.assertIn("backup (half done)", refused.err)
         self.guest.run("systemctl stop backup")
         self.green()
+
+    def test_5_what_apparmor_denies_is_told_and_mended_as_the_document_says(self):
+        self.addCleanup(self.green)
+        self.addCleanup(
+            self.guest.run,
+            "apparmor_parser --remove /etc/apparmor.d/usr.sbin.postern-agent && rm -r /etc/apparmor.d /etc/apparmor && "
+            "systemctl restart postern-agent",
+            timeout=SOON_SECONDS,
+        )
+        self.guest.run(
+            "mkdir -p /etc/apparmor.d /etc/apparmor && touch /etc/apparmor/parser.conf && "
+            "mv /root/profile /etc/apparmor.d/usr.sbin.postern-agent && "
+            "apparmor_parser --replace /etc/apparmor.d/usr.sbin.postern-agent && systemctl restart postern-agent"
+        )
+        told = "journalctl --unit=postern-agent --grep='permission denied'"
+        self.guest.run(f"until {told}; do sleep 0.2; done", timeout=SOON_SECONDS)
+        wrong = Transcript("OPERATIONS.md", "AppArmor and SELinux").run({"web1": self.as_administrator})
+        self.assertEqual(wrong, [])
+
+    def as_administrator(self, command):
+        said = self.run_inside(command, check=False)
+        if command.startswith("apparmor_parser"):
+            # The agent tries every 2 s; who types looks later than that.
+            self.green()
+        return said
 
     def test_6_a_restart_runs_the_hook_and_the_guest_comes_back_as_itself(self):
         lines = " ".join(f"'{line}'" for line in HOOK_LINES)

@@ -170,6 +170,23 @@ class States:
         self.guest.run("kill -CONT $(agent-service agent-pid)")
         self.back_to_green()
 
+    @same_with_or_without_qmp
+    def test_a_port_that_another_program_has_open_is_told_with_its_name_and_freed_as_the_doctor_says(self):
+        self.guest.run("agent-service stop; sleep 1000 <$(readlink -f /dev/virtio-ports/org.postern.agent.0) >/dev/null 2>&1 &")
+        holder = self.guest.run("until pidof sleep; do sleep 0.1; done").output.strip()
+        self.guest.run(f": >/tmp/agent.log; agent-service start {self.options}")
+        said = "no-link.*org.postern.agent.0: another process has the port open; .postern-agent doctor"
+        self.guest.run(f"until grep -q '{said}' /tmp/agent.log; do sleep 0.1; done", timeout=SOON_SECONDS)
+        doctor = self.guest.run("postern-agent doctor", check=False)
+        self.assertEqual(doctor.status, 1)
+        self.assertRegex(
+            doctor.output,
+            rf"wrong +transport +/dev/virtio-ports/org\.postern\.agent\.0: \w+ \(pid {holder}\) has it open.*\n +kill {holder}\n",
+        )
+        self.guest.run(f"kill {holder}")
+        self.back_to_green()
+        self.assertIn("held by postern-agent", self.guest.run("postern-agent doctor").output)
+
     def test_a_link_that_is_cut_is_lost_at_once_then_red_and_comes_back(self):
         self.guest.qmp.execute("chardev-change", {"id": "port0", "backend": {"type": "null", "data": {}}})
         self.follow(("yellow", "link-lost"), ("red", "link-lost"))

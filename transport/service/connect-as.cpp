@@ -105,9 +105,13 @@ class Connecting {
  public:
   Connecting(kj::UnixEventPort& port, kj::Own<Attempt> attempt)
       : timer(port.getTimer()), worker(port), attempt(kj::mv(attempt)) {}
+  ~Connecting() noexcept(false) {
+    KJ_IF_MAYBE (stuck, running) stuck->leave();
+  }
+  KJ_DISALLOW_COPY(Connecting);
 
   kj::Promise<Result> run(kj::TimePoint deadline) {
-    auto late = timer.atTime(deadline).then([this] { return giveUp(); });
+    auto late = timer.atTime(deadline).then([this] { return Result(transportError(wordsFor(error))); });
     return tryOnce().exclusiveJoin(kj::mv(late));
   }
 
@@ -131,10 +135,6 @@ class Connecting {
     if (error != EAGAIN && error != EINTR) return Result(transportError(wordsFor(error)));
     attempt = kj::mv(done);
     return timer.afterDelay(QUEUE_RETRY).then([this] { return tryOnce(); });
-  }
-  Result giveUp() {
-    KJ_IF_MAYBE (stuck, running) stuck->leave();
-    return transportError(wordsFor(error));
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <kj/debug.h>
+#include <kj/time.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -9,10 +10,12 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "host/daemon/damper.h"
 #include "host/libvirt/door.h"
 #include "host/libvirt/helper/channel-offer.h"
 #include "host/libvirt/helper/monitor.h"
 #include "host/log/log.h"
+#include "transport/printable.h"
 #include "transport/unix-socket.h"
 
 namespace postern::libvirt {
@@ -24,6 +27,11 @@ using host::LogLevel;
 
 constexpr timeval REQUEST_DEADLINE = {5, 0};
 constexpr int BACKLOG = 128;
+// With the words around it.
+constexpr size_t MAX_ERROR_BYTES = host::MAX_DOOR_LINE_BYTES - 16;
+// Lines about a user who may not ask.
+constexpr unsigned TURNED_AWAY_BURST = 10;
+constexpr unsigned TURNED_AWAY_PER_MINUTE = 1;
 
 // Blocking; who may connect is asked of the kernel for each that does.
 kj::AutoCloseFd listenAt(kj::StringPtr path) {
@@ -77,7 +85,7 @@ void converse(kj::StringPtr uri, int socket) {
     try {
       follow(uri, *request, socket);
     } catch (LibvirtFailure& failure) {
-      auto line = kj::str("ERROR ", failure.text, '\n');
+      auto line = kj::str("ERROR ", printable(failure.text, MAX_ERROR_BYTES), '\n');
       (void)send(socket, line.begin(), line.size(), MSG_NOSIGNAL);
     }
   }
@@ -93,9 +101,17 @@ void startConversation(const Service& service, kj::AutoCloseFd connection, pid_t
   _exit(0);
 }
 
+void turnAway(uid_t uid, host::Damper& lines) {
+  KJ_IF_MAYBE (leftOut, lines.take(kj::str(uid))) {
+    auto more = *leftOut == 0 ? kj::String() : kj::str("; ", *leftOut, " times before that were not told");
+    logEvent(LogLevel::WARNING, "turned-away", kj::str("uid ", uid, " is not posternd's", more));
+  }
+}
+
 }  // namespace
 
 int serve(const Service& service) {
+  host::Damper turnedAway(kj::systemPreciseMonotonicClock(), TURNED_AWAY_BURST, TURNED_AWAY_PER_MINUTE);
   auto listening = listenAt(service.socket);
   signal(SIGCHLD, SIG_IGN);  // the kernel reaps
   logEvent(LogLevel::INFO, "ready", kj::str("postern-libvirt for ", service.uri, " at ", service.socket));
@@ -113,7 +129,7 @@ int serve(const Service& service) {
     if (mayAsk(peer.uid, service)) {
       startConversation(service, kj::mv(connection), parent);
     } else {
-      logEvent(LogLevel::WARNING, "turned-away", kj::str("uid ", peer.uid, " is not posternd's"));
+      turnAway(peer.uid, turnedAway);
     }
   }
 }

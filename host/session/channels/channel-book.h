@@ -88,6 +88,8 @@ class ChannelBook final : private kj::TaskSet::ErrorHandler {
   void listTraffic(schema::SessionControl::ChannelTrafficResults::Builder results) const;
 
   size_t openChannels() const { return live.size(); }
+  // None is open or about to be, and posternd has heard of every end.
+  bool isSettled() const { return places == 0 && teller.untoldEnds() == 0; }
 
  private:
   friend class LiveChannel;

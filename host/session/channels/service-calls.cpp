@@ -35,6 +35,9 @@ class ServiceCalls::Connecting {
  public:
   Connecting(ServiceCalls& calls, const Service& service, ConnectContext context)
       : calls(calls), service(service), context(context) {}
+  ~Connecting() noexcept(false) {
+    KJ_IF_MAYBE (why, refusal) tellRefusal(*why);
+  }
   KJ_DISALLOW_COPY(Connecting);
 
   kj::Promise<void> run(kj::Maybe<GuestCalls> guest);
@@ -47,13 +50,14 @@ class ServiceCalls::Connecting {
   kj::Maybe<schema::ChannelObserver::Client> observer;
   kj::Own<ChannelBook::Place> place;
   kj::Own<BulkChannel> bulk;
+  kj::Maybe<kj::StringPtr> refusal = "given up"_kj;  // null: it is open
 
   kj::Promise<void> takeStream();
   kj::Promise<void> ask(GuestCalls guest);
   bool takePlace();
   bool openBulk(ServiceRequest& request);
   void begin(GuestCalls guest);
-  void tellRefusal();
+  void tellRefusal(kj::StringPtr why);
 
   bool hasFailed() { return context.getResults().hasFailure(); }
   bool fail(Kind kind, kj::StringPtr text) {
@@ -70,9 +74,14 @@ kj::Promise<void> ServiceCalls::Connecting::run(kj::Maybe<GuestCalls> guest) {
       return ask(kj::mv(guest));
     });
   }
-  return asked.then([this]() {
-    if (hasFailed()) tellRefusal();
-  });
+  return asked.then(
+      [this]() {
+        if (hasFailed()) refusal = outcomeOf(context.getResults().getFailure().asReader());
+      },
+      [this](kj::Exception&& exception) {
+        refusal = "failed"_kj;
+        kj::throwFatalException(kj::mv(exception));
+      });
 }
 
 // T109
@@ -133,6 +142,7 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
   channel.service = kj::str(service.name);
   channel.rule = kj::str(service.rule.id);
   KJ_IF_MAYBE (m, service.mirror) channel.mirror = kj::str(m->text);
+  refusal = nullptr;
   context.getResults().setChannel(channel.id);
   calls.book.posternd().opened(channel.id, calls.grant, service.name);
   auto running = calls.book.run(kj::mv(place), kj::mv(channel), copyOf(service.mirror), kj::mv(bulk), kj::mv(end));
@@ -145,9 +155,9 @@ void ServiceCalls::Connecting::begin(GuestCalls guest) {
       }));
 }
 
-void ServiceCalls::Connecting::tellRefusal() {
+void ServiceCalls::Connecting::tellRefusal(kj::StringPtr why) {
   calls.book.refused(service.rule.id);
-  calls.book.posternd().refused(calls.grant, service.name, outcomeOf(context.getResults().getFailure().asReader()));
+  calls.book.posternd().refused(calls.grant, service.name, why);
 }
 
 ServiceCalls::ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader grant, kj::Array<kj::AutoCloseFd> mirrors,

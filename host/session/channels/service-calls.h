@@ -4,7 +4,8 @@
 // are relayed. Its channel is owned here: it ends with the caller's capability, which is how a grant that is cut cuts
 // it.
 //
-// Every refusal is told to posternd, but for what was not granted. One loop; owned by the caller's VmCalls.
+// Whatever does not become a channel is told to posternd, but for what was not granted. One loop; owned by the caller's
+// VmCalls.
 
 #include "host/control/control.capnp.h"
 #include "host/local-rpc/passed-sockets.h"

@@ -179,6 +179,8 @@ kj::Promise<ServiceQuestions::MaybeReached> ServiceQuestions::reach(KeptChannel 
 // The guest's channel is looked at once posternd has said yes, and not before: what a no costs is the same for all.
 bool ServiceQuestions::begin(GuestEnd& guest, const BulkOffer& offer, MaybeReached reached) {
   KJ_IF_MAYBE (target, reached) {
+    // Another VM's session may have chosen its id meanwhile.
+    if (book.has((*target)->allowed->channel.id)) return false;
     auto accepted = guest.session().bulk().accept(offer);
     KJ_IF_MAYBE (error, accepted.tryGet<BulkError>()) {
       if (*error != BulkError::TOO_MANY) guest.session().breakOff(CloseCode::PROTOCOL_ERROR, describe(*error));

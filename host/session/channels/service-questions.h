@@ -48,6 +48,8 @@ class ServiceQuestions final : private kj::TaskSet::ErrorHandler {
 
   // As GuestEnd::Handler::connect(): resolves when it is to be answered.
   kj::Promise<bool> connect(GuestEnd& guest, kj::Maybe<ServiceQuestion> question);
+  // That posternd has not answered.
+  unsigned openQuestions() const { return open; }
 
  private:
   class Allowed;

@@ -185,5 +185,31 @@ TEST_CASE("a service's socket on a dead file system holds up its own connection,
   CHECK((result.get<TransportError>().text == "its file system does not answer"));
 }
 
+TEST_CASE("connections that are given up while a dead file system holds them count: beside eight no other is made") {
+  auto dead = kj::heap<DeadMount>();
+  NEEDS_DEAD_MOUNT(*dead);
+  BrokerLab lab;
+  LocalAddress address = UnixAddress{kj::str(dead->path(), "/x.sock")};
+  auto connect = [&]() {
+    return connectLocalAs(lab.port, address, nullptr, 60 * kj::SECONDS).eagerlyEvaluate(nullptr);
+  };
+  {
+    kj::Vector<decltype(connect())> givenUp;
+    for (int i = 0; i < 8; ++i) givenUp.add(connect());
+    lab.turn(50 * kj::MILLISECONDS);
+    dead->takeRequests(1);  // the others wait for that one's answer
+  }
+  auto isRefused = [&]() {
+    auto next = connect();
+    if (!next.poll(lab.scope)) return false;
+    auto outcome = next.wait(lab.scope);
+    return outcome.get<TransportError>().text.startsWith("connections before it still wait");
+  };
+  CHECK(isRefused());
+  dead = nullptr;
+  for (int i = 0; i < 100 && isRefused(); ++i) lab.turn(50 * kj::MILLISECONDS);
+  CHECK_FALSE(isRefused());
+}
+
 }  // namespace
 }  // namespace postern::guest::test

@@ -115,6 +115,22 @@ TEST_CASE("an offer that breaks the rules of bulk channels ends the session") {
   stage.wait(kj::mv(sent));
 }
 
+TEST_CASE("an order whose channel is one above what the session has room for is busy, and the session goes on") {
+  Service stage;
+  kj::Vector<kj::Own<BulkChannel>> full;
+  for (;;) {
+    auto opened = stage.guest->bulk().open();
+    KJ_IF_MAYBE (one, opened) {
+      full.add(kj::mv(one->channel));
+    } else {
+      break;
+    }
+  }
+  CHECK(stage.refusalOf(stage.order(FileCall::GET, stage.root)).startsWith("busy: "));
+  full.clear();
+  CHECK(stage.refused([](schema::FileOrder::Builder order) { order.setCall(FileCall::MKDIR); }) == "invalid");
+}
+
 // T75
 TEST_CASE("a ninth transfer is refused as busy, and goes when one of the eight has ended" * doctest::skip(SANITIZED)) {
   Service stage;

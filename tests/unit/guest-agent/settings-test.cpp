@@ -11,12 +11,12 @@ namespace {
 
 std::string errorOf(kj::StringPtr text) {
   auto result = parseSettings("agent.toml", text);
-  return result.is<SettingsError>() ? result.get<SettingsError>().text.cStr() : "no error";
+  return result.is<SettingsErrors>() ? kj::strArray(result.get<SettingsErrors>().lines, "\n").cStr() : "no error";
 }
 
 Settings settingsOf(kj::StringPtr text) {
   auto result = parseSettings("agent.toml", text);
-  if (result.is<SettingsError>()) FAIL(result.get<SettingsError>().text.cStr());
+  if (result.is<SettingsErrors>()) FAIL(kj::strArray(result.get<SettingsErrors>().lines, "\n").cStr());
   return kj::mv(result.get<Settings>());
 }
 
@@ -61,6 +61,13 @@ TEST_CASE("an unknown key is named with its line and the nearest one that exists
   CHECK(errorOf("[agent]\n\nconect = \"auto\"\n") ==
         "agent.toml:3: unknown key 'conect' in [agent]; did you mean 'connect'?");
   CHECK(contains(errorOf("[agent]\nzzzzzz = 1\n"), "agent.toml:2: unknown key 'zzzzzz'"));
+}
+
+TEST_CASE("every error is told, in the order of its lines") {
+  CHECK(errorOf("[agent]\nheartbeat = 1\npower = \"auto\"\nconect = 1\nuser = 5\n") ==
+        "agent.toml:2: 'heartbeat' is 1; it wants milliseconds from 200 to 60000\n"
+        "agent.toml:4: unknown key 'conect' in [agent]; did you mean 'connect'?\n"
+        "agent.toml:5: 'user' is a number; it wants a text");
 }
 
 TEST_CASE("numbers are within their bounds") {

@@ -176,6 +176,28 @@ TEST_CASE("a port's counters are the session's, and go on when another session p
   CHECK(rules == 1);
 }
 
+TEST_CASE("counters stop at their bound, however many processes claim as much and end") {
+  static constexpr uint64_t MOST = uint64_t(1) << 62;
+  PortCounters port;
+  port.refused();
+  for (int i = 0; i < 8; ++i) {
+    PortClaim claim;
+    claim.counters = {MOST, MOST, 0, {}};
+    claim.mirrorDropped = MOST;
+    claim.rules.add(RuleClaim{kj::str("r"), {MOST, MOST, 0, {}}});
+    port.claimed(kj::mv(claim));
+    port.sessionEnded();
+  }
+  auto board = port.forBoard();
+  CHECK(board.opened == MOST);
+  CHECK(board.refused == MOST);
+  CHECK(board.mirrorDropped == MOST);
+  port.forEachRule([](kj::StringPtr, const PassClaim& passed) {
+    CHECK(passed.opened == MOST);
+    CHECK(passed.refused == MOST);
+  });
+}
+
 TEST_CASE("a rule that makes room for others in the session process keeps what it had when it comes back there") {
   PortCounters port;
   port.claimed(counted(3, 100, 7));

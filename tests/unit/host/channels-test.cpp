@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "host/control/channel-id.h"
@@ -53,6 +54,26 @@ struct PairLab : ChannelDeskLab {
   }
   kj::AutoCloseFd acceptCache() { return kj::AutoCloseFd(accept4(cache, nullptr, nullptr, SOCK_CLOEXEC)); }
 };
+
+// This process may have descriptors below a number alone, until it goes.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t below) {
+    KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+    struct rlimit limited = before;
+    limited.rlim_cur = below;
+    KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &limited));
+  }
+  ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before); }
+  KJ_DISALLOW_COPY(DescriptorLimit);
+
+ private:
+  struct rlimit before;
+};
+
+rlim_t lowestFreeDescriptor() {
+  return rlim_t(kj::AutoCloseFd(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)).get());
+}
 
 // What a session says to a new posternd.
 ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service) {
@@ -220,6 +241,18 @@ TEST_CASE("what the other VM's session answers is a refusal, whatever it is") {
   }
   CHECK(lab.web.counters.forBoard().denied == 0);
   CHECK(lab.web.counters.forBoard().refused == 6);
+}
+
+// T110
+TEST_CASE("a question for which posternd has no descriptor is refused, counted and written down, like any other") {
+  PairLab lab;
+  {
+    DescriptorLimit none(lowestFreeDescriptor());
+    CHECK_FALSE(lab.ask(lab.web, 1, "db1", "postgres").isAllowed());
+  }
+  CHECK(says(lab.auditText(), R"("outcome":"failed","to":"vm:db1","reason":"too-many")"));
+  CHECK(lab.web.counters.forBoard().refused == 1);
+  CHECK(lab.ask(lab.web, 2, "db1", "postgres").isAllowed());
 }
 
 // T113
@@ -718,6 +751,23 @@ TEST_CASE("a session cannot list what was not granted: such a channel is cut") {
   lab.policy("");
   lab.channels->opened(lab.web, 8, lab.grant, "ssh");
   CHECK(lab.web.cuts.size() == 3);
+}
+
+TEST_CASE("a program's channel for which posternd has no room is cut, and counted and written down as refused") {
+  CallerLab lab;
+  {
+    DescriptorLimit few(64);
+    lab.channels = lab.makeChannels();
+  }
+  uint64_t id = 0;
+  while (lab.channels->living().hasRoomFor("web1")) lab.channels->opened(lab.web, ++id, lab.grant, "ssh");
+  CHECK(id == 16);
+  CHECK(lab.web.cuts.size() == 0);
+  lab.channels->opened(lab.web, ++id, lab.grant, "ssh");
+  CHECK((lab.web.cuts.size() == 1 && lab.web.cuts[0] == id));
+  CHECK(lab.web.counters.forBoard().refused == 1);
+  CHECK(
+      says(lab.auditText(), R"("who":"user:alice","vm":"web1","call":"service.ssh","rule":"ssh","outcome":"refused")"));
 }
 
 TEST_CASE("a session that does not end what it was asked to end is ended itself") {

@@ -251,6 +251,23 @@ TEST_CASE("a guest that does not answer has ten seconds, one that is not there n
   CHECK((lab.told().refused.back() == "7 http: not connected x1"));
 }
 
+TEST_CASE(
+    "a connection that its caller gives up while the guest is asked is counted and told like one that was refused") {
+  ChannelLab lab;
+  auto caller = lab.introduce({"http"});
+  lab.guest.answer = GuestAnswer::NEVER;
+  TestSocket mine;
+  {
+    auto waiting = lab.connect(caller, mine);
+    REQUIRE(lab.soon([&]() { return lab.guest.asked.size() == 1; }));
+  }
+  CHECK(lab.soon([&]() { return mine.isOver(); }));
+  lab.tellAll();
+  REQUIRE(lab.told().refused.size() == 1);
+  CHECK((lab.told().refused[0] == "7 http: given up x1"));
+  CHECK(lab.told().port.refused == 1);
+}
+
 // T104
 TEST_CASE("open and calls of the port and of the rule refuse one too many, and places come free again") {
   ChannelLab lab;

@@ -373,6 +373,56 @@ TEST_CASE("what posternd reaches for a guest that has given up, or is gone, is e
   CHECK(lab.told().port.active == 0);
 }
 
+TEST_CASE("a yes for an id that another VM's session has chosen meanwhile is a no, and costs that channel nothing") {
+  Lab lab;
+  TestSocket target, hop;
+  uint64_t id = 0;
+  auto go = kj::newPromiseAndFulfiller<void>();
+  lab.allowQuestions(target);
+  auto allow = kj::mv(lab.told().onConnect);
+  lab.told().onConnect = [&](ToldOfChannels::ConnectContext context) {
+    id = context.getParams().getId();
+    return go.promise.then([&allow, context]() mutable { return allow(context); });
+  };
+  auto question = lab.askHost("db1", "postgres");
+  REQUIRE(lab.soon([&]() { return id != 0; }));
+  REQUIRE((lab.take(lab.serve(hop, id)) == schema::ServeOutcome::REACHED));
+  go.fulfiller->fulfill();
+  REQUIRE(lab.soon([&]() { return target.fd != nullptr && target.isOver(); }));
+  lab.advance(DENIAL_STEP);
+  CHECK_FALSE(lab.isYes(question));
+  lab.write(*lab.guest.channels[0], "rows");
+  CHECK(lab.readSoon(hop, 5) == std::string("\0rows", 5));
+}
+
+TEST_CASE("a process does not retire while a channel is being opened, or posternd has not heard of an end") {
+  Lab lab;
+  auto retires = [&]() { return lab.take(lab.posternd->control.retireRequest().send()).getAgreed(); };
+  TestSocket target;
+  SUBCASE("a question that posternd has not answered") {
+    lab.neverAnswer();
+    auto question = lab.askHost("db1", "postgres");
+    REQUIRE(lab.soon([&]() { return lab.told().asked == 1; }));
+    CHECK_FALSE(retires());
+  }
+  SUBCASE("a channel that the guest has not answered for") {
+    lab.guest.answer = test::ServingGuest::Answer::NEVER;
+    auto serving = lab.serve(target);
+    REQUIRE(lab.soon([&]() { return lab.guest.asked.size() == 1; }));
+    CHECK_FALSE(retires());
+  }
+  SUBCASE("an end that posternd has not heard") {
+    lab.posternd = kj::heap<Posternd>(lab, /* answers */ false);
+    lab.allowQuestions(target);
+    auto question = lab.askHost("db1", "postgres");
+    REQUIRE(lab.isYes(question));
+    question.channel->reset();
+    REQUIRE(lab.soon([&]() { return target.isOver(); }));
+    CHECK_FALSE(retires());
+  }
+  CHECK_FALSE(lab.running.poll(lab.io.waitScope));
+}
+
 // T104
 TEST_CASE("a limit says no before anything is reached, and a place comes free when posternd says no after it") {
   Lab lab;

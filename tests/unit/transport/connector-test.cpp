@@ -284,9 +284,9 @@ TEST_CASE("serial: what is no port is refused with a line that names one") {
 }
 
 TEST_CASE("serial: the kernel's errors each have a line that says what to do") {
-  CHECK(
-      isLineWith(serialError("/dev/vport0p1", EBUSY), {"another process has the port open", "fuser -v /dev/vport0p1"}));
-  CHECK(isLineWith(serialError("/dev/vport0p1", EACCES), {"permission"}));
+  CHECK(isLineWith(serialError("/dev/vport0p1", EBUSY),
+                   {"another process has the port open", "postern-agent doctor", "fuser -v /dev/vport0p1"}));
+  CHECK(isLineWith(serialError("/dev/vport0p1", EACCES), {"permission", "AppArmor or SELinux"}));
   CHECK(isLineWith(serialError("/dev/vport0p1", ENODEV), {"gone"}));
   CHECK(isLineWith(serialError("/dev/vport0p1", EIO), {"Input/output error"}));
   CHECK(isLineWith(serialError("/dev/vport0p1", 9999), {"unknown error"}));

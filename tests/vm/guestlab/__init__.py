@@ -3,8 +3,8 @@
 from .console import Console
 from .debian import DebianDisk, copy_out
 from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
-from .guest import CommandResult, Guest, VirtioPort
-from .initramfs import Initramfs
+from .guest import Guest, VirtioPort
+from .initramfs import READY, Initramfs
 from .kernel import GuestKernel
 from .nested import (
     INNER_CONSOLE,
@@ -14,10 +14,12 @@ from .nested import (
     INNER_READY,
     inner_vsock_device,
     nested_vsock_guest,
+    qemu_files,
 )
 from .packages import GuestPackage
 from .qmp import Qmp, QmpError
 from .recipes import basic_initramfs, serial_guest, vsock_loopback_guest
+from .shell import CommandResult, run_command
 
 __all__ = [
     "INNER_CONSOLE",
@@ -25,6 +27,7 @@ __all__ = [
     "INNER_LINE",
     "INNER_MONITOR",
     "INNER_READY",
+    "READY",
     "CommandFailed",
     "CommandResult",
     "Console",
@@ -45,6 +48,8 @@ __all__ = [
     "copy_out",
     "inner_vsock_device",
     "nested_vsock_guest",
+    "qemu_files",
+    "run_command",
     "serial_guest",
     "vsock_loopback_guest",
 ]

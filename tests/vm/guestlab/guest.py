@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import re
-import secrets
-import shlex
 import shutil
 import socket
 import sys
@@ -17,13 +15,13 @@ from .custody import Custody
 from .errors import CommandFailed, GuestEnded, GuestError, GuestPanicked, GuestTimeout, SetUpError
 from .initramfs import PORTS_PARAMETER, READY
 from .qmp import Qmp
+from .shell import run_command
 
 QEMU = "qemu-system-x86_64"
 BOOT_SECONDS = 90  # three under emulation on an idle machine
 COMMAND_SECONDS = 30
 EXIT_SECONDS = 30
 QMP_SECONDS = 20
-LONGEST_LINE = 4000  # a terminal in line mode cuts at 4096
 LONGEST_SOCKET_PATH = 107
 PANIC_LINE = re.compile(re.escape(PANIC) + r".*\n")
 
@@ -40,12 +38,6 @@ class VirtioPort:
     name: str
     connect_to: str | None = None
     listen_at: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class CommandResult:
-    status: int
-    output: str  # stdout and stderr together
 
 
 class Guest:
@@ -152,28 +144,12 @@ class Guest:
         With check=True a status other than 0 raises CommandFailed. A program left in the background must not keep
         the console as its output (`program >/tmp/log 2>&1 &`), or its text mixes with later results.
         """
-        if any(len(line) > LONGEST_LINE for line in command.splitlines()):
-            raise ValueError(f"a line of over {LONGEST_LINE} characters; put it into a file of the initramfs")
-        if not all(character.isprintable() or character in "\n\t" for character in command):
-            raise ValueError("control characters would act on the guest's terminal")
-        # printf puts the markers together, so that no echo of this line can look like one.
-        mark = secrets.token_hex(8)
-        begin, end = f"<{mark} begin>\n".encode(), f"\n<{mark} end ".encode()
-        start = self.console.position
-        self.send(
-            f"printf '<%s begin>\\n' {mark}; sh -c {shlex.quote(command)} </dev/null 2>&1; "
-            f"printf '\\n<%s end %d>\\n' {mark} $?"
-        )
-
-        def finished():
-            tail = self.console.raw(start).partition(begin)[2].partition(end)[2]
-            return b">" in tail or self._panic_line()
-
-        found = self.console.wait(finished, time.monotonic() + timeout)
-        if not found or found is PANIC:
+        try:
+            result = run_command(self.console, command, timeout, self._panic_line)
+        except BrokenPipeError:
+            result = None
+        if result is None:
             raise self._failure(f"the end of command {command!r}", timeout)
-        output, _, rest = self.console.raw(start).partition(begin)[2].partition(end)
-        result = CommandResult(int(rest.partition(b">")[0]), output.decode(errors="replace"))
         if check and result.status != 0:
             raise self._error(
                 CommandFailed, f"command {command!r} ended with status {result.status}: {result.output.strip()}", result

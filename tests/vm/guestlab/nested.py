@@ -8,9 +8,13 @@ outer guest has a KVM of its own, the same everywhere, and the inner guest's cod
 boots in under ten seconds; two levels of emulation take most of a minute.
 """
 
+import shutil
+
+from .errors import SetUpError
 from .guest import QEMU, Guest
 from .initramfs import READY, Initramfs
 from .kernel import GuestKernel
+from .libraries import shared_libraries
 
 INNER_LINE = "inner| "
 INNER_READY = INNER_LINE + READY
@@ -93,6 +97,17 @@ def nested_vsock_guest(
     return Guest(outer, memory_mib=memory_mib, accelerator="tcg", description="outer guest", **options)
 
 
+def qemu_files():
+    """This machine's QEMU, for a guest: path in the guest -> path here."""
+    program = shutil.which(QEMU)
+    if not program:
+        raise SetUpError(f"{QEMU} is not installed: run packaging/install-dependencies")
+    files = {f"{QEMU_FOLDER}/{QEMU}": program}
+    files.update((library, library) for library in shared_libraries(program))
+    files.update((guest_path, host_path) for host_path, guest_path in FIRMWARE.items())
+    return files
+
+
 def inner_vsock_device(cid):
     """The words of -device and device_add."""
     return f"vhost-vsock-pci,id=vsock,guest-cid={cid}"
@@ -104,6 +119,5 @@ def _add_programs(initramfs, programs):
 
 
 def _add_qemu(initramfs):
-    initramfs.add_program(QEMU, f"{QEMU_FOLDER}/{QEMU}")
-    for host_path, guest_path in FIRMWARE.items():
+    for guest_path, host_path in qemu_files().items():
         initramfs.add_file(host_path, guest_path)
