@@ -72,6 +72,7 @@ void RecordWriter::flush() {
 }
 
 kj::Promise<void> RecordWriter::continueBehind(FlushResult pause) {
+  burstBegan = sealer.bytesSealed();
   auto wait = pause == FlushResult::BLOCKED ? link.whenWritable() : afterTurns(limits::BUSY_POLL_INTERVAL);
   return wait.then([this]() -> kj::Promise<void> {
     if (stopped) return kj::READY_NOW;
@@ -84,9 +85,8 @@ kj::Promise<void> RecordWriter::continueBehind(FlushResult pause) {
 }
 
 RecordWriter::FlushResult RecordWriter::writeAll() {
-  auto before = sealer.bytesSealed();
   for (;;) {
-    if (sealer.bytesSealed() - before >= limits::WRITE_BURST_BYTES) return FlushResult::PAUSED;
+    if (sealer.bytesSealed() - burstBegan >= limits::WRITE_BURST_BYTES) return FlushResult::PAUSED;
     fill();
     if (wire.empty()) {
       notifyIfEmpty();

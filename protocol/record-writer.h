@@ -72,6 +72,7 @@ class RecordWriter {
 
   FrameLink& link;
   RecordSealer sealer;
+  uint64_t burstBegan = 0;  // at so many bytes sealed
   kj::Timer& timer;
   RecordSource& control;
   RecordSource& rpc;

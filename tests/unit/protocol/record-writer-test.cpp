@@ -46,30 +46,63 @@ struct Source final : public RecordSource {
   }
 };
 
-TEST_CASE("what comes in while a link takes everything is looked at behind every burst") {
-  auto io = kj::setupAsyncIo();
-  io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
-  int ends[2];
-  KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
-  kj::AutoCloseFd readEnd(ends[0]), writeEnd(ends[1]);
-  kj::UnixEventPort::FdObserver observer(io.unixEventPort, readEnd, kj::UnixEventPort::FdObserver::OBSERVE_READ);
-  constexpr size_t RECORDS = 100;
+// A writer to an OpenLink, and a byte that has come in on a descriptor which its loop watches.
+struct Writing {
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  kj::AutoCloseFd readEnd, writeEnd;
+  kj::Maybe<kj::UnixEventPort::FdObserver> observer;
   Source control, rpc, bulk;
-  bulk.left = RECORDS;
   OpenLink link;
-  SealingKey key;
-  test::TestRandom().fill(key.bytes.asPtr());
-  RecordWriter writer(
-      link, RecordSealer(kj::mv(key), {}), io.provider->getTimer(), control, rpc, bulk, []() {},
-      [](kj::Exception&& exception) { FAIL(exception.getDescription().cStr()); });
+  kj::Maybe<RecordWriter> writer;
 
-  writer.wake();
-  KJ_SYSCALL(write(writeEnd, "x", 1));
-  observer.whenBecomesReadable().wait(io.waitScope);
-  CHECK(writer.bytesSealed() <= 2 * limits::WRITE_BURST_BYTES);
-  writer.whenEmpty().wait(io.waitScope);
-  CHECK(bulk.left == 0);
-  CHECK(writer.bytesSealed() >= RECORDS * MAX_RECORD_DATA_BYTES);
+  Writing() {
+    io.waitScope.setBusyPollInterval(limits::BUSY_POLL_INTERVAL);
+    int ends[2];
+    KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
+    readEnd = kj::AutoCloseFd(ends[0]);
+    writeEnd = kj::AutoCloseFd(ends[1]);
+    observer.emplace(io.unixEventPort, readEnd, kj::UnixEventPort::FdObserver::OBSERVE_READ);
+    KJ_SYSCALL(write(writeEnd, "x", 1));
+    SealingKey key;
+    test::TestRandom().fill(key.bytes.asPtr());
+    writer.emplace(
+        link, RecordSealer(kj::mv(key), {}), io.provider->getTimer(), control, rpc, bulk, []() {},
+        [](kj::Exception&& exception) { FAIL(exception.getDescription().cStr()); });
+  }
+
+  RecordWriter& use() { return KJ_ASSERT_NONNULL(writer); }
+  // What was sealed until the loop saw the byte.
+  uint64_t sealedUntilSeen() {
+    KJ_ASSERT_NONNULL(observer).whenBecomesReadable().wait(io.waitScope);
+    return use().bytesSealed();
+  }
+};
+
+constexpr size_t RECORDS = 100;
+
+TEST_CASE("what comes in while a link takes everything is looked at behind every burst") {
+  Writing writing;
+  writing.bulk.left = RECORDS;
+  writing.use().wake();
+  CHECK(writing.sealedUntilSeen() <= 2 * limits::WRITE_BURST_BYTES);
+  writing.use().whenEmpty().wait(writing.io.waitScope);
+  CHECK(writing.bulk.left == 0);
+  CHECK(writing.use().bytesSealed() >= RECORDS * MAX_RECORD_DATA_BYTES);
+}
+
+TEST_CASE("and also where each record is made when the one before has gone") {
+  Writing writing;
+  size_t made = 0;
+  kj::Function<kj::Promise<void>()> makeNext = [&]() -> kj::Promise<void> {
+    if (++made > RECORDS) return kj::READY_NOW;
+    writing.bulk.left = 1;
+    writing.use().wake();
+    return writing.use().whenEmpty().then([&]() { return makeNext(); });
+  };
+  auto making = makeNext().eagerlyEvaluate(nullptr);
+  CHECK(writing.sealedUntilSeen() <= 2 * limits::WRITE_BURST_BYTES);
+  making.wait(writing.io.waitScope);
+  CHECK(writing.use().bytesSealed() >= RECORDS * MAX_RECORD_DATA_BYTES);
 }
 
 }  // namespace
