@@ -120,4 +120,4 @@ def _add_programs(initramfs, programs):
 
 def _add_qemu(initramfs):
     for guest_path, host_path in qemu_files().items():
-        initramfs.add_file(host_path, guest_path)
+        initramfs.add_file(host_path, guest_path, mode=0o755)  # as other programs' libraries have it
