@@ -1,5 +1,6 @@
 // GuestCalls.connect and services over a session, with a real broker and real targets.
 
+#include "tests/unit/guest-agent/every-channel.h"
 #include "tests/unit/guest-agent/service-stage.h"
 
 namespace postern::guest::test {
@@ -146,15 +147,7 @@ TEST_CASE("an offer above what the session has room for is busy, and the session
   EchoTarget target;
   ServiceStage stage(ALLOWED, echoAt(target));
   auto calls = stage.callsFor("alice");
-  kj::Vector<kj::Own<BulkChannel>> full;
-  for (;;) {
-    auto opened = stage.guest->bulk().open();
-    KJ_IF_MAYBE (one, opened) {
-      full.add(kj::mv(one->channel));
-    } else {
-      break;
-    }
-  }
+  auto full = test::openEveryChannel(*stage.guest);
   CHECK(stage.refusalOf(calls, "echo").startsWith("busy: "));
   full.clear();
   CHECK(stage.isOpen(*stage.reach(calls, "echo")));

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "tests/support/sanitized.h"
+#include "tests/unit/guest-agent/every-channel.h"
 #include "tests/unit/guest-agent/file-stage.h"
 
 namespace postern::guest::test {
@@ -117,15 +118,7 @@ TEST_CASE("an offer that breaks the rules of bulk channels ends the session") {
 
 TEST_CASE("an order whose channel is one above what the session has room for is busy, and the session goes on") {
   Service stage;
-  kj::Vector<kj::Own<BulkChannel>> full;
-  for (;;) {
-    auto opened = stage.guest->bulk().open();
-    KJ_IF_MAYBE (one, opened) {
-      full.add(kj::mv(one->channel));
-    } else {
-      break;
-    }
-  }
+  auto full = test::openEveryChannel(*stage.guest);
   CHECK(stage.refusalOf(stage.order(FileCall::GET, stage.root)).startsWith("busy: "));
   full.clear();
   CHECK(stage.refused([](schema::FileOrder::Builder order) { order.setCall(FileCall::MKDIR); }) == "invalid");
