@@ -9,7 +9,7 @@
 //    that has been full lately, or by a socket in a lively conversation;
 //  - no SIGPIPE;
 //  - the two directions end separately: what a peer sent before it closed can be read after a write gave ENDED.
-// Lives on the loop of its event port. Owns the descriptor; destroying the pipe closes it.
+// Lives on the loop of its event port. Owns the descriptor; destroying the pipe is close(), and frees the descriptor.
 
 #include <kj/async-unix.h>
 #include <kj/io.h>
@@ -51,6 +51,7 @@ class FdPipe final : public BytePipe {
   // Makes the descriptor non-blocking. No other FdObserver may watch it. A pipe that is watched for room takes one
   // descriptor more.
   FdPipe(kj::UnixEventPort& port, DescriptorKind kind, kj::AutoCloseFd fd);
+  ~FdPipe() noexcept(false) { close(); }
   KJ_DISALLOW_COPY(FdPipe);
 
   PipeResult read(kj::ArrayPtr<kj::byte> buffer) override;

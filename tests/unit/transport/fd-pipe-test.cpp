@@ -314,6 +314,17 @@ TEST_CASE("close() shows at the peer at once, even when someone holds a duplicat
   pipe->close();
 }
 
+TEST_CASE("destroying a pipe shows at the peer at once, even when someone holds a duplicate") {
+  Pair pair;
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  pair.peer = kj::AutoCloseFd(fds[1]);
+  kj::AutoCloseFd duplicate(dup(fds[0]));
+  pair.pipe = newSocketPipe(pair.io.unixEventPort, kj::AutoCloseFd(fds[0]));
+  pair.pipe = nullptr;
+  CHECK(pair.peerReads() == "");
+}
+
 TEST_CASE("destroying a pipe resolves the wait on it and frees the descriptor") {
   Pair pair;
   kj::byte buffer[8];
