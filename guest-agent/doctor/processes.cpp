@@ -80,15 +80,19 @@ kj::Maybe<pid_t> agentProcessOf(pid_t parent) {
   return found;
 }
 
-// AppArmor says "unconfined", or "NAME (MODE)"; SELinux a context, "USER:ROLE:TYPE:LEVEL".
 kj::Maybe<kj::String> confinementOf(pid_t pid) {
-  constexpr auto ENFORCED = " (enforce)"_kj;
   auto label = readSmallLine(kj::str("/proc/", pid, "/attr/current"));
+  return confinementBy(label.cStr(), readSmallLine("/sys/fs/selinux/enforce") == "1");  // SELinux's ends with a NUL
+}
+
+// AppArmor says "unconfined", or "NAME (MODE)"; SELinux a context, "USER:ROLE:TYPE:LEVEL", which every process has: how
+// much its type may is the policy's.
+kj::Maybe<kj::String> confinementBy(kj::StringPtr label, bool selinuxEnforces) {
+  constexpr auto ENFORCED = " (enforce)"_kj;
   if (label.endsWith(ENFORCED)) {
-    return kj::str("AppArmor's profile ", label.slice(0, label.size() - ENFORCED.size()));
+    return kj::str("AppArmor's profile ", label.slice(0, label.size() - ENFORCED.size()), " confines it");
   }
-  bool isContext = readSmallLine("/sys/fs/selinux/enforce") == "1" && label.findFirst(':') != nullptr;
-  if (isContext) return kj::str("SELinux's context ", label.cStr());  // it ends with a NUL
+  if (selinuxEnforces && label.findFirst(':') != nullptr) return kj::str("it runs in SELinux's context ", label);
   return nullptr;
 }
 

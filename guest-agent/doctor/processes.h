@@ -11,9 +11,11 @@ namespace postern::guest {
 kj::Maybe<pid_t> whoHasOpen(kj::StringPtr path);
 // The child of `parent` that holds the link; null: there is none.
 kj::Maybe<pid_t> agentProcessOf(pid_t parent);
-// Who decides what it may beside its user, and by what: "AppArmor's profile postern-agent"; null: nobody does, or only
-// writes down what he would refuse.
+// Who decides what it may beside its user, and by what: "AppArmor's profile postern-agent confines it"; null: nobody
+// does, or only writes down what he would refuse.
 kj::Maybe<kj::String> confinementOf(pid_t pid);
+// The same, of what /proc/PID/attr/current says.
+kj::Maybe<kj::String> confinementBy(kj::StringPtr label, bool selinuxEnforces);
 // As `ps` calls it; empty: it has ended.
 kj::String processName(pid_t pid);
 

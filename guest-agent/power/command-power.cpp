@@ -3,6 +3,7 @@
 
 #include "guest-agent/bounded-text.h"
 #include "guest-agent/info/probe.h"
+#include "guest-agent/log/log.h"
 #include "guest-agent/power/inhibitors.h"
 #include "guest-agent/power/power-way.h"
 
@@ -80,6 +81,7 @@ class SystemdPower final : public PowerWay {
           KJ_IF_MAYBE (exited, end.tryGet<ChildExited>()) {
             if (exited->status == 0) return parseInhibitors(exited->output, action);
           }
+          logWarning("inhibitors-unknown", "logind does not say who holds this off; going on as if nobody did");
           return kj::Array<kj::String>();
         });
   }

@@ -21,7 +21,8 @@ class PowerWay {
  public:
   virtual ~PowerWay() noexcept(false) {}
 
-  // Who holds off the action with an inhibitor lock; empty where there is no such thing, or its keeper does not answer.
+  // Who holds off the action with an inhibitor lock; empty where there is no such thing, or its keeper does not answer
+  // (which is logged).
   virtual kj::Promise<kj::Array<kj::String>> inhibitors(PowerAction action, Children& children) = 0;
   // Null: it was started and will go on whatever becomes of this process. Otherwise a line for a person, and nothing
   // was done.

@@ -1,4 +1,11 @@
-// The administrator's own command, with real programs. The other two ways end the machine that they run on.
+// The administrator's own command, with real programs, and what systemd's way learns of locks. To start either of the
+// other two ways would end the machine that they run on.
+
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <sstream>
+#include <string>
 
 #include "guest-agent/power/power-way.h"
 #include "tests/unit/guest-agent/broker-fixture.h"
@@ -51,6 +58,37 @@ TEST_CASE("a command that is at work goes on when whoever waited for it, and all
 TEST_CASE("a command without an absolute path is our own bug, and is not searched for") {
   CHECK_THROWS(newCommandPower(kj::arr(kj::str("poweroff"))));
   CHECK_THROWS(newCommandPower(nullptr));
+}
+
+// The lines that are logged while it lives.
+class Lines {
+ public:
+  Lines() {
+    spdlog::set_default_logger(
+        std::make_shared<spdlog::logger>("lines", std::make_shared<spdlog::sinks::ostream_sink_st>(lines)));
+  }
+  ~Lines() { spdlog::set_default_logger(kj::mv(earlier)); }
+  KJ_DISALLOW_COPY(Lines);
+  std::string text() const { return lines.str(); }
+
+ private:
+  std::ostringstream lines;
+  std::shared_ptr<spdlog::logger> earlier = spdlog::default_logger();
+};
+
+TEST_CASE("of inhibitors that nobody answers for, the log says that they are not known") {
+  CommandLab lab;
+  Lines lines;
+  auto locksBy = [&](kj::StringPtr probe) {
+    auto answer = newSystemdPower(shell(probe), nullptr)->inhibitors(PowerAction::SHUTDOWN, *lab.children);
+    return lab.port.getTimer().timeoutAfter(20 * kj::SECONDS, kj::mv(answer)).wait(lab.scope);
+  };
+  auto locks = locksBy("printf 'shutdown\\tbackup\\thalf done\\n'");
+  REQUIRE(locks.size() == 1);
+  CHECK((locks[0] == "backup (half done)"));
+  CHECK(lines.text().empty());
+  CHECK(locksBy("exit 1").size() == 0);
+  CHECK(lines.text().find("inhibitors-unknown") != std::string::npos);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <capnp/message.h>
 #include <kj/vector.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -165,6 +166,18 @@ TEST_CASE("auto: the serial port's device, else vsock, else none; looked for eac
   KJ_SYSCALL(unlink(port.cStr()));
   KJ_SYSCALL(mkdir(port.cStr(), 0700));  // no device
   CHECK(KJ_REQUIRE_NONNULL(autoEndpoint(port, vsock)).is<VsockEndpoint>());
+}
+
+// As SELinux does, to root as well.
+TEST_CASE("auto: a port that this process may not look at is there") {
+  postern::test::TemporaryFolder folder;
+  auto hidden = folder.path("hidden");
+  KJ_SYSCALL(mkdir(hidden.cStr(), 0));
+  auto port = kj::str(hidden, "/port");
+  auto earlier = setfsuid(65534);
+  auto found = autoEndpoint(port, folder.path("vsock"));
+  setfsuid(uid_t(earlier));
+  CHECK(KJ_REQUIRE_NONNULL(found).is<SerialEndpoint>());
 }
 
 }  // namespace
