@@ -145,6 +145,39 @@ TEST_CASE("a directory is not written to standard output") {
       });
 }
 
+TEST_CASE("a file that is not there, or that standard output does not take, fails for both ends") {
+  struct {
+    size_t bytes;
+    kj::StringPtr name;
+    ProblemKind kind;
+  } cases[] = {{10, "name", ProblemKind::NO_SPACE},
+               {INLINE_BYTES + 1, "name", ProblemKind::NO_SPACE},
+               {10, "missing", ProblemKind::NO_SUCH_FILE}};
+  for (auto& each : cases) {
+    CAPTURE(each.bytes);
+    TempDir dir;
+    writeFile(dir.file("name"), text(bytesOf(each.bytes)));
+    Listeners sending, making;
+    relayed(
+        [&](kj::AutoCloseFd mover) {
+          kj::Vector<SourceTop> tops;
+          tops.add(SourceTop{folderAt(dir.path()), kj::str(each.name), kj::str(each.name), kj::str(each.name), nullptr,
+                             false});
+          CHECK(runSourceOpener(kj::mv(mover), kj::mv(tops), {}, sending).get<Summary>().failures == 1);
+        },
+        [&](kj::AutoCloseFd mover) {
+          kj::AutoCloseFd full(open("/dev/full", O_WRONLY | O_CLOEXEC));
+          auto end = runDestinationStream(kj::mv(mover), kj::mv(full), making);
+          CHECK(end.get<Summary>().failures == 1);
+          CHECK(end.get<Summary>().files == 0);
+        });
+    REQUIRE(making.failures.size() == 1);
+    CHECK(making.failures[0].kind == each.kind);
+    REQUIRE(sending.failures.size() == 1);
+    CHECK(sending.failures[0].kind == each.kind);
+  }
+}
+
 TEST_CASE("entries are listed down to the depth that was asked for, without their content") {
   TempDir dir;
   KJ_SYSCALL(mkdir(dir.file("tree").cStr(), 0755));
