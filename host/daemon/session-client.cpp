@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/patience.h"
 #include "host/daemon/session-observer.h"
 #include "host/daemon/session-start.h"
 #include "host/log/log.h"
@@ -131,8 +132,9 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
   request.setObserver(kj::heap<Observer>(kj::addRef(*self)));
   request.setReports(newDescriptor(kj::mv(pair.second)));
   request.setRollback(handler.rollback());
-  return timer.timeoutAfter(ATTACH_DEADLINE, request.send())
-      .then([this, &reference, client](auto answer) mutable -> kj::Promise<void> {
+  using Answer = capnp::Response<schema::SessionControl::AttachResults>;
+  return answeredWithin<Answer>(timer, ATTACH_DEADLINE, request.send())
+      .then([this, &reference, client](Answer answer) mutable -> kj::Promise<void> {
         KJ_REQUIRE(answer.getVm() == capnp::Data::Reader(kj::arrayPtr(vm.bytes.data(), vm.bytes.size())),
                    "the process behind the VM's socket is another VM's");
         // What it says of itself counts only where no record of ours does.
@@ -188,13 +190,10 @@ kj::Promise<void> SessionClient::receiveReports() {
 kj::Promise<void> SessionClient::untilHung() {
   auto due = lastHeard + SILENCE;
   if (timer.now() < due) return timer.atTime(due).then([this]() { return untilHung(); });
-  // In two halves: when posternd stood still itself, it sees in the second what was answered meanwhile.
-  auto late = timer.afterDelay(ALIVE_DEADLINE / 2)
-                  .then([this]() { return timer.afterDelay(ALIVE_DEADLINE / 2); })
-                  .then([this]() -> kj::Promise<void> {
-                    retiring = false;
-                    return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
-                  });
+  auto late = patience(timer, ALIVE_DEADLINE).then([this]() -> kj::Promise<void> {
+    retiring = false;
+    return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
+  });
   return KJ_ASSERT_NONNULL(control).aliveRequest().send().ignoreResult().exclusiveJoin(kj::mv(late)).then([this]() {
     lastHeard = timer.now();
     return untilHung();

@@ -260,6 +260,22 @@ class CutTest(unittest.TestCase):
             if name != "web1 to db1":
                 live[name].use()
 
+    def test_a_posternd_that_stood_still_holds_it_against_nobody(self):
+        posternd, session = self.lab.posternd.pid, self.lab.session_pid("web1")
+
+        def stands_still(stopped, goes_on, seconds=0.3):
+            self.lab.kill_pid(stopped, signal.SIGSTOP)
+            self.lab.kill_pid(goes_on, signal.SIGCONT)
+            time.sleep(seconds)
+
+        self.lab.kill_pid(posternd, signal.SIGSTOP)
+        near = connect_to(self.doors["web1 to host"][0])
+        time.sleep(0.3)
+        stands_still(session, posternd)  # which asks it whether its limits let the channel in
+        stands_still(posternd, session, 2.5)  # which says so
+        self.lab.kill_pid(posternd, signal.SIGCONT)
+        Live("web1 to host", near, self.services["backup"].accept(5)).close()
+
     def killed(self, pid, of, fresh):
         live = self.open_all()
         self.lab.kill_pid(pid)

@@ -39,6 +39,16 @@ class LabEntrance final : public schema::SessionObserver::Entrance::Server {
 
   kj::Promise<void> enter(EnterContext context) override {
     ++vm.entrances;
+    auto ready = kj::mv(vm.beforeEntering).orDefault(kj::READY_NOW);
+    vm.beforeEntering = nullptr;
+    return ready.then([this, context]() mutable { return answer(context); });
+  }
+
+ private:
+  LabVm& vm;
+  kj::Own<LabEntered> entered;
+
+  kj::Promise<void> answer(EnterContext context) {
     auto flow = context.getParams().getFlow();
     entered->flow->setRoot(flow);
     context.getResults().setEntered(vm.letsIn);
@@ -49,10 +59,6 @@ class LabEntrance final : public schema::SessionObserver::Entrance::Server {
       copied.getMirror().disownSocket();
     });
   }
-
- private:
-  LabVm& vm;
-  kj::Own<LabEntered> entered;
 };
 
 }  // namespace

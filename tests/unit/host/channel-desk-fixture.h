@@ -28,8 +28,9 @@ class LabVm final : public ChannelVm {
   kj::Vector<uint64_t> cuts;
   kj::Vector<kj::String> restarts;
   bool answersCuts = true;
-  bool letsIn = true;      // its limits do
-  unsigned entrances = 0;  // that were asked for
+  bool letsIn = true;                           // its limits do
+  unsigned entrances = 0;                       // that were asked for
+  kj::Maybe<kj::Promise<void>> beforeEntering;  // they wait for this
 
   // The last that came by serve().
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> served;

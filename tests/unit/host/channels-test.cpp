@@ -243,6 +243,18 @@ TEST_CASE("what the other VM's session answers is a refusal, whatever it is") {
   CHECK(lab.web.counters.forBoard().refused == 6);
 }
 
+TEST_CASE("a session process that answered while posternd stood still is not late") {
+  PairLab lab;
+  auto gate = kj::newPromiseAndFulfiller<void>();
+  lab.web.beforeEntering = kj::mv(gate.promise);
+  auto asked = lab.asking(lab.web, 1, "host", "cache");
+  CHECK_FALSE(asked.poll(lab.io.waitScope));
+  usleep(unsigned((ENTRANCE_DEADLINE + 200 * kj::MILLISECONDS) / kj::MICROSECONDS));
+  REQUIRE_FALSE(asked.poll(lab.io.waitScope));  // which hears of the time before it hears of the answer
+  gate.fulfiller->fulfill();
+  CHECK(asked.wait(lab.io.waitScope).isAllowed());
+}
+
 // T110
 TEST_CASE("a question for which posternd has no descriptor is refused, counted and written down, like any other") {
   PairLab lab;
@@ -778,6 +790,19 @@ TEST_CASE("a session that does not end what it was asked to end is ended itself"
   CHECK(says(lab.web.restarts[0], "0000000000000005"));
   CHECK(lab.channels->living().size() == 0);
   CHECK(lab.db.restarts.size() == 0);
+}
+
+TEST_CASE("a session that ended a channel while posternd stood still has done what it was asked") {
+  CallerLab lab;
+  lab.channels->opened(lab.web, 5, lab.grant, "ssh");
+  lab.channels->cutByHand("user:root", 5);
+  lab.io.waitScope.poll();
+  usleep(unsigned((CLOSING_PATIENCE + 200 * kj::MILLISECONDS) / kj::MICROSECONDS));
+  lab.io.waitScope.poll();  // which hears of the time before it hears of the end
+  lab.close(lab.web, 5, "cut", 3, 4);
+  lab.io.waitScope.poll();
+  CHECK(lab.web.restarts.size() == 0);
+  CHECK(says(lab.auditText(), R"("why":"closed by hand","bytes-there":3)"));
 }
 
 TEST_CASE("what a session refused a program of the host is written down, damped, with the grant's rule") {
