@@ -17,6 +17,9 @@ namespace postern::host {
 namespace {
 
 constexpr size_t MAX_VERSION_BYTES = 32;
+// Lines about one reason for which no process can be started.
+constexpr unsigned START_FAILURES_BURST = 1;
+constexpr unsigned START_FAILURES_PER_MINUTE = 1;
 
 }  // namespace
 
@@ -29,6 +32,7 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       socketPath(socketPathOf({environment.sessionFolder, this->vmName, vm})),
       told(timer, TOLD_PER_SECOND, TOLD_BURST),
       channelsTold(timer, CHANNEL_TOLD_PER_SECOND, CHANNEL_TOLD_BURST),
+      startFailures(timer, START_FAILURES_BURST, START_FAILURES_PER_MINUTE),
       self(kj::refcounted<Self>()),
       nextReports(timer.now()),
       lastHeard(timer.now()),
@@ -101,20 +105,20 @@ kj::Promise<kj::Maybe<kj::AutoCloseFd>> SessionClient::connect() {
 }
 
 bool SessionClient::spawn() {
-  kj::AutoCloseFd state;
-  KJ_IF_MAYBE (fd, handler.openState()) {
-    state = kj::mv(*fd);
-  } else {
-    return false;
-  }
-  auto started = startSession(environment.program, place(), kj::mv(state));
-  KJ_IF_MAYBE (problem, started.tryGet<kj::String>()) {
-    logEvent(LogLevel::ERROR, "session-start-failed", *problem, vmName);
-    return false;
-  }
+  auto opened = handler.openState();
+  KJ_IF_MAYBE (problem, opened.tryGet<kj::String>()) return startFailed(*problem);
+  auto started = startSession(environment.program, place(), kj::mv(opened.get<kj::AutoCloseFd>()));
+  KJ_IF_MAYBE (problem, started.tryGet<kj::String>()) return startFailed(*problem);
   process = kj::heap<ProcessWatch>(environment.port, started.get<pid_t>());
   outdated = false;
   return true;
+}
+
+bool SessionClient::startFailed(kj::StringPtr why) {
+  KJ_IF_MAYBE (leftOut, startFailures.take(why)) {
+    logEvent(LogLevel::ERROR, "session-start-failed", kj::str(why, untold(*leftOut)), vmName);
+  }
+  return false;
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {

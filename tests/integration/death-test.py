@@ -296,6 +296,8 @@ class DeathTest(unittest.TestCase):
         self.assertEqual(result.status, 4, repr(result))
         self.assertIn("session process", result.err)
         self.lab.posternd.wait_for("session-start-failed")
+        time.sleep(5)  # in which it is tried five times
+        self.assertEqual(self.lab.posternd.said().count("session-start-failed"), 1, self.lab.posternd.said())
         os.symlink(os.path.join(os.path.dirname(PROGRAMS.posternd), "postern-session"), program)
         labs.wait_until(lambda: self.lab.vm("web1")["sessionPid"], "a session process", HEALS_WITHIN)
 
