@@ -7,10 +7,13 @@
 #include "host/daemon/patience.h"
 #include "host/daemon/policy-limits.h"
 #include "host/local-rpc/local-rpc.h"
+#include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
+
+constexpr size_t MAX_SAID_BYTES = 200;
 
 using Outcome = schema::ServeOutcome;
 
@@ -39,6 +42,13 @@ kj::Maybe<kj::StringPtr> whyNot(Outcome outcome) {
       break;
   }
   return "not-reached"_kj;
+}
+
+// Of a session process. What it says is for the administrator.
+HostServices::Refused whyNot(const kj::Exception& untrusted) {
+  if (untrusted.getType() == kj::Exception::Type::DISCONNECTED) return {"session-ended"_kj, kj::String()};
+  bool isTooMany = untrusted.getType() == kj::Exception::Type::OVERLOADED;
+  return {isTooMany ? "too-many"_kj : "session-failed"_kj, printable(untrusted.getDescription(), MAX_SAID_BYTES)};
 }
 
 kj::AutoCloseFd copyOf(int fd) {
@@ -207,8 +217,8 @@ kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::answerOf(kj::
   auto late = patience(environment.port.getTimer(), deadline).then([]() -> kj::Maybe<NotReached> {
     return NotReached{"timed-out"_kj, kj::String()};
   });
-  auto ended = [](kj::Exception&&) -> kj::Maybe<NotReached> { return NotReached{"session-ended"_kj, kj::String()}; };
-  return session.catch_(kj::mv(ended)).exclusiveJoin(kj::mv(late));
+  return session.catch_([](kj::Exception&& e) -> kj::Maybe<NotReached> { return whyNot(e); })
+      .exclusiveJoin(kj::mv(late));
 }
 
 kj::Maybe<kj::Own<GuestQuestions::Prospect>> GuestQuestions::failed(const Prospect& prospect, kj::StringPtr reason,

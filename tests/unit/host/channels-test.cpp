@@ -243,6 +243,31 @@ TEST_CASE("what the other VM's session answers is a refusal, whatever it is") {
   CHECK(lab.web.counters.forBoard().refused == 6);
 }
 
+// T110
+TEST_CASE("how a session process failed a question is written down, and what it says of it told, printable") {
+  using Type = kj::Exception::Type;
+  struct {
+    Type type;
+    const char* reason;
+    bool isTold;
+  } cases[] = {{Type::DISCONNECTED, "session-ended", false},
+               {Type::OVERLOADED, "too-many", true},
+               {Type::FAILED, "session-failed", true},
+               {Type::UNIMPLEMENTED, "session-failed", true}};
+  for (auto& one : cases) {
+    for (bool isOwn : {true, false}) {
+      PairLab lab;
+      auto& waits = isOwn ? lab.web.beforeEntering : lab.db.before;
+      waits = kj::Promise<void>(kj::Exception(one.type, __FILE__, __LINE__, kj::str("its \033 words")));
+      CHECK_FALSE(lab.ask(lab.web, 1, "db1", "postgres").isAllowed());
+      CHECK(says(lab.auditText(), kj::str("\"reason\":\"", one.reason, '"')));
+      auto told = kj::str("failed: ", one.reason, one.isTold ? " (its ? words)" : "");
+      lab.records.eventLog().forEachAfter(0, [&](const Event& event) { CHECK(event.text.endsWith(told)); });
+      CHECK(lab.eventsOf("channel-failed") == 1);
+    }
+  }
+}
+
 TEST_CASE("a session process that answered while posternd stood still is not late") {
   PairLab lab;
   auto gate = kj::newPromiseAndFulfiller<void>();
