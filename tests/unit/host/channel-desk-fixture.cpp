@@ -171,6 +171,28 @@ unsigned ChannelDeskLab::eventsOf(kj::StringPtr kind) {
   return count;
 }
 
+ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+  ChannelClaim claim;
+  claim.id = id;
+  claim.way = ChannelClaim::Way::ASKED;
+  claim.to = kj::str(to);
+  claim.service = kj::str(service);
+  claim.rule = kj::str("pg");
+  claim.openFor = 10 * kj::SECONDS;
+  return claim;
+}
+ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service) {
+  auto claim = claimed(id, "", service);
+  claim.way = ChannelClaim::Way::FROM_VM;
+  claim.from = kj::str(from);
+  return claim;
+}
+void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim) {
+  ChannelClaims claims;
+  claims.good.add(kj::mv(claim));
+  lab.channels->adopt(vm, kj::mv(claims));
+}
+
 bool says(kj::StringPtr text, kj::StringPtr part) {
   bool found = strstr(text.cStr(), part.cStr()) != nullptr;
   if (!found) MESSAGE(std::string(text.cStr()));
