@@ -13,6 +13,7 @@ constexpr ExitStatus BY_WEIGHT[] = {ExitStatus::INTERRUPTED, ExitStatus::DENIED,
 ExitStatus exitStatusOf(client::FailureKind kind) {
   switch (kind) {
     case client::FailureKind::FAILED:
+    case client::FailureKind::LAPSED:
       return ExitStatus::FAILED;
     case client::FailureKind::INVALID:
       return ExitStatus::USAGE;

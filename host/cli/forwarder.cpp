@@ -30,6 +30,11 @@ kj::AutoCloseFd copyOf(int fd) {
   return kj::AutoCloseFd(copy);
 }
 
+bool hasLapsed(const client::Outcome<client::OpenChannel>& outcome) {
+  KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return failed->kind == FailureKind::LAPSED;
+  return false;
+}
+
 // Small pieces do not wait for the acknowledgement of others.
 void sendAtOnce(int tcp) {
   int on = 1;
@@ -84,26 +89,39 @@ kj::Promise<void> Forwarder::serve(kj::AutoCloseFd socket) {
   });
 }
 
-// A session process that goes before it has answered is not followed by another try: the service may have been reached,
-// and some of the bytes be gone.
+// A grant that has lapsed is followed by another one, once: nothing of the connection's has passed. A session process
+// that goes before it has answered is not: the service may have been reached, and some of the bytes be gone.
 kj::Promise<Forwarder::Outcome> Forwarder::connect(int socket) {
+  return connectOnce(socket).then([this, socket](Outcome outcome) -> kj::Promise<Outcome> {
+    if (hasLapsed(outcome)) return connectOnce(socket);
+    return kj::mv(outcome);
+  });
+}
+
+kj::Promise<Forwarder::Outcome> Forwarder::connectOnce(int socket) {
   return opened().then([this, socket](client::Outcome<VmClient*> outcome) -> kj::Promise<Outcome> {
     KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return Outcome(kj::mv(*failed));
+    auto& used = *outcome.get<VmClient*>();
     auto limit = invocation.timeout();
     auto silence = invocation.world.timer().afterDelay(limit).then([limit]() -> Outcome {
       return client::failure(FailureKind::TIMED_OUT, kj::str("no connection within ", describeDuration(limit)));
     });
-    return client::connectService(*outcome.get<VmClient*>(), arguments.service, copyOf(socket))
+    return client::connectService(used, arguments.service, copyOf(socket))
         .exclusiveJoin(kj::mv(silence))
-        .catch_([this](kj::Exception&& exception) {
-          return Outcome(client::failureOf(exception, kj::str("the session of ", arguments.vm)));
-        });
+        .then(
+            [this, &used](Outcome outcome) {
+              if (hasLapsed(outcome)) leave(used);
+              return outcome;
+            },
+            [this](kj::Exception&& exception) {
+              return Outcome(client::failureOf(exception, kj::str("the session of ", arguments.vm)));
+            });
   });
 }
 
 kj::Promise<client::Outcome<VmClient*>> Forwarder::opened() {
   using Result = client::Outcome<VmClient*>;
-  KJ_IF_MAYBE (client, vm) return Result(client->get());
+  KJ_IF_MAYBE (client, vm) return Result(client);
   KJ_IF_MAYBE (other, opening) return other->addBranch().then([this]() { return opened(); });
   auto done = kj::newPromiseAndFulfiller<void>();
   opening = done.promise.fork();
@@ -113,7 +131,7 @@ kj::Promise<client::Outcome<VmClient*>> Forwarder::opened() {
         KJ_DEFER(done->fulfill());
         KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return kj::mv(*failed);
         use(kj::mv(outcome.get<kj::Own<VmClient>>()));
-        return KJ_ASSERT_NONNULL(vm).get();
+        return &KJ_ASSERT_NONNULL(vm);
       });
 }
 
@@ -134,17 +152,21 @@ kj::Promise<client::Outcome<kj::Own<VmClient>>> Forwarder::open() {
       .catch_([](kj::Exception&& exception) { return Result(client::failureOf(exception, "posternd")); });
 }
 
+// It stays as long as its session does, whether it is left or not: the channels that it has opened end with it.
 void Forwarder::use(kj::Own<VmClient> client) {
-  auto* used = client.get();
-  vm = kj::mv(client);
-  tasks.add(used->whenGone().then([this, used]() {
+  auto& used = *client;
+  vm = used;
+  auto gone = used.whenGone().then([this, &used]() {
     // Not within its own callback.
-    return kj::evalLater([this, used]() {
-      KJ_IF_MAYBE (current, vm) {
-        if (current->get() == used) vm = nullptr;
-      }
-    });
-  }));
+    return kj::evalLater([this, &used]() { leave(used); });
+  });
+  tasks.add(gone.attach(kj::mv(client)));
+}
+
+void Forwarder::leave(VmClient& used) {
+  KJ_IF_MAYBE (current, vm) {
+    if (current == &used) vm = nullptr;
+  }
 }
 
 void Forwarder::tell(Failure failure) {

@@ -1,7 +1,8 @@
 #pragma once
 // Forwarder: hands connections that come to a local address to a service of a VM, each as a channel of its own: the
 // accepted socket itself goes to the VM's session process, so that no byte passes here. What becomes of one is no
-// other's business; posternd and the session process may come and go.
+// other's business. The session process may come and go, and so may posternd: each connection is granted by the one
+// that runs.
 
 #include <kj/async-unix.h>
 
@@ -29,17 +30,20 @@ class Forwarder final : private kj::TaskSet::ErrorHandler {
   const kj::AutoCloseFd listener;
   const bool isTcp;
   kj::UnixEventPort::FdObserver observer;
-  // All channels end with it. When somebody comes and there is none, a new one is asked for, by one of them at a time.
-  kj::Maybe<kj::Own<client::VmClient>> vm;
+  // For new channels; its task owns it. When somebody comes and there is none, one is asked for, by one of them at a
+  // time.
+  kj::Maybe<client::VmClient&> vm;
   kj::Maybe<kj::ForkedPromise<void>> opening;
   kj::TaskSet tasks;
 
   kj::Promise<void> acceptNext();
   kj::Promise<void> serve(kj::AutoCloseFd socket);
   kj::Promise<Outcome> connect(int socket);
+  kj::Promise<Outcome> connectOnce(int socket);
   kj::Promise<client::Outcome<client::VmClient*>> opened();
   kj::Promise<client::Outcome<kj::Own<client::VmClient>>> open();
   void use(kj::Own<client::VmClient> client);
+  void leave(client::VmClient& used);
   void tell(client::Failure failure);
   void taskFailed(kj::Exception&& exception) override;
 };

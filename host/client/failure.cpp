@@ -25,6 +25,8 @@ FailureKind kindOf(HostKind kind) {
       return FailureKind::TIMED_OUT;
     case HostKind::REFUSED:
       return FailureKind::REFUSED;
+    case HostKind::LAPSED:
+      return FailureKind::LAPSED;
   }
   return FailureKind::FAILED;  // of a newer posternd
 }
@@ -82,6 +84,8 @@ kj::StringPtr kindName(FailureKind kind) {
       return "timed-out"_kj;
     case FailureKind::REFUSED:
       return "refused"_kj;
+    case FailureKind::LAPSED:
+      return "lapsed"_kj;
     case FailureKind::INTERRUPTED:
       return "interrupted"_kj;
   }

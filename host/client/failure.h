@@ -21,6 +21,7 @@ enum class FailureKind : uint8_t {
   NOT_CONNECTED,  // the VM
   TIMED_OUT,
   REFUSED,      // the other end refused, or cannot do it
+  LAPSED,       // the posternd that granted it has gone; openVm() asks the one that runs
   INTERRUPTED,  // by the user of this program
 };
 kj::StringPtr kindName(FailureKind kind);  // "not-connected"

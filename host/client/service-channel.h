@@ -22,6 +22,7 @@ struct OpenChannel {
 
 // `stream` becomes the session's; whoever is connected with it talks with the service. Returns when the service's
 // target has been reached. A target that was not reached is REFUSED, as is a service that the guest does not export.
+// LAPSED: nothing has passed, and a new openVm() gets a grant of the posternd that runs.
 kj::Promise<Outcome<OpenChannel>> connectService(VmClient& vm, kj::StringPtr service, kj::AutoCloseFd stream);
 
 }  // namespace postern::client

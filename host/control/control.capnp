@@ -35,6 +35,8 @@ struct Failure {
     # 5
     refused @5;
     # 6: the other end refused, or cannot do it.
+    lapsed @6;
+    # 1: the posternd that granted it has gone. open() asks the one that runs.
   }
   enum Lock {
     host @0;
@@ -292,7 +294,8 @@ interface VmCalls {
   # One connection to a service of the VM. `stream` is a stream socket whose other end is the caller's. Returns when the
   # service's target was reached, with the channel's id; from then on bytes flow until both directions have ended, each by
   # itself, or one side resets. The channel ends with this capability. `observer`, which may be null, is told how it ended: a
-  # Unix socket looks the same at a reset as at an orderly end. Needs service.NAME.
+  # Unix socket looks the same at a reset as at an orderly end. Fails with `lapsed` when the posternd that gave this capability
+  # has gone: the guest is not asked, or what it has just reached is let go; nothing has passed `stream`. Needs service.NAME.
 
   services @7 () -> (services :List(Text), failure :Failure);
   # What the guest exports and its policy grants to this caller. For any grant with a service.* call; which of them the

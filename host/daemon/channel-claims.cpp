@@ -1,5 +1,6 @@
 #include "host/daemon/channel-claims.h"
 
+#include "host/metrics/bounded-number.h"
 #include "protocol/policy/names.h"
 #include "transport/printable.h"
 
@@ -7,8 +8,6 @@ namespace postern::host {
 
 namespace {
 
-// What a line of the audit can hold as a number.
-constexpr uint64_t MAX_NUMBER = uint64_t(1) << 62;
 constexpr uint64_t MAX_MICROSECONDS = uint64_t(1) << 50;
 constexpr uint64_t MAX_MILLISECONDS = uint64_t(1) << 40;
 constexpr size_t MAX_WHY_BYTES = 100;
@@ -16,10 +15,6 @@ constexpr size_t MAX_MIRROR_BYTES = 256;  // a socket's path and a word
 constexpr unsigned MAX_CALLER_GROUPS = 64;
 
 constexpr kj::StringPtr WHYS[] = {"finished"_kj, "reset"_kj, "cut"_kj, "link-ended"_kj};
-
-uint64_t bounded(uint64_t untrusted) {
-  return kj::min(untrusted, MAX_NUMBER);
-}
 
 // The name of a target: "host" is empty, null is no name.
 kj::Maybe<kj::String> targetFrom(kj::StringPtr untrusted) {
@@ -76,10 +71,6 @@ kj::Maybe<ChannelClaim> claimFrom(schema::LiveChannel::Reader untrusted) {
 }
 
 }  // namespace
-
-uint64_t boundedSum(uint64_t a, uint64_t b) {
-  return bounded(a + b);
-}
 
 ChannelTraffic ChannelTraffic::operator+(const ChannelTraffic& other) const {
   return {boundedSum(bytesThere, other.bytesThere), boundedSum(bytesBack, other.bytesBack),

@@ -16,9 +16,6 @@ namespace postern::host {
 constexpr unsigned MAX_CHANNELS_PER_VM = 4096;
 constexpr unsigned MAX_CLAIMED_RULES = 256;
 
-// Of two numbers that are bounded as claims are, and so bounded itself: it does not wrap.
-uint64_t boundedSum(uint64_t a, uint64_t b);
-
 // control.capnp's Traffic.
 struct ChannelTraffic {
   uint64_t bytesThere = 0;

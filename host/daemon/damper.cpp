@@ -32,4 +32,8 @@ void Damper::forgetIdle(kj::TimePoint full) {
   accounts.eraseAll([full](auto&, Account& account) { return account.nextFree <= full && account.leftOut == 0; });
 }
 
+kj::String untold(uint64_t leftOut) {
+  return leftOut == 0 ? kj::String() : kj::str("; ", leftOut, " times before that were not told");
+}
+
 }  // namespace postern::host

@@ -31,4 +31,7 @@ class Damper {
   void forgetIdle(kj::TimePoint full);
 };
 
+// What a line says of those that were left out before it; empty if there were none.
+kj::String untold(uint64_t leftOut);
+
 }  // namespace postern::host

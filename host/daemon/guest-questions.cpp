@@ -4,12 +4,16 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/patience.h"
 #include "host/daemon/policy-limits.h"
 #include "host/local-rpc/local-rpc.h"
+#include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
+
+constexpr size_t MAX_SAID_BYTES = 200;
 
 using Outcome = schema::ServeOutcome;
 
@@ -38,6 +42,13 @@ kj::Maybe<kj::StringPtr> whyNot(Outcome outcome) {
       break;
   }
   return "not-reached"_kj;
+}
+
+// Of a session process. What it says is for the administrator.
+HostServices::Refused whyNot(const kj::Exception& untrusted) {
+  if (untrusted.getType() == kj::Exception::Type::DISCONNECTED) return {"session-ended"_kj, kj::String()};
+  bool isTooMany = untrusted.getType() == kj::Exception::Type::OVERLOADED;
+  return {isTooMany ? "too-many"_kj : "session-failed"_kj, printable(untrusted.getDescription(), MAX_SAID_BYTES)};
 }
 
 kj::AutoCloseFd copyOf(int fd) {
@@ -80,11 +91,12 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(Ch
   auto prospect = kj::heap<Prospect>(kj::heap<Slot>(*count), name, kj::mv(question), kj::mv(terms));
   auto entering = enter(*prospect);
   return entering.then([this, prospect = kj::mv(prospect)](
-                           kj::Maybe<kj::StringPtr> why) mutable -> kj::Promise<kj::Maybe<kj::Own<Prospect>>> {
-    KJ_IF_MAYBE (reason, why) {
+                           kj::Maybe<NotReached> why) mutable -> kj::Promise<kj::Maybe<kj::Own<Prospect>>> {
+    KJ_IF_MAYBE (refused, why) {
       // The session counts it for its port.
       auto& asked = *prospect;
-      environment.records.refused(asked.vm, denialOf(asked.question, asked.terms.rule, "failed"_kj, *reason));
+      environment.records.refused(asked.vm, denialOf(asked.question, asked.terms.rule, "failed"_kj, refused->reason), 1,
+                                  refused->text);
       return kj::Maybe<kj::Own<Prospect>>();
     }
     return reach(kj::mv(prospect));
@@ -92,7 +104,7 @@ kj::Promise<kj::Maybe<kj::Own<GuestQuestions::Prospect>>> GuestQuestions::ask(Ch
 }
 
 // T104
-kj::Promise<kj::Maybe<kj::StringPtr>> GuestQuestions::enter(Prospect& prospect) {
+kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::enter(Prospect& prospect) {
   auto request = prospect.question.entrance.enterRequest();
   auto flow = request.initFlow();
   auto& terms = prospect.terms;
@@ -103,14 +115,11 @@ kj::Promise<kj::Maybe<kj::StringPtr>> GuestQuestions::enter(Prospect& prospect) 
   auto who = kj::str("vm:", prospect.vm);
   environment.mirrors.write(terms, prospect.vm, who, targetText(prospect.question),
                             [&]() { return flow.initMirror(); });
-  return environment.port.getTimer()
-      .timeoutAfter(ENTRANCE_DEADLINE, request.send())
-      .then(
-          [](auto answer) -> kj::Maybe<kj::StringPtr> {
-            if (answer.getEntered()) return nullptr;
-            return "limit"_kj;
-          },
-          [](kj::Exception&&) -> kj::Maybe<kj::StringPtr> { return "session-ended"_kj; });
+  auto entered = request.send().then([](auto answer) -> kj::Maybe<NotReached> {
+    if (answer.getEntered()) return nullptr;
+    return NotReached{"limit"_kj, kj::String()};
+  });
+  return answerOf(kj::mv(entered), ENTRANCE_DEADLINE);
 }
 
 // T110
@@ -197,15 +206,19 @@ kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::askVm(Prospec
     writePortLimit(environment.decisions.policy(), to, flow.initPort());
   };
   auto serving = target.serve({kj::mv(fill), kj::str(prospect.vm), kj::str(question.service), kj::mv(pair.second)});
-  return environment.port.getTimer()
-      .timeoutAfter(QUESTION_DEADLINE, kj::mv(serving))
-      .then([](Outcome outcome) { return whyNot(outcome); },
-            [](kj::Exception&& e) -> kj::Maybe<kj::StringPtr> {
-              return e.getType() == kj::Exception::Type::OVERLOADED ? "timed-out"_kj : "session-ended"_kj;
-            })
-      .then([](kj::Maybe<kj::StringPtr> why) {
-        return why.map([](kj::StringPtr reason) { return NotReached{reason, kj::String()}; });
-      });
+  auto served = serving.then([](Outcome outcome) {
+    return whyNot(outcome).map([](kj::StringPtr reason) { return NotReached{reason, kj::String()}; });
+  });
+  return answerOf(kj::mv(served), QUESTION_DEADLINE);
+}
+
+kj::Promise<kj::Maybe<GuestQuestions::NotReached>> GuestQuestions::answerOf(kj::Promise<kj::Maybe<NotReached>> session,
+                                                                            kj::Duration deadline) {
+  auto late = patience(environment.port.getTimer(), deadline).then([]() -> kj::Maybe<NotReached> {
+    return NotReached{"timed-out"_kj, kj::String()};
+  });
+  return session.catch_([](kj::Exception&& e) -> kj::Maybe<NotReached> { return whyNot(e); })
+      .exclusiveJoin(kj::mv(late));
 }
 
 kj::Maybe<kj::Own<GuestQuestions::Prospect>> GuestQuestions::failed(const Prospect& prospect, kj::StringPtr reason,

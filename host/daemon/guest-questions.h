@@ -81,14 +81,16 @@ class GuestQuestions {
   unsigned underWay(kj::StringPtr vm) const;
   bool isRegistered(ChannelVm& vm) const;
   Verdict judge(ChannelVm& vm, const ChannelQuestion& question);
+  using NotReached = HostServices::Refused;
   // Null: its place is taken.
-  kj::Promise<kj::Maybe<kj::StringPtr>> enter(Prospect& prospect);
+  kj::Promise<kj::Maybe<NotReached>> enter(Prospect& prospect);
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> reach(kj::Own<Prospect> prospect);
   // Null: reached. `prospect` outlives the promise.
-  using NotReached = HostServices::Refused;
   kj::Promise<kj::Maybe<NotReached>> askTarget(Prospect& prospect);
   kj::Promise<kj::Maybe<NotReached>> askHost(Prospect& prospect);
   kj::Promise<kj::Maybe<NotReached>> askVm(Prospect& prospect, ChannelVm& target);
+  // Of a session process; also why there is none.
+  kj::Promise<kj::Maybe<NotReached>> answerOf(kj::Promise<kj::Maybe<NotReached>> session, kj::Duration deadline);
   kj::Maybe<kj::Own<Prospect>> failed(const Prospect& prospect, kj::StringPtr reason, kj::String detail = nullptr);
   void refuse(kj::StringPtr vm, const ChannelQuestion& question, const Denied& denied);
 };

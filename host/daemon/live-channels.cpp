@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/patience.h"
 #include "host/log/log.h"
 #include "transport/close-elsewhere.h"
 #include "transport/relay/relay-end.h"
@@ -182,7 +183,7 @@ kj::Promise<void> LiveChannels::cutNow(Live& channel, kj::Promise<void> inSessio
   return inSessions.exclusiveJoin(timer.afterDelay(CUT_BY_FORCE))
       .then([&channel, &timer]() {
         channel.abort();
-        return timer.afterDelay(CLOSING_PATIENCE);
+        return patience(timer, CLOSING_PATIENCE);
       })
       .then([this, id = channel.entry.id]() {
         tasks.add(kj::evalLater([this, id]() { giveUp(id); }));  // which destroys this promise

@@ -2,6 +2,7 @@
 
 #include "host/control/failure.h"
 #include "host/daemon/caller-rights.h"
+#include "host/daemon/patience.h"
 #include "protocol/policy/path-glob.h"
 #include "transport/printable.h"
 
@@ -76,8 +77,8 @@ kj::Promise<void> introduce(Daemon& daemon, kj::StringPtr vmName, kj::Own<const 
                             OpenContext context) {
   KJ_IF_MAYBE (vm, daemon.findVm(vmName)) {
     if (vm->session().isAttached()) {
-      return daemon.timer()
-          .timeoutAfter(INTRODUCTION_DEADLINE, daemon.introduce(*vm, kj::mv(who), kj::mv(grantable)))
+      auto introduced = daemon.introduce(*vm, kj::mv(who), kj::mv(grantable));
+      return answeredWithin(daemon.timer(), INTRODUCTION_DEADLINE, kj::mv(introduced))
           .then([context](StrangersFd socket) mutable {
             context.getResults().setSocket(newDescriptor(socket.release()));
           });

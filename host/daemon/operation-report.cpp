@@ -2,19 +2,13 @@
 
 #include <kj/encoding.h>
 
+#include "host/metrics/bounded-number.h"
 #include "protocol/transfer/limits.h"
 #include "transport/printable.h"
 
 namespace postern::host {
 
 namespace {
-
-// What a line of the audit can hold as a number.
-constexpr uint64_t MAX_NUMBER = uint64_t(1) << 62;
-
-uint64_t bounded(uint64_t untrusted) {
-  return kj::min(untrusted, MAX_NUMBER);
-}
 
 kj::String boundedPath(capnp::Data::Reader untrusted) {
   return kj::heapString(untrusted.asChars().slice(0, kj::min(untrusted.size(), transfer::MAX_PATH_BYTES)));

@@ -1,5 +1,7 @@
 #include "host/daemon/port-counters.h"
 
+#include "host/metrics/bounded-number.h"
+
 namespace postern::host {
 
 void PortCounters::Pass::end() {

@@ -54,10 +54,9 @@ kj::Maybe<kj::AutoCloseFd> Mirrors::connect(const ServiceTerms::MirrorTerms& mir
   auto connected = connectNow(mirror.path);
   KJ_IF_MAYBE (fd, connected.tryGet<kj::AutoCloseFd>()) return kj::mv(*fd);
   KJ_IF_MAYBE (leftOut, damper.take(mirror.path)) {
-    auto more = *leftOut == 0 ? kj::String() : kj::str("; ", *leftOut, " times before that were not told");
     records.tell(vm, "mirror-lost",
                  kj::str("rule '", rule, "': unix:", mirror.path, " cannot be reached (",
-                         errorWords(connected.get<int>()), "), and the channel goes on without it", more));
+                         errorWords(connected.get<int>()), "), and the channel goes on without it", untold(*leftOut)));
   }
   return nullptr;
 }

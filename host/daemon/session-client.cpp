@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
+#include "host/daemon/patience.h"
 #include "host/daemon/session-observer.h"
 #include "host/daemon/session-start.h"
 #include "host/log/log.h"
@@ -16,6 +17,9 @@ namespace postern::host {
 namespace {
 
 constexpr size_t MAX_VERSION_BYTES = 32;
+// Lines about one reason for which no process can be started.
+constexpr unsigned START_FAILURES_BURST = 1;
+constexpr unsigned START_FAILURES_PER_MINUTE = 1;
 
 }  // namespace
 
@@ -28,6 +32,7 @@ SessionClient::SessionClient(kj::StringPtr vmName, const VmId& vm, Handler& hand
       socketPath(socketPathOf({environment.sessionFolder, this->vmName, vm})),
       told(timer, TOLD_PER_SECOND, TOLD_BURST),
       channelsTold(timer, CHANNEL_TOLD_PER_SECOND, CHANNEL_TOLD_BURST),
+      startFailures(timer, START_FAILURES_BURST, START_FAILURES_PER_MINUTE),
       self(kj::refcounted<Self>()),
       nextReports(timer.now()),
       lastHeard(timer.now()),
@@ -100,20 +105,20 @@ kj::Promise<kj::Maybe<kj::AutoCloseFd>> SessionClient::connect() {
 }
 
 bool SessionClient::spawn() {
-  kj::AutoCloseFd state;
-  KJ_IF_MAYBE (fd, handler.openState()) {
-    state = kj::mv(*fd);
-  } else {
-    return false;
-  }
-  auto started = startSession(environment.program, place(), kj::mv(state));
-  KJ_IF_MAYBE (problem, started.tryGet<kj::String>()) {
-    logEvent(LogLevel::ERROR, "session-start-failed", *problem, vmName);
-    return false;
-  }
+  auto opened = handler.openState();
+  KJ_IF_MAYBE (problem, opened.tryGet<kj::String>()) return startFailed(*problem);
+  auto started = startSession(environment.program, place(), kj::mv(opened.get<kj::AutoCloseFd>()));
+  KJ_IF_MAYBE (problem, started.tryGet<kj::String>()) return startFailed(*problem);
   process = kj::heap<ProcessWatch>(environment.port, started.get<pid_t>());
   outdated = false;
   return true;
+}
+
+bool SessionClient::startFailed(kj::StringPtr why) {
+  KJ_IF_MAYBE (leftOut, startFailures.take(why)) {
+    logEvent(LogLevel::ERROR, "session-start-failed", kj::str(why, untold(*leftOut)), vmName);
+  }
+  return false;
 }
 
 kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
@@ -131,8 +136,9 @@ kj::Promise<void> SessionClient::attach(kj::AutoCloseFd socket) {
   request.setObserver(kj::heap<Observer>(kj::addRef(*self)));
   request.setReports(newDescriptor(kj::mv(pair.second)));
   request.setRollback(handler.rollback());
-  return timer.timeoutAfter(ATTACH_DEADLINE, request.send())
-      .then([this, &reference, client](auto answer) mutable -> kj::Promise<void> {
+  using Answer = capnp::Response<schema::SessionControl::AttachResults>;
+  return answeredWithin<Answer>(timer, ATTACH_DEADLINE, request.send())
+      .then([this, &reference, client](Answer answer) mutable -> kj::Promise<void> {
         KJ_REQUIRE(answer.getVm() == capnp::Data::Reader(kj::arrayPtr(vm.bytes.data(), vm.bytes.size())),
                    "the process behind the VM's socket is another VM's");
         // What it says of itself counts only where no record of ours does.
@@ -188,13 +194,10 @@ kj::Promise<void> SessionClient::receiveReports() {
 kj::Promise<void> SessionClient::untilHung() {
   auto due = lastHeard + SILENCE;
   if (timer.now() < due) return timer.atTime(due).then([this]() { return untilHung(); });
-  // In two halves: when posternd stood still itself, it sees in the second what was answered meanwhile.
-  auto late = timer.afterDelay(ALIVE_DEADLINE / 2)
-                  .then([this]() { return timer.afterDelay(ALIVE_DEADLINE / 2); })
-                  .then([this]() -> kj::Promise<void> {
-                    retiring = false;
-                    return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
-                  });
+  auto late = patience(timer, ALIVE_DEADLINE).then([this]() -> kj::Promise<void> {
+    retiring = false;
+    return KJ_EXCEPTION(OVERLOADED, "it hung, answered nothing, and was killed");
+  });
   return KJ_ASSERT_NONNULL(control).aliveRequest().send().ignoreResult().exclusiveJoin(kj::mv(late)).then([this]() {
     lastHeard = timer.now();
     return untilHung();

@@ -25,6 +25,7 @@
 #include "host/daemon/call-bucket.h"
 #include "host/daemon/channel-claims.h"
 #include "host/daemon/channel-vm.h"
+#include "host/daemon/damper.h"
 #include "host/daemon/guest-questions.h"
 #include "host/daemon/operation-report.h"
 #include "host/daemon/process-watch.h"
@@ -74,8 +75,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
     virtual void sessionOperation(const OperationReport& report) = 0;
     virtual void sessionPings(const PingReport& report) = 0;
     virtual void sessionGone(Departure departure, kj::StringPtr why) = 0;
-    // For the new process: the VM's state file. Null: not now, and why is logged.
-    virtual kj::Maybe<kj::AutoCloseFd> openState() = 0;
+    // For the new process: the VM's state file, or why there is none.
+    virtual kj::OneOf<kj::AutoCloseFd, kj::String> openState() = 0;
     virtual schema::Rollback rollback() = 0;
 
     // Of channels. Null: its names are none. The promise is dropped when the process is gone.
@@ -151,7 +152,8 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
 
   CallBucket told;
   CallBucket channelsTold;
-  kj::Own<Self> self;  // of the present connection
+  Damper startFailures;  // by why
+  kj::Own<Self> self;    // of the present connection
   kj::Maybe<kj::Own<LocalRpc>> rpc;
   kj::Maybe<schema::SessionControl::Client> control;  // once attached
   kj::Maybe<kj::Own<ProcessWatch>> process;
@@ -175,6 +177,7 @@ class SessionClient final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> attach(kj::AutoCloseFd socket);
   kj::Promise<kj::Maybe<kj::AutoCloseFd>> connect();
   bool spawn();
+  bool startFailed(kj::StringPtr why);
   kj::Promise<void> receiveReports();
   kj::Promise<void> untilHung();
   void reset(kj::StringPtr why);

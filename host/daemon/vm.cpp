@@ -410,12 +410,9 @@ void Vm::sessionGone(SessionClient::Departure departure, kj::StringPtr why) {
   publish();
 }
 
-kj::Maybe<kj::AutoCloseFd> Vm::openState() {
+kj::OneOf<kj::AutoCloseFd, kj::String> Vm::openState() {
   auto opened = environment.registry.openState(vmRecord.name);
-  KJ_IF_MAYBE (error, opened.tryGet<FileError>()) {
-    logEvent(LogLevel::ERROR, "state-file", error->text, vmRecord.name);
-    return nullptr;
-  }
+  KJ_IF_MAYBE (error, opened.tryGet<FileError>()) return kj::mv(error->text);
   return kj::mv(opened.get<kj::AutoCloseFd>());
 }
 

@@ -173,7 +173,7 @@ class Vm final : public SessionClient::Handler,
   void sessionOperation(const OperationReport& report) override;
   void sessionPings(const PingReport& report) override { counted.pinged(report); }
   void sessionGone(SessionClient::Departure departure, kj::StringPtr why) override;
-  kj::Maybe<kj::AutoCloseFd> openState() override;
+  kj::OneOf<kj::AutoCloseFd, kj::String> openState() override;
   schema::Rollback rollback() override;
   kj::Promise<kj::Maybe<kj::Own<Prospect>>> sessionAsks(kj::Maybe<ChannelQuestion> question) override;
   void sessionBegins(kj::Own<Prospect> prospect, schema::SessionObserver::ConnectResults::Builder answer) override;

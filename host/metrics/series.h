@@ -1,7 +1,7 @@
 #pragma once
 // What is counted between two pages: counters by labels, and histograms. Both hold a bounded amount whoever makes the
-// counts: a Counters has so many series and counts what would be another one under "other"; a Histogram has its
-// buckets. One loop.
+// counts: a Counters has so many series and counts what would be another one under "other", and each stops at
+// MAX_NUMBER (bounded-number.h); a Histogram has its buckets. One loop.
 
 #include <kj/array.h>
 #include <kj/map.h>

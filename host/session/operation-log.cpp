@@ -17,6 +17,7 @@ kj::StringPtr outcomeOf(schema::Failure::Reader failure) {
     case Kind::INVALID:
       return "invalid";
     case Kind::FAILED:
+    case Kind::LAPSED:
       break;
   }
   return "failed";

@@ -219,6 +219,23 @@ class CutTest(unittest.TestCase):
         labs.wait_until(lambda: {channel["id"] for channel in self.lab.live()} == numbers, lambda: self.lab.live(), 5)
         self.cuts(live, ["web1 to db1", "db1 to web1"], lambda: self.lab.policy(*self.rules, vm_to_vm=False))
 
+    def test_a_forward_goes_on_with_the_next_posternd_which_writes_its_channels_down(self):
+        name, http = "host to web1", self.services["http"]
+        live = [self.open(name)]
+        self.lab.posternd.end(signal.SIGTERM)
+        labs.wait_until(lambda: self.lab.posternd.said().count("posternd-lost") == 2, "the sessions notice")
+        self.assertTrue(is_refused(self.doors[name][0]))
+        self.assertTrue(http.is_quiet(), "a channel was opened that nobody has granted")
+        self.lab.start_posternd()
+        for count in (1, 2):
+            live.append(self.open(name))
+            labs.wait_until(lambda: len(self.lines("channel.open")) == 1 + count, lambda: self.lab.audit())
+        time.sleep(channels.QUIET_SECONDS)
+        for channel in live:
+            channel.use()
+        self.assertEqual({line["channel"] for line in self.lines("channel.open")},
+                         {channel["id"] for channel in self.lab.live()})
+
     def test_the_last_bytes_of_a_channel_that_outlived_posternd_arrive(self):
         live = self.open("web1 to db1")
         self.lab.posternd.kill()
@@ -242,6 +259,22 @@ class CutTest(unittest.TestCase):
         for name in live:
             if name != "web1 to db1":
                 live[name].use()
+
+    def test_a_posternd_that_stood_still_holds_it_against_nobody(self):
+        posternd, session = self.lab.posternd.pid, self.lab.session_pid("web1")
+
+        def stands_still(stopped, goes_on, seconds=0.3):
+            self.lab.kill_pid(stopped, signal.SIGSTOP)
+            self.lab.kill_pid(goes_on, signal.SIGCONT)
+            time.sleep(seconds)
+
+        self.lab.kill_pid(posternd, signal.SIGSTOP)
+        near = connect_to(self.doors["web1 to host"][0])
+        time.sleep(0.3)
+        stands_still(session, posternd)  # which asks it whether its limits let the channel in
+        stands_still(posternd, session, 2.5)  # which says so
+        self.lab.kill_pid(posternd, signal.SIGCONT)
+        Live("web1 to host", near, self.services["backup"].accept(5)).close()
 
     def killed(self, pid, of, fresh):
         live = self.open_all()

@@ -241,6 +241,30 @@ class DeathTest(unittest.TestCase):
         for name in names:
             self.assertNotIn("session-gone", self.lab.event_kinds(name))
 
+    def test_what_a_session_answered_while_posternd_stood_still_counts(self):
+        self.lab.pair("web1")
+        pid = self.lab.session_pid("web1")
+
+        def answered_meanwhile(posternd):
+            """posternd has asked; it stands still, and the session answers."""
+            time.sleep(0.5)
+            os.kill(posternd, signal.SIGSTOP)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(5.5)
+            os.kill(posternd, signal.SIGCONT)
+
+        os.kill(pid, signal.SIGSTOP)
+        ping = subprocess.Popen(self.lab.command("ping", "web1", "-c", "1"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        answered_meanwhile(self.lab.posternd.pid)
+        self.assertIn(b"web1", ping.communicate(timeout=20)[0])
+        self.assertEqual(ping.returncode, 0)
+        self.lab.posternd.end(signal.SIGTERM)
+        os.kill(pid, signal.SIGSTOP)
+        answered_meanwhile(self.lab.start_posternd().pid)
+        self.lab.green("web1")
+        self.assertEqual(self.lab.session_pid("web1"), pid)
+        self.assertNotIn("session-gone", self.lab.event_kinds("web1"))
+
     def test_a_hung_session_process_is_replaced_by_the_next_posternd(self):
         _, witness = self.two()
         pid = self.lab.session_pid("web1")
@@ -272,6 +296,8 @@ class DeathTest(unittest.TestCase):
         self.assertEqual(result.status, 4, repr(result))
         self.assertIn("session process", result.err)
         self.lab.posternd.wait_for("session-start-failed")
+        time.sleep(5)  # in which it is tried five times
+        self.assertEqual(self.lab.posternd.said().count("session-start-failed"), 1, self.lab.posternd.said())
         os.symlink(os.path.join(os.path.dirname(PROGRAMS.posternd), "postern-session"), program)
         labs.wait_until(lambda: self.lab.vm("web1")["sessionPid"], "a session process", HEALS_WITHIN)
 

@@ -103,8 +103,7 @@ void startConversation(const Service& service, kj::AutoCloseFd connection, pid_t
 
 void turnAway(uid_t uid, host::Damper& lines) {
   KJ_IF_MAYBE (leftOut, lines.take(kj::str(uid))) {
-    auto more = *leftOut == 0 ? kj::String() : kj::str("; ", *leftOut, " times before that were not told");
-    logEvent(LogLevel::WARNING, "turned-away", kj::str("uid ", uid, " is not posternd's", more));
+    logEvent(LogLevel::WARNING, "turned-away", kj::str("uid ", uid, " is not posternd's", host::untold(*leftOut)));
   }
 }
 

@@ -42,6 +42,8 @@ class ChannelTeller {
   // A posternd that is given a list of the channels, with those whose end is not told.
   void attach(schema::SessionObserver::Client posternd);
   void detach();
+  // Another number for each posternd, and for the time between two.
+  uint64_t currentAttachment() const { return attachment; }
 
   void opened(uint64_t id, uint64_t grant, kj::StringPtr service);
   void refused(uint64_t grant, kj::StringPtr service, kj::StringPtr why, uint32_t count = 1);

@@ -19,6 +19,7 @@ using ServiceRequest =
     capnp::Request<postern::schema::GuestCalls::ConnectParams, postern::schema::GuestCalls::ConnectResults>;
 
 constexpr kj::StringPtr PREFIX = "service."_kj;
+constexpr kj::StringPtr LAPSED = "posternd does not run, or was started again since it granted this; ask it anew"_kj;
 
 kj::Maybe<MirroredChannel::Terms> copyOf(const kj::Maybe<MirroredChannel::Terms>& mirror) {
   KJ_IF_MAYBE (m, mirror) {
@@ -109,7 +110,12 @@ kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
   return boundedCall(calls.hub.timer(), kj::mv(answered), SERVICE_CALL_DEADLINE,
                      [this]() { return context.getResults().initFailure(); })
       .then([this, guest = kj::mv(guest)]() mutable {
-        if (!hasFailed()) begin(kj::mv(guest));
+        if (hasFailed()) return;
+        if (calls.hasLapsed()) {
+          fail(Kind::LAPSED, LAPSED);
+        } else {
+          begin(kj::mv(guest));
+        }
       });
 }
 
@@ -166,6 +172,7 @@ ServiceCalls::ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader gr
       book(book),
       sockets(sockets),
       grant(grant.getId()),
+      attachment(book.posternd().currentAttachment()),
       caller(kj::refcounted<ChannelCaller>(grant.getCaller())),
       channels(*this) {
   unsigned i = 0;
@@ -200,8 +207,13 @@ kj::Maybe<const ServiceCalls::Service&> ServiceCalls::find(kj::StringPtr name) c
   return nullptr;
 }
 
+// T109
 kj::Promise<void> ServiceCalls::connect(ConnectContext context, kj::Maybe<GuestCalls> guest) {
   auto& service = KJ_REQUIRE_NONNULL(find(context.getParams().getService()), "not granted");
+  if (hasLapsed()) {
+    setFailure(context.getResults().initFailure(), Kind::LAPSED, LAPSED);
+    return kj::READY_NOW;
+  }
   auto connecting = kj::heap<Connecting>(*this, service, context);
   auto over = connecting->run(kj::mv(guest));
   return over.attach(kj::mv(connecting));

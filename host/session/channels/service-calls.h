@@ -4,8 +4,11 @@
 // are relayed. Its channel is owned here: it ends with the caller's capability, which is how a grant that is cut cuts
 // it.
 //
-// Whatever does not become a channel is told to posternd, but for what was not granted. One loop; owned by the caller's
-// VmCalls.
+// The posternd that has granted it has to be there until the channel is open: another one knows nothing of the grant,
+// could not write the channel down, and cuts it. When it has gone, nobody asks the guest.
+//
+// Whatever does not become a channel is told to posternd, but for what was not granted, or not by it. One loop; owned
+// by the caller's VmCalls.
 
 #include "host/control/control.capnp.h"
 #include "host/local-rpc/passed-sockets.h"
@@ -24,8 +27,8 @@ constexpr unsigned MAX_TOLD_ENDS = 256;
 
 class ServiceCalls final : private kj::TaskSet::ErrorHandler {
  public:
-  // `mirrors`: one socket for each of the grant's services, null where it has none. `grant` is not kept; everything
-  // else outlives this.
+  // Of the posternd that is attached. `mirrors`: one socket for each of the grant's services, null where it has none.
+  // `grant` is not kept; everything else outlives this.
   ServiceCalls(Hub& hub, ChannelBook& book, schema::Grant::Reader grant, kj::Array<kj::AutoCloseFd> mirrors,
                PassedSockets& sockets);
   ~ServiceCalls() noexcept(false);
@@ -53,11 +56,13 @@ class ServiceCalls final : private kj::TaskSet::ErrorHandler {
   ChannelBook& book;
   PassedSockets& sockets;  // that the caller passes
   const uint64_t grant;
+  const uint64_t attachment;  // of the posternd that gave it
   kj::Own<ChannelCaller> caller;
   kj::Vector<Service> granted;
   unsigned toldEnds = 0;
   kj::TaskSet channels;
 
+  bool hasLapsed() const { return book.posternd().currentAttachment() != attachment; }
   kj::Maybe<const Service&> find(kj::StringPtr name) const;
   kj::Promise<void> tellEnd(schema::ChannelObserver::Client observer, kj::StringPtr why);
   void taskFailed(kj::Exception&& exception) override;

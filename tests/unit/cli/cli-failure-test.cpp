@@ -20,7 +20,8 @@ const KindStatus KINDS[] = {{Kind::FAILED, ExitStatus::FAILED, "failed"_kj},
                             {Kind::DENIED, ExitStatus::DENIED, "denied"_kj},
                             {Kind::NOT_CONNECTED, ExitStatus::NOT_CONNECTED, "not-connected"_kj},
                             {Kind::TIMED_OUT, ExitStatus::TIMED_OUT, "timed-out"_kj},
-                            {Kind::REFUSED, ExitStatus::REFUSED, "refused"_kj}};
+                            {Kind::REFUSED, ExitStatus::REFUSED, "refused"_kj},
+                            {Kind::LAPSED, ExitStatus::FAILED, "lapsed"_kj}};
 
 using Words = std::initializer_list<kj::StringPtr>;
 // Commands whose first call goes to posternd, or to a session.

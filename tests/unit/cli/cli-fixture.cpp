@@ -90,6 +90,12 @@ kj::Promise<void> FakeSession::file(FileContext context) {
 
 kj::Promise<void> FakeSession::connect(ConnectContext context) {
   ANSWER_UNLESS_SCRIPTED(context);
+  if (script.lapses > 0) {
+    --script.lapses;
+    context.getResults().initFailure().setKind(hs::Failure::Kind::LAPSED);
+    context.getResults().getFailure().setText("posternd was started again");
+    return kj::READY_NOW;
+  }
   script.connected.add(kj::str(context.getParams().getService()));
   return host::takeDescriptor(context.getParams().getStream()).then([this, context](auto socket) mutable {
     auto over = kj::newPromiseAndCrossThreadFulfiller<kj::StringPtr>();

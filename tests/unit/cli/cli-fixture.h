@@ -89,6 +89,7 @@ class FakeSession final : public hs::VmCalls::Server {
     std::function<kj::StringPtr(int)> service = [](int) { return "finished"_kj; };
     kj::Vector<kj::String> exported;
     kj::Vector<kj::String> connected;  // "http"
+    unsigned lapses = 0;               // the next so many find that their grant has lapsed
   };
   explicit FakeSession(Script& script) : script(script), tasks(errors) {}
 

@@ -243,6 +243,32 @@ TEST_CASE("forward: when the session process has gone the next connection gets a
   CHECK_TEXT(world.errors(), "");
 }
 
+TEST_CASE("forward: a grant that has lapsed is followed by another one, once, and takes no channel along") {
+  CliWorld world;
+  world.session.service = echo;
+  auto path = world.here("sock");
+  forward(world, {"forward", "web1", "unix:sock", "http"}, [&]() {
+    auto first = connectTo(path);
+    send(first, "a");
+    CHECK((receive(first, 1) == "a"));
+    world.session.lapses = 1;
+    auto second = connectTo(path);
+    send(second, "b");
+    CHECK((receive(second, 1) == "b"));
+    send(first, "c");
+    CHECK((receive(first, 1) == "c"));
+    // What is granted now is good for the next one, too.
+    auto third = connectTo(path);
+    send(third, "d");
+    CHECK((receive(third, 1) == "d"));
+    world.session.lapses = 2;
+    CHECK((receive(connectTo(path)) == ""));
+  });
+  CHECK(world.session.connected.size() == 3);
+  CHECK(world.control.opened.size() == 3);
+  CHECK_TEXT(world.errors(), "postern: web1: service 'http': posternd was started again\n");
+}
+
 TEST_CASE("forward: a session process that goes before it has answered is a line, and not asked again") {
   CliWorld world;
   world.session.behaviour.mode = Mode::VANISH;

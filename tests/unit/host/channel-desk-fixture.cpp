@@ -39,6 +39,16 @@ class LabEntrance final : public schema::SessionObserver::Entrance::Server {
 
   kj::Promise<void> enter(EnterContext context) override {
     ++vm.entrances;
+    auto ready = kj::mv(vm.beforeEntering).orDefault(kj::READY_NOW);
+    vm.beforeEntering = nullptr;
+    return ready.then([this, context]() mutable { return answer(context); });
+  }
+
+ private:
+  LabVm& vm;
+  kj::Own<LabEntered> entered;
+
+  kj::Promise<void> answer(EnterContext context) {
     auto flow = context.getParams().getFlow();
     entered->flow->setRoot(flow);
     context.getResults().setEntered(vm.letsIn);
@@ -49,10 +59,6 @@ class LabEntrance final : public schema::SessionObserver::Entrance::Server {
       copied.getMirror().disownSocket();
     });
   }
-
- private:
-  LabVm& vm;
-  kj::Own<LabEntered> entered;
 };
 
 }  // namespace
@@ -163,6 +169,28 @@ unsigned ChannelDeskLab::eventsOf(kj::StringPtr kind) {
   unsigned count = 0;
   records.eventLog().forEachAfter(0, [&](const Event& event) { count += event.kind == kind; });
   return count;
+}
+
+ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service) {
+  ChannelClaim claim;
+  claim.id = id;
+  claim.way = ChannelClaim::Way::ASKED;
+  claim.to = kj::str(to);
+  claim.service = kj::str(service);
+  claim.rule = kj::str("pg");
+  claim.openFor = 10 * kj::SECONDS;
+  return claim;
+}
+ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service) {
+  auto claim = claimed(id, "", service);
+  claim.way = ChannelClaim::Way::FROM_VM;
+  claim.from = kj::str(from);
+  return claim;
+}
+void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim) {
+  ChannelClaims claims;
+  claims.good.add(kj::mv(claim));
+  lab.channels->adopt(vm, kj::mv(claims));
 }
 
 bool says(kj::StringPtr text, kj::StringPtr part) {

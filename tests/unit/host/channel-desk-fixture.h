@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 #include <kj/async-io.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <string>
@@ -28,8 +30,9 @@ class LabVm final : public ChannelVm {
   kj::Vector<uint64_t> cuts;
   kj::Vector<kj::String> restarts;
   bool answersCuts = true;
-  bool letsIn = true;      // its limits do
-  unsigned entrances = 0;  // that were asked for
+  bool letsIn = true;                           // its limits do
+  unsigned entrances = 0;                       // that were asked for
+  kj::Maybe<kj::Promise<void>> beforeEntering;  // they wait for this
 
   // The last that came by serve().
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> served;
@@ -116,6 +119,61 @@ class ChannelDeskLab {
     return false;
   }
 };
+
+// Two VMs, one of which may reach the other, and both a service of the host.
+constexpr const char* PAIR = R"(
+vm-to-vm = "enabled"
+[[allow]]
+id = "pg"
+from = "web1"
+to = "db1"
+call = "service.postgres"
+limit = { rate = "1 MiB/s", open = 0 }
+[[allow]]
+id = "cache"
+from = "any"
+to = "host"
+call = "service.cache"
+limit = { calls = "60/h" }
+[port.web1]
+rate = "2 MiB/s"
+[port.db1]
+rate = "3 MiB/s"
+bytes = "0 B"
+)";
+
+struct PairLab : ChannelDeskLab {
+  LabVm& web = add("web1");
+  LabVm& db = add("db1");
+  kj::AutoCloseFd cache = listen("cache.sock");
+
+  PairLab() {
+    policy(PAIR);
+    serveUnix("cache", "cache.sock");
+  }
+  kj::AutoCloseFd acceptCache() { return kj::AutoCloseFd(accept4(cache, nullptr, nullptr, SOCK_CLOEXEC)); }
+};
+
+// This process may have descriptors below a number alone, until it goes.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t below) {
+    KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &before));
+    struct rlimit limited = before;
+    limited.rlim_cur = below;
+    KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &limited));
+  }
+  ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before); }
+  KJ_DISALLOW_COPY(DescriptorLimit);
+
+ private:
+  struct rlimit before;
+};
+
+// What a session says to a new posternd.
+ChannelClaim claimed(uint64_t id, kj::StringPtr to, kj::StringPtr service);
+ChannelClaim claimedFrom(uint64_t id, kj::StringPtr from, kj::StringPtr service);
+void adopt(ChannelDeskLab& lab, LabVm& vm, ChannelClaim claim);
 
 bool says(kj::StringPtr text, kj::StringPtr part);
 // A byte travels from one to the other.

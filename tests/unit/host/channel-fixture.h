@@ -62,6 +62,7 @@ struct ServingGuest {
   kj::Vector<kj::Own<BulkChannel>> channels;
   kj::Vector<kj::String> asked;  // "service by caller"
   enum class Answer { YES, NEVER, DENIED, NOT_EXPORTED, NOT_REACHED, FAILS } answer = Answer::YES;
+  kj::Maybe<kj::Promise<void>> before;  // YES waits for this
   kj::Vector<kj::String> exports;
   bool refusesList = false;
   unsigned callersReleased = 0;
@@ -101,6 +102,7 @@ struct ServingGuest {
       auto accepted =
           KJ_REQUIRE_NONNULL(guest.session).bulk().accept(BulkOffer{params.getChannel(), params.getCredit()});
       guest.channels.add(kj::mv(accepted.get<kj::Own<BulkChannel>>()));
+      KJ_IF_MAYBE (wait, guest.before) return kj::mv(*wait);
       return kj::READY_NOW;
     }
     kj::Promise<void> services(ServicesContext context) override {

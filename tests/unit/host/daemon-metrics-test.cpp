@@ -77,6 +77,13 @@ TEST_CASE("a session process that invents calls and outcomes makes no more than 
   CHECK(has(pageOf(counted.metrics.operations), "m{call=\"other\",outcome=\"other\"} 5000\n"));
 }
 
+TEST_CASE("bytes that a session process invents stop at their bound, and do not begin again") {
+  Counted counted;
+  for (unsigned i = 0; i < 4; ++i) counted.operation("file.get", "done", uint64_t(1) << 62);
+  CHECK(has(pageOf(counted.metrics.operationBytes), "m{call=\"file.get\"} 4611686018427387904\n"));
+  CHECK(counted.metrics.operationBytes.total() == uint64_t(1) << 62);
+}
+
 TEST_CASE("denials are counted by rule, and of too many rules together") {
   Counted counted;
   counted.metrics.allowed();

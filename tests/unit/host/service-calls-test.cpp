@@ -388,6 +388,40 @@ TEST_CASE("a channel ends with the caller's connection, which is how a grant is 
   CHECK(lab.told().port.active == 1);
 }
 
+TEST_CASE("what a posternd that has gone has granted reaches no guest: neither without one nor with the next one") {
+  ChannelLab lab;
+  auto caller = lab.introduce({"http"});
+  TestSocket mine, others;
+  lab.open(caller, mine);
+  lab.posternd = nullptr;
+  lab.settle();
+  CHECK((lab.refusedKind(caller) == Kind::LAPSED));
+  lab.posternd = kj::heap<Posternd>(lab);
+  CHECK((lab.refusedKind(caller) == Kind::LAPSED));
+  CHECK(lab.guest.asked.size() == 1);
+  // The channel that it has lives, and what the next one grants is good.
+  mine.write("x");
+  CHECK(lab.read(*lab.guest.channels[0], 1) == "x");
+  auto next = lab.introduce({"http"}, {}, 8);
+  lab.open(next, others);
+  CHECK(lab.told().opened.size() == 1);
+}
+
+TEST_CASE("a posternd that goes while the guest is being asked has granted nothing: no byte passes") {
+  ChannelLab lab;
+  auto caller = lab.introduce({"http"});
+  auto answer = kj::newPromiseAndFulfiller<void>();
+  lab.guest.before = kj::mv(answer.promise);
+  TestSocket mine;
+  auto connected = lab.connect(caller, mine);
+  lab.posternd = kj::heap<Posternd>(lab);
+  answer.fulfiller->fulfill();
+  CHECK((lab.take(kj::mv(connected)).getFailure().getKind() == Kind::LAPSED));
+  lab.tellAll();
+  CHECK(lab.told().opened.size() == 0);
+  CHECK(lab.told().port.opened == 0);
+}
+
 TEST_CASE("cutChannels cuts those channels, in the turn that follows, and no other") {
   ChannelLab lab;
   auto caller = lab.introduce({"http"});
