@@ -194,7 +194,7 @@ TEST_CASE("--force-after also ends a VM whose agent does not answer") {
 TEST_CASE("--force-after also ends a VM that is not connected") {
   CliWorld world;
   world.control.offline.add(kj::str("web1"));
-  CHECK(world.run({"shutdown", "web1", "--force-after", "0.05"}) == ExitStatus::DONE);
+  CHECK(world.run({"shutdown", "web1", "--force-after", "1"}) == ExitStatus::DONE);
   CHECK(contains(world.output(), "QEMU does it next"));
 }
 
@@ -202,7 +202,7 @@ TEST_CASE("--force-after does not override a denial") {
   CliWorld world;
   world.session.behaviour.mode = Behaviour::Mode::FAIL;
   world.session.behaviour.kind = hs::Failure::Kind::DENIED;
-  CHECK(world.run({"shutdown", "web1", "--force-after", "0.05"}) == ExitStatus::DENIED);
+  CHECK(world.run({"shutdown", "web1", "--force-after", "20"}) == ExitStatus::DENIED);
   CHECK((world.control.forcedReset == nullptr));
 }
 
