@@ -99,9 +99,10 @@ kj::Promise<Forwarder::Outcome> Forwarder::connect(int socket) {
 }
 
 kj::Promise<Forwarder::Outcome> Forwarder::connectOnce(int socket) {
-  return opened().then([this, socket](client::Outcome<VmClient*> outcome) -> kj::Promise<Outcome> {
-    KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return Outcome(kj::mv(*failed));
-    auto& used = *outcome.get<VmClient*>();
+  return opened().then([this, socket](kj::Maybe<Failure> failed) -> kj::Promise<Outcome> {
+    KJ_IF_MAYBE (failure, failed) return Outcome(kj::mv(*failure));
+    if (vm == nullptr) return connectOnce(socket);  // gone in the turn between
+    auto& used = KJ_ASSERT_NONNULL(vm);
     auto limit = invocation.timeout();
     auto silence = invocation.world.timer().afterDelay(limit).then([limit]() -> Outcome {
       return client::failure(FailureKind::TIMED_OUT, kj::str("no connection within ", describeDuration(limit)));
@@ -119,9 +120,9 @@ kj::Promise<Forwarder::Outcome> Forwarder::connectOnce(int socket) {
   });
 }
 
-kj::Promise<client::Outcome<VmClient*>> Forwarder::opened() {
-  using Result = client::Outcome<VmClient*>;
-  KJ_IF_MAYBE (client, vm) return Result(client);
+kj::Promise<kj::Maybe<Failure>> Forwarder::opened() {
+  using Result = kj::Maybe<Failure>;
+  if (vm != nullptr) return Result(nullptr);
   KJ_IF_MAYBE (other, opening) return other->addBranch().then([this]() { return opened(); });
   auto done = kj::newPromiseAndFulfiller<void>();
   opening = done.promise.fork();
@@ -131,7 +132,7 @@ kj::Promise<client::Outcome<VmClient*>> Forwarder::opened() {
         KJ_DEFER(done->fulfill());
         KJ_IF_MAYBE (failed, outcome.tryGet<Failure>()) return kj::mv(*failed);
         use(kj::mv(outcome.get<kj::Own<VmClient>>()));
-        return &KJ_ASSERT_NONNULL(vm);
+        return nullptr;
       });
 }
 

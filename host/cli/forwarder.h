@@ -40,7 +40,8 @@ class Forwarder final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> serve(kj::AutoCloseFd socket);
   kj::Promise<Outcome> connect(int socket);
   kj::Promise<Outcome> connectOnce(int socket);
-  kj::Promise<client::Outcome<client::VmClient*>> opened();
+  // Null: there is a `vm`.
+  kj::Promise<kj::Maybe<client::Failure>> opened();
   kj::Promise<client::Outcome<kj::Own<client::VmClient>>> open();
   void use(kj::Own<client::VmClient> client);
   void leave(client::VmClient& used);

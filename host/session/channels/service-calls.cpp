@@ -51,7 +51,7 @@ class ServiceCalls::Connecting {
   kj::Maybe<schema::ChannelObserver::Client> observer;
   kj::Own<ChannelBook::Place> place;
   kj::Own<BulkChannel> bulk;
-  kj::Maybe<kj::StringPtr> refusal = "given up"_kj;  // null: it is open
+  kj::Maybe<kj::StringPtr> refusal = "given up"_kj;  // null: there is nothing to tell
 
   kj::Promise<void> takeStream();
   kj::Promise<void> ask(GuestCalls guest);
@@ -60,6 +60,13 @@ class ServiceCalls::Connecting {
   void begin(GuestCalls guest);
   void tellRefusal(kj::StringPtr why);
 
+  // Told to nobody else: who granted it has gone.
+  bool hasLapsed() {
+    if (!calls.hasLapsed()) return false;
+    refusal = nullptr;
+    fail(Kind::LAPSED, LAPSED);
+    return true;
+  }
   bool hasFailed() { return context.getResults().hasFailure(); }
   bool fail(Kind kind, kj::StringPtr text) {
     setFailure(context.getResults().initFailure(), kind, text);
@@ -77,7 +84,7 @@ kj::Promise<void> ServiceCalls::Connecting::run(kj::Maybe<GuestCalls> guest) {
   }
   return asked.then(
       [this]() {
-        if (hasFailed()) refusal = outcomeOf(context.getResults().getFailure().asReader());
+        if (refusal != nullptr && hasFailed()) refusal = outcomeOf(context.getResults().getFailure().asReader());
       },
       [this](kj::Exception&& exception) {
         refusal = "failed"_kj;
@@ -100,7 +107,9 @@ kj::Promise<void> ServiceCalls::Connecting::takeStream() {
   });
 }
 
+// T109
 kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
+  if (hasLapsed()) return kj::READY_NOW;
   auto request = guest.connectRequest();
   if (!takePlace() || !openBulk(request)) return kj::READY_NOW;
   request.setService(service.name);
@@ -110,12 +119,7 @@ kj::Promise<void> ServiceCalls::Connecting::ask(GuestCalls guest) {
   return boundedCall(calls.hub.timer(), kj::mv(answered), SERVICE_CALL_DEADLINE,
                      [this]() { return context.getResults().initFailure(); })
       .then([this, guest = kj::mv(guest)]() mutable {
-        if (hasFailed()) return;
-        if (calls.hasLapsed()) {
-          fail(Kind::LAPSED, LAPSED);
-        } else {
-          begin(kj::mv(guest));
-        }
+        if (!hasFailed() && !hasLapsed()) begin(kj::mv(guest));
       });
 }
 
@@ -207,13 +211,8 @@ kj::Maybe<const ServiceCalls::Service&> ServiceCalls::find(kj::StringPtr name) c
   return nullptr;
 }
 
-// T109
 kj::Promise<void> ServiceCalls::connect(ConnectContext context, kj::Maybe<GuestCalls> guest) {
   auto& service = KJ_REQUIRE_NONNULL(find(context.getParams().getService()), "not granted");
-  if (hasLapsed()) {
-    setFailure(context.getResults().initFailure(), Kind::LAPSED, LAPSED);
-    return kj::READY_NOW;
-  }
   auto connecting = kj::heap<Connecting>(*this, service, context);
   auto over = connecting->run(kj::mv(guest));
   return over.attach(kj::mv(connecting));

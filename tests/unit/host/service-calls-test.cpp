@@ -3,6 +3,7 @@
 
 #include "host/session/channels/service-calls.h"
 
+#include "tests/support/comes-to.h"
 #include "tests/unit/host/channel-fixture.h"
 #include "tests/unit/host/tcp-pair.h"
 
@@ -399,12 +400,31 @@ TEST_CASE("what a posternd that has gone has granted reaches no guest: neither w
   lab.posternd = kj::heap<Posternd>(lab);
   CHECK((lab.refusedKind(caller) == Kind::LAPSED));
   CHECK(lab.guest.asked.size() == 1);
+  // A stream that was passed for it stays with nobody here.
+  CHECK((lab.take(lab.connect(caller, others)).getFailure().getKind() == Kind::LAPSED));
+  CHECK(postern::test::comesTo([&] { return others.isOver(); }, true));
   // The channel that it has lives, and what the next one grants is good.
   mine.write("x");
   CHECK(lab.read(*lab.guest.channels[0], 1) == "x");
   auto next = lab.introduce({"http"}, {}, 8);
   lab.open(next, others);
   CHECK(lab.told().opened.size() == 1);
+}
+
+TEST_CASE("a posternd that goes while its caller keeps his stream back has granted nothing: the guest is not asked") {
+  ChannelLab lab;
+  auto caller = lab.introduce({"http"});
+  auto later = kj::newPromiseAndFulfiller<schema::Descriptor::Client>();
+  auto request = caller.calls.connectRequest();
+  request.setService("http");
+  request.setStream(kj::mv(later.promise));
+  auto connected = request.send().eagerlyEvaluate(nullptr);
+  lab.settle();
+  lab.posternd = kj::heap<Posternd>(lab);
+  auto pair = newSocketPair(SOCK_STREAM);
+  later.fulfiller->fulfill(newDescriptor(kj::mv(pair.second)));
+  CHECK((lab.take(kj::mv(connected)).getFailure().getKind() == Kind::LAPSED));
+  CHECK(lab.guest.asked.size() == 0);
 }
 
 TEST_CASE("a posternd that goes while the guest is being asked has granted nothing: no byte passes") {
