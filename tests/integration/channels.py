@@ -261,9 +261,8 @@ class ChannelLab(labs.Lab):
         return self.board(vm)
 
     def audit(self, call=None, outcome=None):
-        with open(self.path("var/log/postern/audit.log")) as log:
-            lines = [json.loads(line) for line in log]
-        return [line for line in lines if call in (None, line.get("call")) and outcome in (None, line.get("outcome"))]
+        return [line for line in self.audit_log()
+                if call in (None, line.get("call")) and outcome in (None, line.get("outcome"))]
 
 
 # Bytes --------------------------------------------------------------------------------------------------------------

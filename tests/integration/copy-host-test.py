@@ -4,7 +4,6 @@ usage: copy-host-test.py HOST-PROGRAMS-FOLDER AGENT HOSTILE-GUEST HOSTILE-CALLER
 """
 import hashlib
 import glob
-import json
 import os
 import pwd
 import signal
@@ -67,12 +66,8 @@ class CopyHostTest(unittest.TestCase):
     def whole(self, more=""):
         return rule("www", ["file.*"], [self.target, self.target + "/**"], more)
 
-    def audit(self):
-        with open(self.lab.path("var/log/postern/audit.log")) as log:
-            return [json.loads(line) for line in log]
-
     def lines(self, call, outcome=None):
-        return [line for line in self.audit()
+        return [line for line in self.lab.audit_log()
                 if line.get("call") == call and (outcome is None or line["outcome"] == outcome)]
 
     def outcomes(self, call):
@@ -80,7 +75,7 @@ class CopyHostTest(unittest.TestCase):
         return [line for line in self.lines(call) if "files" in line]
 
     def last_outcome(self, call, count=1):
-        labs.wait_until(lambda: len(self.outcomes(call)) >= count, lambda: f"no outcome of {call}: {self.audit()[-3:]}")
+        labs.wait_until(lambda: len(self.outcomes(call)) >= count, lambda: f"no outcome of {call}: {self.lab.audit_log()[-3:]}")
         return self.outcomes(call)[-1]
 
     def copying(self, *arguments):

@@ -400,6 +400,11 @@ class Lab:
     def event_kinds(self, vm):
         return [event["kind"] for event in self.events(vm)]
 
+    def audit_log(self):
+        """Its lines; one that is just being written is not there yet."""
+        with open(self.path("var/log/postern/audit.log")) as log:
+            return [json.loads(line) for line in log if line.endswith("\n")]
+
     def verify_audit(self):
         result = self.run("audit", "verify")
         assert result.status == 0, repr(result)

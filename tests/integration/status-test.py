@@ -148,8 +148,7 @@ class StatusTest(unittest.TestCase):
             self.lab.posternd.kill()
             self.lab.start_posternd()
         self.lab.verify_audit()
-        with open(self.lab.path("var/log/postern/audit.log")) as file:
-            calls = [json.loads(line)["call"] for line in file]
+        calls = [line["call"] for line in self.lab.audit_log()]
         self.assertEqual(calls.count("posternd.start"), 6)
         self.assertEqual(calls.count("policy.reload"), 5)
 
