@@ -16,7 +16,8 @@ ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[78])")
 VOLATILE = (
     (re.compile(r"\b[0-9a-f]{4}(-[0-9a-f]{4}){3,}\b"), "FINGERPRINT"),
     (re.compile(r"\b(\d+(\.\d+)? (us|ms|s|min|h|B|kB|KiB|MiB)(/s)?(?!\w) ?)+"), "QUANTITY "),
-    (re.compile(r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d+ \d\d:\d\d\b"), "TIME"),
+    # Of a file whose clock is ahead of its own ls shows the year.
+    (re.compile(r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d+ +(\d\d:\d\d|\d{4})\b"), "TIME"),
     (re.compile(r"\d+(\.\d+)*"), "NUMBER"),
     (re.compile(r"\s+"), " "),
 )
